@@ -1,0 +1,208 @@
+/* The part of librdkafka's C ABI that fastprod calls.
+ *
+ * The confluent-kafka wheel ships the library without its header, so the types
+ * are declared here: opaque ones, and the public structs whose layout
+ * librdkafka promises to keep. Calls go through one table, filled once by
+ * name (librdkafka.c). */
+#ifndef FASTPROD_LIBRDKAFKA_H
+#define FASTPROD_LIBRDKAFKA_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+typedef struct rd_kafka_s rd_kafka_t;
+typedef struct rd_kafka_conf_s rd_kafka_conf_t;
+typedef struct rd_kafka_topic_s rd_kafka_topic_t;
+typedef struct rd_kafka_topic_conf_s rd_kafka_topic_conf_t;
+typedef struct rd_kafka_queue_s rd_kafka_queue_t;
+typedef struct rd_kafka_event_s rd_kafka_event_t;
+typedef struct rd_kafka_error_s rd_kafka_error_t;
+typedef int rd_kafka_resp_err_t;
+
+typedef struct rd_kafka_message_s {
+    rd_kafka_resp_err_t err;
+    rd_kafka_topic_t *rkt;
+    int32_t partition;
+    void *payload;
+    size_t len;
+    void *key;
+    size_t key_len;
+    int64_t offset;
+    void *_private;
+} rd_kafka_message_t;
+
+typedef struct rd_kafka_vu_s {
+    int vtype;
+    union {
+        rd_kafka_topic_t *rkt;
+        int i;
+        int32_t i32;
+        int64_t i64;
+        struct {
+            void *ptr;
+            size_t size;
+        } mem;
+        struct {
+            const char *name;
+            const void *val;
+            ssize_t size;
+        } header;
+        void *ptr;
+        char _pad[64];
+    } u;
+} rd_kafka_vu_t;
+
+typedef struct rd_kafka_metadata_broker {
+    int32_t id;
+    char *host;
+    int port;
+} rd_kafka_metadata_broker_t;
+
+typedef struct rd_kafka_metadata_partition {
+    int32_t id;
+    rd_kafka_resp_err_t err;
+    int32_t leader;
+    int replica_cnt;
+    int32_t *replicas;
+    int isr_cnt;
+    int32_t *isrs;
+} rd_kafka_metadata_partition_t;
+
+typedef struct rd_kafka_metadata_topic {
+    char *topic;
+    int partition_cnt;
+    rd_kafka_metadata_partition_t *partitions;
+    rd_kafka_resp_err_t err;
+} rd_kafka_metadata_topic_t;
+
+typedef struct rd_kafka_metadata {
+    int broker_cnt;
+    rd_kafka_metadata_broker_t *brokers;
+    int topic_cnt;
+    rd_kafka_metadata_topic_t *topics;
+    int32_t orig_broker_id;
+    char *orig_broker_name;
+} rd_kafka_metadata_t;
+
+enum { RD_KAFKA_PRODUCER = 0 };
+enum { RD_KAFKA_CONF_UNKNOWN = -2, RD_KAFKA_CONF_INVALID = -1, RD_KAFKA_CONF_OK = 0 };
+enum {
+    RD_KAFKA_EVENT_DR = 0x1,
+    RD_KAFKA_EVENT_LOG = 0x4,
+    RD_KAFKA_EVENT_ERROR = 0x8,
+};
+enum {
+    RD_KAFKA_VTYPE_RKT = 2,
+    RD_KAFKA_VTYPE_PARTITION = 3,
+    RD_KAFKA_VTYPE_VALUE = 4,
+    RD_KAFKA_VTYPE_KEY = 5,
+    RD_KAFKA_VTYPE_OPAQUE = 6,
+    RD_KAFKA_VTYPE_TIMESTAMP = 8,
+    RD_KAFKA_VTYPE_HEADER = 9,
+};
+enum { RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME = 2 };
+enum { RD_KAFKA_PURGE_F_QUEUE = 1, RD_KAFKA_PURGE_F_INFLIGHT = 2 };
+enum {
+    RD_KAFKA_RESP_ERR__FATAL = -150,
+    RD_KAFKA_RESP_ERR__QUEUE_FULL = -184,
+    RD_KAFKA_RESP_ERR__TIMED_OUT = -185,
+    RD_KAFKA_RESP_ERR__MSG_TIMED_OUT = -192,
+};
+
+/* X(return type, name, arguments): each is required. */
+#define FP_LIBRDKAFKA_FUNCTIONS(X)                                                            \
+    X(int, rd_kafka_version, (void))                                                          \
+    X(const char *, rd_kafka_version_str, (void))                                             \
+    X(const char *, rd_kafka_err2str, (rd_kafka_resp_err_t))                                  \
+    X(const char *, rd_kafka_err2name, (rd_kafka_resp_err_t))                                 \
+    X(rd_kafka_conf_t *, rd_kafka_conf_new, (void))                                           \
+    X(void, rd_kafka_conf_destroy, (rd_kafka_conf_t *))                                       \
+    X(int, rd_kafka_conf_set,                                                                 \
+      (rd_kafka_conf_t *, const char *, const char *, char *, size_t))                        \
+    X(void, rd_kafka_conf_set_events, (rd_kafka_conf_t *, int))                               \
+    X(rd_kafka_t *, rd_kafka_new, (int, rd_kafka_conf_t *, char *, size_t))                   \
+    X(void, rd_kafka_destroy, (rd_kafka_t *))                                                 \
+    X(rd_kafka_topic_t *, rd_kafka_topic_new,                                                 \
+      (rd_kafka_t *, const char *, rd_kafka_topic_conf_t *))                                  \
+    X(void, rd_kafka_topic_destroy, (rd_kafka_topic_t *))                                     \
+    X(rd_kafka_resp_err_t, rd_kafka_metadata,                                                 \
+      (rd_kafka_t *, int, rd_kafka_topic_t *, const rd_kafka_metadata_t **, int))             \
+    X(void, rd_kafka_metadata_destroy, (const rd_kafka_metadata_t *))                         \
+    X(int, rd_kafka_produce_batch,                                                            \
+      (rd_kafka_topic_t *, int32_t, int, rd_kafka_message_t *, int))                          \
+    X(rd_kafka_error_t *, rd_kafka_produceva,                                                 \
+      (rd_kafka_t *, const rd_kafka_vu_t *, size_t))                                          \
+    X(rd_kafka_resp_err_t, rd_kafka_error_code, (const rd_kafka_error_t *))                   \
+    X(void, rd_kafka_error_destroy, (rd_kafka_error_t *))                                     \
+    X(rd_kafka_resp_err_t, rd_kafka_purge, (rd_kafka_t *, int))                               \
+    X(int, rd_kafka_outq_len, (rd_kafka_t *))                                                 \
+    X(rd_kafka_resp_err_t, rd_kafka_fatal_error, (rd_kafka_t *, char *, size_t))              \
+    X(rd_kafka_queue_t *, rd_kafka_queue_get_main, (rd_kafka_t *))                            \
+    X(void, rd_kafka_queue_destroy, (rd_kafka_queue_t *))                                     \
+    X(void, rd_kafka_queue_yield, (rd_kafka_queue_t *))                                       \
+    X(rd_kafka_event_t *, rd_kafka_queue_poll, (rd_kafka_queue_t *, int))                     \
+    X(rd_kafka_resp_err_t, rd_kafka_set_log_queue, (rd_kafka_t *, rd_kafka_queue_t *))        \
+    X(int, rd_kafka_event_type, (const rd_kafka_event_t *))                                   \
+    X(size_t, rd_kafka_event_message_array,                                                   \
+      (rd_kafka_event_t *, const rd_kafka_message_t **, size_t))                              \
+    X(rd_kafka_resp_err_t, rd_kafka_event_error, (rd_kafka_event_t *))                        \
+    X(const char *, rd_kafka_event_error_string, (rd_kafka_event_t *))                        \
+    X(int, rd_kafka_event_error_is_fatal, (rd_kafka_event_t *))                               \
+    X(int, rd_kafka_event_log,                                                                \
+      (rd_kafka_event_t *, const char **, const char **, int *))                              \
+    X(void, rd_kafka_event_destroy, (rd_kafka_event_t *))                                     \
+    X(int, rd_kafka_message_status, (const rd_kafka_message_t *))                             \
+    X(int64_t, rd_kafka_message_timestamp, (const rd_kafka_message_t *, int *))               \
+    X(int64_t, rd_kafka_message_latency, (const rd_kafka_message_t *))
+
+#define FP_MEMBER(ret, name, args) ret(*name) args;
+typedef struct {
+    FP_LIBRDKAFKA_FUNCTIONS(FP_MEMBER)
+} fp_librdkafka_table;
+#undef FP_MEMBER
+
+/* Filled once, while the module that owns it is imported; read-only after. */
+extern fp_librdkafka_table fp_librdkafka;
+
+/* The names to resolve, and where an address goes. */
+int fp_librdkafka_count(void);
+const char *fp_librdkafka_name(int i);
+void fp_librdkafka_bind(int i, void *address);
+
+static inline void fp_vu_topic(rd_kafka_vu_t *vu, rd_kafka_topic_t *rkt) {
+    vu->vtype = RD_KAFKA_VTYPE_RKT;
+    vu->u.rkt = rkt;
+}
+static inline void fp_vu_partition(rd_kafka_vu_t *vu, int32_t partition) {
+    vu->vtype = RD_KAFKA_VTYPE_PARTITION;
+    vu->u.i32 = partition;
+}
+static inline void fp_vu_value(rd_kafka_vu_t *vu, const char *data, size_t len) {
+    vu->vtype = RD_KAFKA_VTYPE_VALUE;
+    vu->u.mem.ptr = (void *)data;
+    vu->u.mem.size = len;
+}
+static inline void fp_vu_key(rd_kafka_vu_t *vu, const char *data, size_t len) {
+    vu->vtype = RD_KAFKA_VTYPE_KEY;
+    vu->u.mem.ptr = (void *)data;
+    vu->u.mem.size = len;
+}
+static inline void fp_vu_opaque(rd_kafka_vu_t *vu, void *opaque) {
+    vu->vtype = RD_KAFKA_VTYPE_OPAQUE;
+    vu->u.ptr = opaque;
+}
+static inline void fp_vu_timestamp(rd_kafka_vu_t *vu, int64_t ms) {
+    vu->vtype = RD_KAFKA_VTYPE_TIMESTAMP;
+    vu->u.i64 = ms;
+}
+/* value NULL: a null header */
+static inline void fp_vu_header(rd_kafka_vu_t *vu, const char *name,
+                                const char *value, size_t len) {
+    vu->vtype = RD_KAFKA_VTYPE_HEADER;
+    vu->u.header.name = name;
+    vu->u.header.val = value;
+    vu->u.header.size = (ssize_t)len;
+}
+
+#endif

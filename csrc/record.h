@@ -1,0 +1,206 @@
+/* One record as it lies in a batch's arena, and its size on the wire.
+ *
+ * In the arena:  flags | ts delta | [key len] [value len] [headers len] | key | value | headers
+ *   flags         1 byte: which of key, value, headers are there (null is not empty)
+ *   ts delta      zigzag varint, milliseconds from the batch's first timestamp
+ *   lengths       varints
+ *   headers       per header: varint name length, name, NUL, varint (value length + 1, 0 = null), value
+ * It is never longer than the same record in format v2 but for the NUL behind
+ * a header's name, which librdkafka needs; so an arena of batch.size bytes
+ * holds what a Java batch of batch.size holds, and buffer.memory means the same.
+ */
+#ifndef FASTPROD_RECORD_H
+#define FASTPROD_RECORD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { FP_HAS_KEY = 1, FP_HAS_VALUE = 2, FP_HAS_HEADERS = 4 };
+
+/* DefaultRecordBatch.RECORD_BATCH_OVERHEAD and DefaultRecord.MAX_RECORD_OVERHEAD */
+enum { FP_BATCH_OVERHEAD = 61, FP_RECORD_OVERHEAD = 21 };
+
+typedef struct {
+    const char *key;     /* NULL: no key */
+    const char *value;   /* NULL: tombstone */
+    const char *headers; /* NULL: none; encoded as above */
+    size_t key_len, value_len, headers_len;
+    size_t headers_wire; /* bytes the headers take in format v2, their count excluded */
+    int32_t headers_count;
+    int64_t timestamp; /* ms since the epoch */
+} fp_record;
+
+static inline int fp_varint_size(uint64_t v) {
+    int n = 1;
+    while (v >= 0x80) {
+        v >>= 7;
+        n++;
+    }
+    return n;
+}
+
+static inline uint64_t fp_zigzag(int64_t v) {
+    return ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
+}
+
+static inline int64_t fp_unzigzag(uint64_t v) {
+    return (int64_t)(v >> 1) ^ -(int64_t)(v & 1);
+}
+
+static inline char *fp_put_varint(char *p, uint64_t v) {
+    while (v >= 0x80) {
+        *p++ = (char)(v | 0x80);
+        v >>= 7;
+    }
+    *p++ = (char)v;
+    return p;
+}
+
+static inline const char *fp_get_varint(const char *p, uint64_t *v) {
+    uint64_t out = (unsigned char)*p;
+    int shift = 7;
+    if (out < 0x80) {
+        *v = out;
+        return p + 1;
+    }
+    out &= 0x7f;
+    do {
+        p++;
+        out |= (uint64_t)((unsigned char)*p & 0x7f) << shift;
+        shift += 7;
+    } while ((unsigned char)*p & 0x80);
+    *v = out;
+    return p + 1;
+}
+
+static inline size_t fp_nullable_wire(const char *data, size_t len) {
+    return data ? fp_varint_size(fp_zigzag((int64_t)len)) + len : 1;
+}
+
+/* Key, value and headers as format v2 writes them. */
+static inline size_t fp_payload_wire(const fp_record *r) {
+    return fp_nullable_wire(r->key, r->key_len) +
+           fp_nullable_wire(r->value, r->value_len) +
+           fp_varint_size(fp_zigzag(r->headers_count)) + r->headers_wire;
+}
+
+/* DefaultRecord.sizeInBytes */
+static inline size_t fp_wire_size(const fp_record *r, int64_t ts_delta,
+                                  int32_t offset_delta) {
+    size_t body = 1 + fp_varint_size(fp_zigzag(ts_delta)) +
+                  fp_varint_size(fp_zigzag(offset_delta)) + fp_payload_wire(r);
+    return fp_varint_size(fp_zigzag((int64_t)body)) + body;
+}
+
+/* AbstractRecords.estimateSizeInBytesUpperBound: what max.request.size and
+ * buffer.memory are checked against before a record is accepted. */
+static inline size_t fp_wire_upper_bound(const fp_record *r) {
+    return FP_BATCH_OVERHEAD + FP_RECORD_OVERHEAD + fp_payload_wire(r);
+}
+
+static inline size_t fp_arena_size(const fp_record *r, int64_t ts_delta) {
+    size_t n = 1 + fp_varint_size(fp_zigzag(ts_delta));
+    if (r->key)
+        n += fp_varint_size(r->key_len) + r->key_len;
+    if (r->value)
+        n += fp_varint_size(r->value_len) + r->value_len;
+    if (r->headers)
+        n += fp_varint_size(r->headers_len) + r->headers_len;
+    return n;
+}
+
+/* Writes r at p, which has fp_arena_size() bytes; returns the end. */
+static inline char *fp_record_write(char *p, const fp_record *r,
+                                    int64_t ts_delta) {
+    *p++ = (char)((r->key ? FP_HAS_KEY : 0) | (r->value ? FP_HAS_VALUE : 0) |
+                  (r->headers ? FP_HAS_HEADERS : 0));
+    p = fp_put_varint(p, fp_zigzag(ts_delta));
+    if (r->key)
+        p = fp_put_varint(p, r->key_len);
+    if (r->value)
+        p = fp_put_varint(p, r->value_len);
+    if (r->headers)
+        p = fp_put_varint(p, r->headers_len);
+    if (r->key) {
+        memcpy(p, r->key, r->key_len);
+        p += r->key_len;
+    }
+    if (r->value) {
+        memcpy(p, r->value, r->value_len);
+        p += r->value_len;
+    }
+    if (r->headers) {
+        memcpy(p, r->headers, r->headers_len);
+        p += r->headers_len;
+    }
+    return p;
+}
+
+/* Reads the record at p into r, whose pointers point into the arena; returns
+ * where the next one starts. headers_wire and headers_count are not restored. */
+static inline const char *fp_record_read(const char *p, fp_record *r,
+                                         int64_t base_timestamp) {
+    uint64_t v;
+    int flags = *p++;
+
+    p = fp_get_varint(p, &v);
+    r->timestamp = base_timestamp + fp_unzigzag(v);
+    r->key_len = r->value_len = r->headers_len = 0;
+    if (flags & FP_HAS_KEY) {
+        p = fp_get_varint(p, &v);
+        r->key_len = (size_t)v;
+    }
+    if (flags & FP_HAS_VALUE) {
+        p = fp_get_varint(p, &v);
+        r->value_len = (size_t)v;
+    }
+    if (flags & FP_HAS_HEADERS) {
+        p = fp_get_varint(p, &v);
+        r->headers_len = (size_t)v;
+    }
+    r->key = flags & FP_HAS_KEY ? p : NULL;
+    p += r->key_len;
+    r->value = flags & FP_HAS_VALUE ? p : NULL;
+    p += r->value_len;
+    r->headers = flags & FP_HAS_HEADERS ? p : NULL;
+    return p + r->headers_len;
+}
+
+typedef struct {
+    const char *name; /* NUL-terminated */
+    const char *value; /* NULL: null */
+    size_t name_len, value_len;
+} fp_header;
+
+/* Writes h at p, which has name_len + value_len + 21 bytes; returns the end. */
+static inline char *fp_header_write(char *p, const fp_header *h) {
+    p = fp_put_varint(p, h->name_len);
+    memcpy(p, h->name, h->name_len);
+    p += h->name_len;
+    *p++ = 0;
+    p = fp_put_varint(p, h->value ? h->value_len + 1 : 0);
+    if (h->value_len) {
+        memcpy(p, h->value, h->value_len);
+        p += h->value_len;
+    }
+    return p;
+}
+
+static inline const char *fp_header_read(const char *p, fp_header *h) {
+    uint64_t v;
+    p = fp_get_varint(p, &v);
+    h->name = p;
+    h->name_len = (size_t)v;
+    p = fp_get_varint(p + h->name_len + 1, &v);
+    h->value = v ? p : NULL;
+    h->value_len = v ? (size_t)v - 1 : 0;
+    return p + h->value_len;
+}
+
+static inline size_t fp_header_wire(const fp_header *h) {
+    return fp_varint_size(fp_zigzag((int64_t)h->name_len)) + h->name_len +
+           fp_nullable_wire(h->value, h->value_len);
+}
+
+#endif

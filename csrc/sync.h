@@ -1,0 +1,90 @@
+/* Mutex, condition, thread, clocks and atomics: thin over pthreads.
+ *
+ * Deadlines are absolute CLOCK_MONOTONIC nanoseconds, so a stepped wall clock
+ * neither wakes nor strands anyone. */
+#ifndef FASTPROD_SYNC_H
+#define FASTPROD_SYNC_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <time.h>
+
+typedef pthread_mutex_t fp_mutex;
+typedef pthread_cond_t fp_cond;
+typedef pthread_t fp_thread;
+
+static inline int64_t fp_monotonic_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static inline int64_t fp_wall_ms(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static inline void fp_mutex_init(fp_mutex *m) { pthread_mutex_init(m, NULL); }
+static inline void fp_mutex_destroy(fp_mutex *m) { pthread_mutex_destroy(m); }
+static inline void fp_mutex_lock(fp_mutex *m) { pthread_mutex_lock(m); }
+static inline void fp_mutex_unlock(fp_mutex *m) { pthread_mutex_unlock(m); }
+
+static inline void fp_cond_init(fp_cond *c) {
+#ifdef __APPLE__
+    pthread_cond_init(c, NULL);
+#else
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
+#endif
+}
+static inline void fp_cond_destroy(fp_cond *c) { pthread_cond_destroy(c); }
+static inline void fp_cond_signal(fp_cond *c) { pthread_cond_signal(c); }
+static inline void fp_cond_broadcast(fp_cond *c) { pthread_cond_broadcast(c); }
+
+/* Waits for c until deadline_ns. Returns 1 once the deadline has passed, else
+ * 0, which may also be a spurious wake-up. */
+static inline int fp_cond_wait_until(fp_cond *c, fp_mutex *m,
+                                     int64_t deadline_ns) {
+    struct timespec ts;
+#ifdef __APPLE__
+    int64_t left = deadline_ns - fp_monotonic_ns();
+    if (left <= 0)
+        return 1;
+    ts.tv_sec = left / 1000000000;
+    ts.tv_nsec = left % 1000000000;
+    return pthread_cond_timedwait_relative_np(c, m, &ts) == ETIMEDOUT;
+#else
+    if (deadline_ns <= 0)
+        return 1;
+    ts.tv_sec = deadline_ns / 1000000000;
+    ts.tv_nsec = deadline_ns % 1000000000;
+    return pthread_cond_timedwait(c, m, &ts) == ETIMEDOUT;
+#endif
+}
+
+typedef void *(*fp_thread_main)(void *);
+static inline int fp_thread_start(fp_thread *t, fp_thread_main main,
+                                  void *arg) {
+    return pthread_create(t, NULL, main, arg);
+}
+static inline void fp_thread_join(fp_thread t) { pthread_join(t, NULL); }
+
+static inline int32_t fp_atomic_add(int32_t *p, int32_t n) {
+    return __atomic_add_fetch(p, n, __ATOMIC_ACQ_REL);
+}
+static inline int fp_atomic_load(const int *p) {
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);
+}
+static inline void fp_atomic_store(int *p, int v) {
+    __atomic_store_n(p, v, __ATOMIC_SEQ_CST);
+}
+static inline int fp_atomic_exchange(int *p, int v) {
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
+}
+
+#endif

@@ -1,0 +1,62 @@
+"""The extensions and how they are compiled; everything else is in pyproject.toml.
+
+Switches, from the environment: FASTPROD_DEBUG=1 (assertions, bounds checks,
+symbols), FASTPROD_SANITIZE=1 (ASan and UBSan), FASTPROD_COVERAGE=1 (gcov).
+"""
+
+import os
+from glob import glob
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("FASTPROD_DEBUG") == "1"
+SANITIZE = os.environ.get("FASTPROD_SANITIZE") == "1"
+COVERAGE = os.environ.get("FASTPROD_COVERAGE") == "1"
+
+compile_args = ["-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+link_args = []
+if DEBUG or SANITIZE:
+    compile_args += ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer"]
+else:
+    compile_args += ["-O3", "-g0"]
+if SANITIZE:
+    compile_args += ["-fsanitize=address,undefined"]
+    link_args += ["-fsanitize=address,undefined"]
+if COVERAGE:
+    compile_args += ["--coverage"]
+    link_args += ["--coverage"]
+
+# State must exist once, so each .c file is linked into exactly one extension.
+C_SOURCES = {"_transport": ["csrc/librdkafka.c"]}
+
+extensions = [
+    Extension(
+        f"fastprod.{name}",
+        [path, *C_SOURCES.get(name, [])],
+        include_dirs=["csrc"],
+        depends=glob("csrc/*.h"),
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+    )
+    for path in sorted(glob("src/fastprod/_*.pyx"))
+    for name in [os.path.basename(path).removesuffix(".pyx")]
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "initializedcheck": DEBUG,
+            "cdivision": True,
+            "auto_pickle": False,
+            "embedsignature": True,
+            "embedsignature.format": "python",
+        },
+        nthreads=int(os.environ.get("FASTPROD_JOBS", "0")),
+        annotate=os.environ.get("FASTPROD_ANNOTATE") == "1",
+    )
+)
