@@ -1,0 +1,147 @@
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from fastprod._batch cimport Batch
+from fastprod._buffer_pool cimport BufferPool
+from fastprod._future cimport ProduceResult
+from fastprod._partitioner cimport PartitionerKind, Partitions, StickyState
+from fastprod._record cimport fp_record
+from fastprod._sync cimport fp_mutex
+
+cdef enum QueueState:
+    QUEUE_IDLE       # nothing to drain
+    QUEUE_READY      # in the ready list
+    QUEUE_PARKED     # has something to drain, but its leader's window is full: in the leader's list
+
+# The batches of one partition, oldest first; only the last can be open.
+cdef struct PartitionQueue:
+    Topic *topic
+    int32_t partition
+    int32_t leader            # index into the accumulator's leaders; 0: unknown
+    Batch *head
+    Batch *tail
+    int hot                   # the last batch was filled: give the next a whole arena at once
+    size_t turn_bytes         # drained since it came to the front of the ready list
+    QueueState state
+    PartitionQueue *next      # in the ready list, or in the leader's parked list
+    PartitionQueue *previous
+
+cdef struct QueueList:
+    PartitionQueue *first
+    PartitionQueue *last
+
+# What one broker has been given and not yet reported on.
+cdef struct Leader:
+    int32_t broker            # its id; -1: leader unknown
+    int32_t batches
+    int64_t cost
+    int64_t blocked_ns        # since when data waits for its window; 0: none does
+    QueueList parked
+
+cdef struct Topic:
+    char *name
+    void *handle              # the transport's
+    int64_t number            # of records accepted; only counted
+    Partitions partitions
+    int32_t capacity          # of the arrays below and in partitions
+    PartitionQueue **queues
+    StickyState sticky
+    Topic *next
+
+# Somebody waits until all batches up to id have settled.
+cdef struct FlushPoint:
+    int64_t id
+    int done
+    FlushPoint *next
+
+cdef struct Appended:
+    ProduceResult *result
+    int32_t index
+    int32_t partition
+    int wake                  # the sender has something to do
+
+cdef struct CallbackSlot:
+    void *function            # on_delivery, a new reference, or NULL
+    void *future              # a new reference to the record's future
+
+ctypedef void (*wake_function)(void *) noexcept nogil
+
+cdef class RecordAccumulator:
+    # fixed at construction
+    cdef BufferPool pool
+    cdef size_t batch_size
+    cdef int64_t linger_ns
+    cdef int64_t delivery_timeout_ns
+    cdef int64_t transit_grace_ns
+    cdef int64_t availability_timeout_ns
+    cdef int64_t sticky_interval_ns
+    cdef PartitionerKind kind
+    cdef int adaptive
+    cdef int32_t max_in_flight
+    cdef uint64_t seed
+    cdef int sequential_random
+    cdef wake_function wake           # called without the lock when the sender has something to do
+    cdef void *wake_argument
+    # guarded by lock
+    cdef fp_mutex lock
+    cdef Topic *topics
+    cdef Leader *leaders
+    cdef int32_t leader_count
+    cdef QueueList ready
+    cdef Batch *oldest                # of the incomplete batches, in the order of creation
+    cdef Batch *newest
+    cdef Batch *linger_first          # open batches whose linger.ms has not passed, in the same order
+    cdef Batch *linger_last
+    cdef int64_t last_id
+    cdef int64_t sleep_until_ns       # when the sender wakes by itself
+    cdef int32_t starving             # threads that wait for memory
+    cdef int32_t flushing
+    cdef FlushPoint *flush_points
+    cdef int closed
+    cdef int64_t unsettled            # records
+    cdef int64_t outstanding_cost     # of all leaders
+    # counters, written under the lock
+    cdef int64_t records_appended
+    cdef int64_t batches_drained
+    cdef int64_t bytes_drained        # estimated, format v2
+    cdef int64_t records_drained
+    cdef int64_t largest_batch
+    cdef int64_t queue_time_ns
+    cdef int64_t longest_queue_time_ns
+
+    # app threads
+    cdef int append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns, int64_t deadline_ns,
+                    CallbackSlot *callback, int abort_on_new_batch, Appended *appended) except -1
+    cdef Topic *add_topic(self, const char *name) except NULL
+    cdef int set_partitions(self, Topic *topic, const int32_t *brokers, int32_t count) except -1
+    cdef void begin_flush(self, FlushPoint *point) noexcept nogil
+    cdef void end_flush(self, FlushPoint *point) noexcept nogil
+    cdef void close_for_appends(self) noexcept nogil
+    # sender thread
+    cdef Batch *drain(self, int64_t now_ns, int32_t limit) noexcept nogil
+    cdef Batch *expire(self, int64_t now_ns, int all) noexcept nogil
+    cdef void settle(self, Batch *batch) noexcept nogil
+    cdef int64_t prepare_sleep(self, int64_t now_ns) noexcept nogil
+    cdef void abandon(self, Batch *batch) noexcept nogil
+    # lock: held
+    cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
+                        CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
+                        Appended *appended) noexcept nogil
+    cdef Batch *open_batch(self, PartitionQueue *queue, char *arena, size_t size, int64_t now_ns) noexcept nogil
+    cdef int room_in_tail(self, PartitionQueue *queue, const fp_record *record) noexcept nogil
+    cdef void close_batch(self, PartitionQueue *queue, Batch *batch) noexcept nogil
+    cdef void make_ready(self, PartitionQueue *queue) noexcept nogil
+    cdef int is_full(self, PartitionQueue *queue) noexcept nogil
+    cdef void stop_lingering(self, Batch *batch) noexcept nogil
+    cdef void end_lingering(self, int64_t now_ns) noexcept nogil
+    cdef int hurried(self) noexcept nogil
+    cdef int sendable(self, Batch *batch, int64_t now_ns) noexcept nogil
+    cdef int window_open(self, Leader *leader, Batch *batch) noexcept nogil
+    cdef void take_head(self, PartitionQueue *queue) noexcept nogil
+    cdef void forget(self, Batch *batch) noexcept nogil
+    cdef void unpark(self, Leader *leader) noexcept nogil
+    cdef void refresh_available(self, Topic *topic, int64_t now_ns) noexcept nogil
+    cdef int32_t leader_of(self, int32_t broker) except -1
+    cdef int check_flush_points(self) noexcept nogil
+    cdef void wake_sender(self) noexcept nogil
+    # tests
+    cdef Topic *find(self, str name) except? NULL
+    cdef list wrap(self, Batch *batch)

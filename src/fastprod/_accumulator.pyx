@@ -1,0 +1,797 @@
+"""RecordAccumulator: topic -> partition -> batches; append, drain, expire.
+
+Source: org.apache.kafka.clients.producer.internals.RecordAccumulator. Java
+walks over all partitions to find the ready ones; here a partition joins a list
+when it becomes ready, so 1000 idle partitions cost nothing.
+"""
+
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memset, strdup
+from fastprod._batch cimport (
+    BATCH_CLOSED, BATCH_IN_TRANSIT, BATCH_OPEN, batch_append, batch_fits_arena, batch_free, batch_grow,
+    batch_has_room, batch_new, batch_records,
+)
+from fastprod._buffer_pool cimport BufferPool
+from fastprod._future cimport (
+    NOT_PERSISTED, ON_DELIVERY, notify_completed, result_add_callback, result_complete, result_fail_all,
+)
+from fastprod._partitioner cimport (
+    STICKY, TIMED_STICKY, UNIFORM_STICKY, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition,
+    sticky_update,
+)
+from fastprod._record cimport fp_arena_size, fp_record, fp_wire_upper_bound
+from fastprod._sync cimport (
+    fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
+)
+
+from fastprod._partitioner import KINDS
+from fastprod.errors import ProducerClosedError
+
+cdef enum AppendStatus:
+    APPENDED
+    ABORTED            # a new batch would be needed, and the caller wants to choose again first
+    MEMORY_NEEDED
+    CLOSED
+    NO_MEMORY
+
+cdef enum:
+    COLD_ARENA = 1024              # what a partition's first batch starts with, bytes
+    GROWTH = 4
+    # The hand-over window. librdkafka allocates about this much for a record
+    # it holds, beside the payload, which stays in our arena.
+    TRANSPORT_RECORD_COST = 256
+    LEADER_WINDOW = 6 << 20
+    TOTAL_WINDOW = 24 << 20
+    TURN_BYTES = 1 << 16           # of one partition, before the next is drained
+
+
+cdef void list_append(QueueList *queues, PartitionQueue *queue) noexcept nogil:
+    queue.next = NULL
+    queue.previous = queues.last
+    if queues.last is NULL:
+        queues.first = queue
+    else:
+        queues.last.next = queue
+    queues.last = queue
+
+
+cdef void list_remove(QueueList *queues, PartitionQueue *queue) noexcept nogil:
+    if queue.previous is NULL:
+        queues.first = queue.next
+    else:
+        queue.previous.next = queue.next
+    if queue.next is NULL:
+        queues.last = queue.previous
+    else:
+        queue.next.previous = queue.previous
+
+
+cdef int64_t transport_cost(Batch *batch) noexcept nogil:
+    return <int64_t>batch.used + <int64_t>batch.count * TRANSPORT_RECORD_COST
+
+
+cdef class RecordAccumulator:
+    """Batches from the first append until they have settled.
+
+    Owns topics, queues and batches (drained ones too, until ``settle``), and
+    the windows that bound what each broker has been given. It knows neither
+    librdkafka nor the sender: partition counts and leaders are given to it,
+    and it calls ``wake`` when there may be something to drain.
+
+    Invariants, under the lock: a queue with a sendable batch at its head is
+    ready or parked; unsettled = records of all incomplete and expired batches;
+    a leader's cost = the cost of the batches charged to it.
+
+    Thread-safe by one lock, taken with or without the GIL and never held when
+    the GIL is taken. Order: this lock, then the pool's or the completion lock.
+    """
+
+    def __cinit__(self, BufferPool pool, *, size_t batch_size=16384, linger_ms=0, delivery_timeout_ms=120000,
+                  transit_grace_ms=1500, partitioner="uniform_sticky", adaptive=True, availability_timeout_ms=0,
+                  sticky_interval_ms=100, max_in_flight=5, uint64_t seed=0, sequential_random=False):
+        fp_mutex_init(&self.lock)
+        self.pool = pool
+        self.batch_size = max(batch_size, 1)
+        self.linger_ns = <int64_t>(linger_ms * 1_000_000)
+        self.delivery_timeout_ns = <int64_t>(delivery_timeout_ms * 1_000_000)
+        self.transit_grace_ns = <int64_t>(transit_grace_ms * 1_000_000)
+        self.availability_timeout_ns = <int64_t>(availability_timeout_ms * 1_000_000)
+        self.sticky_interval_ns = <int64_t>(sticky_interval_ms * 1_000_000)
+        self.kind = KINDS[partitioner]
+        self.adaptive = adaptive
+        self.max_in_flight = max_in_flight
+        self.seed = seed
+        self.sequential_random = sequential_random
+        self.leader_of(-1)
+
+    def __dealloc__(self):
+        cdef Topic *topic = self.topics
+        cdef Topic *next_topic
+        cdef Batch *batch
+        cdef int32_t i
+        while topic is not NULL:
+            for i in range(topic.partitions.count):
+                while topic.queues[i].head is not NULL:
+                    batch = topic.queues[i].head
+                    topic.queues[i].head = batch.next
+                    batch_free(batch, self.pool)
+                free(topic.queues[i])
+            free(topic.queues)
+            free(topic.partitions.queue_lengths)
+            free(topic.partitions.available)
+            sticky_free(&topic.sticky)
+            free(topic.name)
+            next_topic = topic.next
+            free(topic)
+            topic = next_topic
+        free(self.leaders)
+        fp_mutex_destroy(&self.lock)
+
+    # Topics. thread: app or metadata, with the GIL
+
+    cdef Topic *add_topic(self, const char *name) except NULL:
+        """A topic without partitions yet; it lives as long as the accumulator."""
+        cdef Topic *topic = <Topic *>calloc(1, sizeof(Topic))
+        if topic is NULL:
+            raise MemoryError()
+        topic.name = strdup(name)
+        fp_mutex_lock(&self.lock)
+        self.seed += 1
+        sticky_init(&topic.sticky, self.kind, self.adaptive, self.batch_size, self.sticky_interval_ns,
+                    0 if self.sequential_random else self.seed * <uint64_t>0x9e3779b97f4a7c15, self.sequential_random)
+        topic.next = self.topics
+        self.topics = topic
+        fp_mutex_unlock(&self.lock)
+        return topic
+
+    cdef int32_t leader_of(self, int32_t broker) except -1:
+        """The index of a broker's window, made if need be. lock: none, GIL held"""
+        cdef int32_t i
+        cdef Leader *grown
+        for i in range(self.leader_count):
+            if self.leaders[i].broker == broker:
+                return i
+        fp_mutex_lock(&self.lock)
+        grown = <Leader *>realloc(self.leaders, (self.leader_count + 1) * sizeof(Leader))
+        if grown is not NULL:
+            memset(&grown[self.leader_count], 0, sizeof(Leader))
+            grown[self.leader_count].broker = broker
+            self.leaders = grown
+            self.leader_count += 1
+        fp_mutex_unlock(&self.lock)
+        if grown is NULL:
+            raise MemoryError()
+        return self.leader_count - 1
+
+    cdef int set_partitions(self, Topic *topic, const int32_t *brokers, int32_t count) except -1:
+        """What metadata says: brokers[i] leads partition i, -1 for none. The count never shrinks.
+
+        Keyed records go to other partitions from here on if the count grew, as in Java.
+        """
+        cdef int32_t i, leader, old = topic.partitions.count
+        cdef PartitionQueue **queues
+        cdef int32_t *lengths
+        cdef unsigned char *available
+        cdef PartitionQueue *queue
+        cdef int ok = 1
+        indexes = [self.leader_of(brokers[i]) for i in range(count)]
+        fp_mutex_lock(&self.lock)
+        if count > topic.capacity:
+            queues = <PartitionQueue **>realloc(topic.queues, count * sizeof(PartitionQueue *))
+            if queues is not NULL:
+                topic.queues = queues
+            lengths = <int32_t *>realloc(topic.partitions.queue_lengths, count * sizeof(int32_t))
+            if lengths is not NULL:
+                topic.partitions.queue_lengths = lengths
+            available = <unsigned char *>realloc(topic.partitions.available, count)
+            if available is not NULL:
+                topic.partitions.available = available
+            ok = queues is not NULL and lengths is not NULL and available is not NULL
+            for i in range(old, count if ok else old):
+                queue = <PartitionQueue *>calloc(1, sizeof(PartitionQueue))
+                if queue is NULL:
+                    ok = 0
+                    break
+                queue.topic = topic
+                queue.partition = i
+                topic.queues[i] = queue
+                lengths[i] = 0
+                available[i] = 0
+                topic.partitions.count = topic.capacity = i + 1
+        if ok:
+            for i in range(count):
+                leader = indexes[i]
+                queue = topic.queues[i]
+                if queue.state == QUEUE_PARKED and queue.leader != leader:
+                    list_remove(&self.leaders[queue.leader].parked, queue)
+                    queue.state = QUEUE_READY
+                    list_append(&self.ready, queue)
+                queue.leader = leader
+            self.refresh_available(topic, fp_monotonic_ns())
+        fp_mutex_unlock(&self.lock)
+        if not ok:
+            raise MemoryError()
+        self.wake_sender()
+        return 0
+
+    cdef void refresh_available(self, Topic *topic, int64_t now_ns) noexcept nogil:
+        """A partition is available if it has a leader, and that one takes data (partitioner.availability.timeout.ms)."""
+        cdef int32_t i, available = 0
+        cdef Leader *leader
+        for i in range(topic.partitions.count):
+            leader = &self.leaders[topic.queues[i].leader]
+            topic.partitions.available[i] = leader.broker >= 0 and not (
+                self.availability_timeout_ns > 0 and leader.blocked_ns > 0 and
+                now_ns - leader.blocked_ns > self.availability_timeout_ns)
+            available += topic.partitions.available[i]
+        topic.partitions.available_count = available
+
+    # Append. thread: app, with the GIL
+
+    cdef int append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns, int64_t deadline_ns,
+                    CallbackSlot *callback, int abort_on_new_batch, Appended *appended) except -1:
+        """Copies a record into the open batch of its partition; partition -1 lets the partitioner choose.
+
+        Returns 1; 0 if abort_on_new_batch and a new batch would be needed. Waits for memory until deadline_ns
+        with the GIL released (BufferExhaustedError), at the end of the queue of those who wait. now_ns is 0 but
+        for tests: the clock is then read where it is needed, once per batch.
+        """
+        cdef char *arena = NULL
+        cdef size_t arena_size = 0
+        cdef int status
+        appended.wake = 0
+        try:
+            while True:
+                fp_mutex_lock(&self.lock)
+                status = self.try_append(topic, partition, record, now_ns, callback, abort_on_new_batch,
+                                         &arena, &arena_size, appended)
+                if status == MEMORY_NEEDED:
+                    self.starving += 1
+                fp_mutex_unlock(&self.lock)
+                if status != MEMORY_NEEDED:
+                    break
+                # `starving` was raised under the lock, so the sender, once it
+                # looks, drains every batch whether full or not; that is what
+                # brings memory back, and it must not sleep through it.
+                self.wake_sender()
+                try:
+                    arena = <char *>self.pool.allocate(arena_size, deadline_ns)
+                finally:
+                    fp_mutex_lock(&self.lock)
+                    self.starving -= 1
+                    fp_mutex_unlock(&self.lock)
+        finally:
+            if arena is not NULL:
+                self.pool.deallocate(arena, arena_size)
+        if status == CLOSED:
+            raise ProducerClosedError("the producer is closed: no record can be sent any more")
+        if status == NO_MEMORY:
+            raise MemoryError("no memory for a batch")
+        if appended.wake:
+            self.wake_sender()
+        return status == APPENDED
+
+    cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
+                        CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
+                        Appended *appended) noexcept nogil:
+        """One attempt. *arena is memory for a new batch, if the caller has any; NULL afterwards if it was used."""
+        cdef StickyState *sticky = NULL
+        cdef PartitionQueue *queue
+        cdef Batch *batch
+        cdef size_t before
+        cdef int room
+        if self.closed:
+            return CLOSED
+        if partition < 0:
+            sticky = &topic.sticky
+            if sticky.kind == TIMED_STICKY and now_ns == 0:
+                now_ns = fp_monotonic_ns()
+            partition = sticky_partition(sticky, &topic.partitions, now_ns)
+            if sticky.kind == UNIFORM_STICKY and self.is_full(topic.queues[partition]):
+                # A switch that was held back until the batch is full happens here.
+                if sticky_update(sticky, &topic.partitions, 0, 1):
+                    partition = sticky.current
+        queue = topic.queues[partition]
+        room = self.room_in_tail(queue, record)
+        if not room:
+            if abort_on_new_batch:
+                return ABORTED
+            if sticky is not NULL and sticky.kind == STICKY:
+                partition = sticky_on_new_batch(sticky, &topic.partitions)
+                queue = topic.queues[partition]
+                room = self.room_in_tail(queue, record)
+        batch = queue.tail
+        before = 0
+        if room:
+            before = batch.wire_size
+        else:
+            if arena[0] is NULL:
+                arena_size[0] = max(fp_arena_size(record, 0),
+                                    self.batch_size if queue.hot else min(<size_t>COLD_ARENA, self.batch_size))
+                arena[0] = <char *>self.pool.try_allocate(arena_size[0])
+                if arena[0] is NULL:
+                    return MEMORY_NEEDED
+            elif arena_size[0] < fp_arena_size(record, 0):
+                return NO_MEMORY   # impossible: it was asked for this record
+            batch = self.open_batch(queue, arena[0], arena_size[0], now_ns or fp_monotonic_ns())
+            if batch is NULL:
+                return NO_MEMORY
+            arena[0] = NULL
+            appended.wake = (self.ready.first is not NULL or
+                             batch.created_ns + self.linger_ns < self.sleep_until_ns)
+        if callback.function is not NULL:
+            if result_add_callback(batch.result, batch.count, ON_DELIVERY, callback.function, callback.future) < 0:
+                return NO_MEMORY   # the batch stays, perhaps empty; the next record goes there
+            callback.function = NULL
+        appended.result = batch.result
+        appended.partition = partition
+        appended.index = batch_append(batch, record)
+        self.unsettled += 1
+        self.records_appended += 1
+        if sticky is not NULL and sticky.kind == UNIFORM_STICKY:
+            if sticky.produced_bytes + <int64_t>(batch.wire_size - before) >= sticky.stick_bytes:
+                if self.availability_timeout_ns > 0:
+                    self.refresh_available(topic, now_ns or fp_monotonic_ns())
+            sticky_update(sticky, &topic.partitions, batch.wire_size - before, self.is_full(queue))
+        return APPENDED
+
+    cdef int room_in_tail(self, PartitionQueue *queue, const fp_record *record) noexcept nogil:
+        """Whether the record fits the open batch; one that it does not fit is closed."""
+        cdef Batch *batch = queue.tail
+        cdef size_t capacity
+        if batch is NULL or batch.state != BATCH_OPEN:
+            return 0
+        if batch_has_room(batch, record, self.batch_size):
+            if batch_fits_arena(batch, record):
+                return 1
+            capacity = batch.capacity
+            while capacity < self.batch_size:
+                capacity = min(GROWTH * capacity, self.batch_size)
+                if batch.used + fp_arena_size(record, record.timestamp - batch.base_timestamp) <= capacity:
+                    if batch_grow(batch, capacity, self.pool):
+                        return 1
+                    break   # no memory to spare: close it, and let the record wait in line for a new one
+        self.close_batch(queue, batch)
+        return 0
+
+    cdef Batch *open_batch(self, PartitionQueue *queue, char *arena, size_t size, int64_t now_ns) noexcept nogil:
+        cdef Batch *batch = batch_new(arena, size, queue.partition, now_ns)
+        if batch is NULL:
+            return NULL
+        self.last_id += 1
+        batch.id = self.last_id
+        batch.queue = queue
+        if queue.tail is NULL:
+            queue.head = batch
+        else:
+            queue.tail.next = batch
+        queue.tail = batch
+        queue.topic.partitions.queue_lengths[queue.partition] += 1
+        batch.incomplete = 1
+        batch.older = self.newest
+        if self.newest is NULL:
+            self.oldest = batch
+        else:
+            self.newest.newer = batch
+        self.newest = batch
+        if self.linger_ns > 0:
+            batch.lingering = 1
+            batch.linger_older = self.linger_last
+            if self.linger_last is NULL:
+                self.linger_first = batch
+            else:
+                self.linger_last.linger_newer = batch
+            self.linger_last = batch
+        else:
+            self.make_ready(queue)
+        return batch
+
+    cdef int is_full(self, PartitionQueue *queue) noexcept nogil:
+        return queue.tail is NULL or queue.tail.state != BATCH_OPEN or queue.tail.wire_size >= self.batch_size
+
+    cdef void close_batch(self, PartitionQueue *queue, Batch *batch) noexcept nogil:
+        batch.state = BATCH_CLOSED
+        queue.hot = 1
+        self.stop_lingering(batch)
+        self.make_ready(queue)
+
+    cdef void stop_lingering(self, Batch *batch) noexcept nogil:
+        if not batch.lingering:
+            return
+        batch.lingering = 0
+        if batch.linger_older is NULL:
+            self.linger_first = batch.linger_newer
+        else:
+            batch.linger_older.linger_newer = batch.linger_newer
+        if batch.linger_newer is NULL:
+            self.linger_last = batch.linger_older
+        else:
+            batch.linger_newer.linger_older = batch.linger_older
+
+    cdef void make_ready(self, PartitionQueue *queue) noexcept nogil:
+        if queue.state == QUEUE_IDLE:
+            queue.state = QUEUE_READY
+            list_append(&self.ready, queue)
+        elif queue.state == QUEUE_PARKED and queue.head.state == BATCH_CLOSED:
+            # It may have been parked because its only batch was not full.
+            list_remove(&self.leaders[queue.leader].parked, queue)
+            queue.state = QUEUE_READY
+            list_append(&self.ready, queue)
+
+    cdef void wake_sender(self) noexcept nogil:
+        """thread: any  lock: none"""
+        if self.wake is not NULL:
+            self.wake(self.wake_argument)
+
+    # Drain. thread: sender, without the GIL
+
+    cdef int hurried(self) noexcept nogil:
+        """Batches go although neither full nor lingered. lock: held"""
+        return self.starving > 0 or self.flushing > 0 or self.closed
+
+    cdef int sendable(self, Batch *batch, int64_t now_ns) noexcept nogil:
+        return (batch.state == BATCH_CLOSED or self.hurried() or not batch.lingering or
+                now_ns - batch.created_ns >= self.linger_ns)
+
+    cdef int window_open(self, Leader *leader, Batch *batch) noexcept nogil:
+        """Whether the leader may be given the batch now.
+
+        The window keeps what librdkafka holds small, in cache, and bounded; the
+        rest waits in compact arenas. A batch that is not full waits behind
+        max.in.flight others, as it does in Java: it fills while they travel.
+        """
+        if leader.batches == 0:
+            return 1
+        if leader.cost + batch.cost > LEADER_WINDOW:
+            return 0
+        return batch.state == BATCH_CLOSED or leader.batches < self.max_in_flight
+
+    cdef void end_lingering(self, int64_t now_ns) noexcept nogil:
+        cdef Batch *batch = self.linger_first
+        while batch is not NULL and (self.hurried() or now_ns - batch.created_ns >= self.linger_ns):
+            self.stop_lingering(batch)
+            self.make_ready(<PartitionQueue *>batch.queue)
+            batch = self.linger_first
+
+    cdef Batch *drain(self, int64_t now_ns, int32_t limit) noexcept nogil:
+        """Takes up to limit sendable batches, chained by next in the order to hand them over.
+
+        Each is charged to its leader's window until settle(). lock: none
+        """
+        cdef Batch *chain = NULL
+        cdef Batch *last = NULL
+        cdef Batch *batch
+        cdef PartitionQueue *queue
+        cdef Leader *leader
+        fp_mutex_lock(&self.lock)
+        self.end_lingering(now_ns)
+        while limit > 0 and self.ready.first is not NULL and self.outstanding_cost < TOTAL_WINDOW:
+            queue = self.ready.first
+            batch = queue.head
+            if batch is NULL or not self.sendable(batch, now_ns):
+                list_remove(&self.ready, queue)
+                queue.state = QUEUE_IDLE
+                continue
+            leader = &self.leaders[queue.leader]
+            batch.cost = transport_cost(batch)
+            if not self.window_open(leader, batch):
+                list_remove(&self.ready, queue)
+                queue.state = QUEUE_PARKED
+                list_append(&leader.parked, queue)
+                if leader.blocked_ns == 0:
+                    leader.blocked_ns = now_ns
+                continue
+            self.take_head(queue)
+            queue.turn_bytes += batch.used
+            if queue.turn_bytes >= TURN_BYTES:
+                # The next partition's turn: a long queue must not keep the window to itself.
+                queue.turn_bytes = 0
+                list_remove(&self.ready, queue)
+                list_append(&self.ready, queue)
+            batch.state = BATCH_IN_TRANSIT
+            batch.leader = queue.leader
+            batch.unreported = batch.count
+            leader.batches += 1
+            leader.cost += batch.cost
+            leader.blocked_ns = 0
+            self.outstanding_cost += batch.cost
+            self.batches_drained += 1
+            self.records_drained += batch.count
+            self.bytes_drained += batch.wire_size
+            self.largest_batch = max(self.largest_batch, <int64_t>batch.wire_size)
+            self.queue_time_ns += now_ns - batch.created_ns
+            self.longest_queue_time_ns = max(self.longest_queue_time_ns, now_ns - batch.created_ns)
+            if last is NULL:
+                chain = batch
+            else:
+                last.next = batch
+            last = batch
+            limit -= 1
+        fp_mutex_unlock(&self.lock)
+        return chain
+
+    cdef void take_head(self, PartitionQueue *queue) noexcept nogil:
+        cdef Batch *batch = queue.head
+        if batch.state == BATCH_OPEN:
+            queue.hot = 0
+        self.stop_lingering(batch)
+        queue.head = batch.next
+        if queue.head is NULL:
+            queue.tail = NULL
+        queue.topic.partitions.queue_lengths[queue.partition] -= 1
+        batch.next = NULL
+
+    cdef Batch *expire(self, int64_t now_ns, int all) noexcept nogil:
+        """Takes the batches whose delivery.timeout.ms has passed, chained by next; with all, every one
+        that was not handed over.
+
+        The caller fails their futures, then calls abandon(). One that was never
+        handed over is the caller's after that. One in transit is not: its arena
+        waits for librdkafka's last report. librdkafka says more exactly what
+        happened, so it gets some grace first. lock: none
+        """
+        cdef Batch *chain = NULL
+        cdef Batch *last = NULL
+        cdef Batch *batch
+        cdef Batch *newer
+        cdef int64_t limit
+        fp_mutex_lock(&self.lock)
+        newer = self.oldest
+        while newer is not NULL:
+            batch = newer
+            newer = batch.newer
+            limit = self.delivery_timeout_ns
+            if batch.state == BATCH_IN_TRANSIT:
+                limit += self.transit_grace_ns
+                if all:
+                    continue
+            if not all and now_ns - batch.created_ns < limit:
+                break
+            if batch.state != BATCH_IN_TRANSIT:
+                # The oldest of all but those in transit is the head of its queue.
+                self.take_head(<PartitionQueue *>batch.queue)
+                batch.state = BATCH_CLOSED
+            batch.expired = 1
+            batch.next = NULL
+            if last is NULL:
+                chain = batch
+            else:
+                last.next = batch
+            last = batch
+        fp_mutex_unlock(&self.lock)
+        return chain
+
+    cdef void abandon(self, Batch *batch) noexcept nogil:
+        """The futures of an expired batch have failed. lock: none"""
+        cdef int flushed
+        fp_mutex_lock(&self.lock)
+        self.forget(batch)
+        flushed = self.check_flush_points()
+        fp_mutex_unlock(&self.lock)
+        if flushed:
+            notify_completed()
+
+    cdef void forget(self, Batch *batch) noexcept nogil:
+        """Takes the batch out of the incomplete ones: its records count as settled from here on. lock: held"""
+        if not batch.incomplete:
+            return
+        batch.incomplete = 0
+        self.unsettled -= batch.count
+        if batch.older is NULL:
+            self.oldest = batch.newer
+        else:
+            batch.older.newer = batch.newer
+        if batch.newer is NULL:
+            self.newest = batch.older
+        else:
+            batch.newer.older = batch.older
+        batch.older = batch.newer = NULL
+
+    cdef void settle(self, Batch *batch) noexcept nogil:
+        """The batch is over: its window is free again. The caller owns it from here on. lock: none"""
+        cdef Leader *leader
+        cdef int flushed
+        fp_mutex_lock(&self.lock)
+        self.forget(batch)
+        if batch.state == BATCH_IN_TRANSIT:
+            leader = &self.leaders[batch.leader]
+            leader.batches -= 1
+            leader.cost -= batch.cost
+            self.outstanding_cost -= batch.cost
+            self.unpark(leader)
+        flushed = self.check_flush_points()
+        fp_mutex_unlock(&self.lock)
+        if flushed:
+            notify_completed()
+
+    cdef void unpark(self, Leader *leader) noexcept nogil:
+        """Makes those parked queues ready whose first batch the window can take now. lock: held"""
+        cdef PartitionQueue *queue
+        cdef Batch *batch
+        cdef int64_t cost = leader.cost
+        cdef int32_t batches = leader.batches
+        leader.blocked_ns = 0
+        while leader.parked.first is not NULL:
+            queue = leader.parked.first
+            batch = queue.head
+            if batch is not NULL:
+                cost += transport_cost(batch)
+                if batches and (cost > LEADER_WINDOW or
+                                batch.state == BATCH_OPEN and batches >= self.max_in_flight):
+                    break
+                batches += 1
+            list_remove(&leader.parked, queue)
+            queue.state = QUEUE_READY
+            list_append(&self.ready, queue)
+
+    cdef int64_t prepare_sleep(self, int64_t now_ns) noexcept nogil:
+        """Until when there is nothing to do, monotonic; now_ns or earlier if there is. lock: none"""
+        cdef int64_t until = INT64_MAX
+        fp_mutex_lock(&self.lock)
+        self.end_lingering(now_ns)
+        if self.ready.first is not NULL and self.outstanding_cost < TOTAL_WINDOW:
+            until = now_ns
+        else:
+            if self.linger_first is not NULL:
+                until = self.linger_first.created_ns + self.linger_ns
+            if self.oldest is not NULL:
+                until = min(until, self.oldest.created_ns + self.delivery_timeout_ns + (
+                    self.transit_grace_ns if self.oldest.state == BATCH_IN_TRANSIT else 0))
+        self.sleep_until_ns = until
+        fp_mutex_unlock(&self.lock)
+        return until
+
+    # Flush and close
+
+    cdef void begin_flush(self, FlushPoint *point) noexcept nogil:
+        """point.done is stored once every batch that exists now has settled. thread: app  lock: none"""
+        fp_mutex_lock(&self.lock)
+        point.id = self.last_id
+        point.done = self.oldest is NULL
+        point.next = self.flush_points
+        self.flush_points = point
+        self.flushing += 1
+        fp_mutex_unlock(&self.lock)
+        self.wake_sender()
+
+    cdef void end_flush(self, FlushPoint *point) noexcept nogil:
+        cdef FlushPoint **link
+        fp_mutex_lock(&self.lock)
+        link = &self.flush_points
+        while link[0] is not point:
+            link = &link[0].next
+        link[0] = point.next
+        self.flushing -= 1
+        fp_mutex_unlock(&self.lock)
+
+    cdef int check_flush_points(self) noexcept nogil:
+        """Whether one was reached. lock: held"""
+        cdef FlushPoint *point = self.flush_points
+        cdef int reached = 0
+        while point is not NULL:
+            if not point.done and (self.oldest is NULL or self.oldest.id > point.id):
+                point.done = 1
+                reached = 1
+            point = point.next
+        return reached
+
+    cdef void close_for_appends(self) noexcept nogil:
+        """From here on append() raises, and every batch is sendable."""
+        fp_mutex_lock(&self.lock)
+        self.closed = 1
+        fp_mutex_unlock(&self.lock)
+        self.wake_sender()
+
+    @property
+    def unsettled_records(self):
+        return self.unsettled
+
+    # The Python door, for tests: the same functions with the clock in milliseconds.
+
+    def set_topic(self, str name, leaders):
+        """Declares a topic; leaders: a broker id per partition, -1 for none."""
+        cdef int32_t[::1] brokers
+        cdef Topic *topic = self.find(name)
+        import array
+        brokers = array.array("i", leaders)
+        if topic is NULL:
+            topic = self.add_topic(name.encode())
+        self.set_partitions(topic, &brokers[0], brokers.shape[0])
+
+    cdef Topic *find(self, str name) except? NULL:
+        cdef bytes wanted = name.encode()
+        cdef Topic *topic = self.topics
+        while topic is not NULL and topic.name != wanted:
+            topic = topic.next
+        return topic
+
+    def put(self, str topic, bytes value=None, bytes key=None, *, partition=-1, timestamp=0, now_ms=1,
+            max_block_ms=0, abort_on_new_batch=False):
+        """Appends a record; returns (partition, index in its batch), or None if a new batch would be needed."""
+        cdef fp_record record
+        cdef Appended appended
+        cdef CallbackSlot callback
+        memset(&record, 0, sizeof(record))
+        callback.function = callback.future = NULL
+        if value is not None:
+            record.value = value
+            record.value_len = len(value)
+        if key is not None:
+            record.key = key
+            record.key_len = len(key)
+        record.timestamp = timestamp
+        if not self.append(self.find(topic), partition, &record, <int64_t>(now_ms * 1_000_000),
+                           fp_monotonic_ns() + <int64_t>(max_block_ms * 1_000_000),
+                           &callback, abort_on_new_batch, &appended):
+            return None
+        appended.result.futures -= 1
+        return appended.partition, appended.index
+
+    def drain_batches(self, now_ms, limit=1_000_000):
+        """What the sender would hand over now, as DrainedBatch objects."""
+        return self.wrap(self.drain(<int64_t>(now_ms * 1_000_000), limit))
+
+    def expire_batches(self, now_ms):
+        """What has passed delivery.timeout.ms, failed as the sender would; those in transit stay outstanding."""
+        return self.wrap(self.expire(<int64_t>(now_ms * 1_000_000), 0))
+
+    cdef list wrap(self, Batch *batch):
+        cdef Batch *next_batch
+        cdef list batches = []
+        while batch is not NULL:
+            next_batch = batch.next
+            batches.append(wrap_batch(self, batch))
+            batch = next_batch
+        return batches
+
+    def next_wakeup_ms(self, now_ms):
+        """When the sender would look again, or None if only for news."""
+        until = self.prepare_sleep(<int64_t>(now_ms * 1_000_000))
+        return None if until == INT64_MAX else until / 1_000_000
+
+    def queue_lengths(self, str name):
+        """Batches waiting, per partition."""
+        cdef Topic *topic = self.find(name)
+        return [topic.partitions.queue_lengths[i] for i in range(topic.partitions.count)]
+
+    def random_draws(self, str name):
+        """Random numbers drawn for a topic, with sequential_random."""
+        return self.find(name).sticky.random.state
+
+
+cdef class DrainedBatch:
+    """A batch that was drained or expired through the Python door."""
+    cdef RecordAccumulator accumulator
+    cdef Batch *batch
+    cdef readonly int partition
+    cdef readonly int in_transit
+
+    @property
+    def records(self):
+        """(key, value, headers, timestamp) of each record."""
+        return batch_records(self.batch)
+
+    @property
+    def wire_size(self):
+        return self.batch.wire_size
+
+    def settle(self):
+        """As the sender does when the last delivery report has come."""
+        if self.batch is NULL:
+            return
+        result_fail_all(self.batch.result, self.batch.count, 0, NOT_PERSISTED)
+        if not self.batch.result.done:
+            result_complete(self.batch.result, self.batch.count)
+        self.accumulator.settle(self.batch)
+        batch_free(self.batch, self.accumulator.pool)
+        self.batch = NULL
+
+
+cdef DrainedBatch wrap_batch(RecordAccumulator accumulator, Batch *batch):
+    cdef DrainedBatch wrapped = DrainedBatch()
+    wrapped.accumulator = accumulator
+    wrapped.batch = batch
+    wrapped.partition = batch.result.partition
+    wrapped.in_transit = batch.state == BATCH_IN_TRANSIT
+    return wrapped

@@ -1,0 +1,48 @@
+from libc.stdint cimport int8_t, int32_t, int64_t
+from fastprod._buffer_pool cimport BufferPool
+from fastprod._future cimport ProduceResult
+from fastprod._record cimport fp_record
+
+cdef enum BatchState:
+    BATCH_OPEN         # the last of its partition's queue; records may be appended
+    BATCH_CLOSED       # waits to be drained
+    BATCH_IN_TRANSIT   # handed over; librdkafka reads the arena
+
+# The records of one partition that travel together.
+cdef struct Batch:
+    # contents: guarded by the accumulator's lock while open, read-only after
+    char *arena               # from the pool; ours until the last delivery report
+    size_t capacity           # bytes of arena
+    size_t used
+    size_t wire_size          # estimate of the batch in format v2, its header included
+    int32_t count             # records
+    int32_t plain             # 1 while no record has headers
+    int64_t base_timestamp    # ms, of the first record
+    int64_t last_timestamp    # ms, the latest of all
+    int64_t created_ns        # monotonic
+    ProduceResult *result
+    # the accumulator's: its place in there
+    BatchState state
+    int64_t id                # grows with creation
+    void *queue               # PartitionQueue
+    Batch *next               # towards the tail of the queue; later, in chains that are handed around
+    Batch *older              # in the list of incomplete batches
+    Batch *newer
+    Batch *linger_older       # in the list of lingering batches
+    Batch *linger_newer
+    int8_t lingering
+    int8_t incomplete
+    # the sender's, from hand-over on
+    int32_t unreported        # records whose delivery report has not come
+    int32_t slot              # what its records carry through librdkafka; -1: none
+    int32_t leader            # whose window it was charged to
+    int64_t cost              # and how much
+    int8_t expired            # its futures have failed already
+
+cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil
+cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil
+cdef int batch_has_room(Batch *batch, const fp_record *record, size_t limit) noexcept nogil
+cdef int batch_fits_arena(Batch *batch, const fp_record *record) noexcept nogil
+cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nogil
+cdef int32_t batch_append(Batch *batch, const fp_record *record) noexcept nogil
+cdef list batch_records(Batch *batch)

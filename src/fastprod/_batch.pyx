@@ -1,0 +1,112 @@
+"""Batch: the records of one partition that travel together, in one arena.
+
+Source: org.apache.kafka.clients.producer.internals.ProducerBatch.
+"""
+
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport calloc, free, realloc
+from fastprod._buffer_pool cimport BufferPool
+from fastprod._future cimport result_let_go, result_new
+from fastprod._record cimport (
+    fp_arena_size, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write, fp_wire_size,
+)
+
+cdef enum:
+    BATCH_OVERHEAD = 61   # bytes of a v2 batch header
+
+
+cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil:
+    """An open batch that owns arena from now on; NULL if there is no memory, then arena is still the caller's."""
+    cdef Batch *batch = <Batch *>calloc(1, sizeof(Batch))
+    if batch is NULL:
+        return NULL
+    batch.result = result_new(partition)
+    if batch.result is NULL:
+        free(batch)
+        return NULL
+    batch.arena = arena
+    batch.capacity = capacity
+    batch.wire_size = BATCH_OVERHEAD
+    batch.plain = 1
+    batch.created_ns = now_ns
+    batch.state = BATCH_OPEN
+    batch.slot = -1
+    return batch
+
+
+cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil:
+    """Gives the arena back and lets the result go. No delivery report may be outstanding."""
+    if batch.arena is not NULL:
+        pool.deallocate(batch.arena, batch.capacity)
+    result_let_go(batch.result)
+    free(batch)
+
+
+cdef int batch_has_room(Batch *batch, const fp_record *record, size_t limit) noexcept nogil:
+    """MemoryRecordsBuilder.hasRoomFor: the first record always fits."""
+    return (batch.count == 0 or
+            batch.wire_size + fp_wire_size(record, record.timestamp - batch.base_timestamp, batch.count) <= limit)
+
+
+cdef int batch_fits_arena(Batch *batch, const fp_record *record) noexcept nogil:
+    cdef int64_t delta = record.timestamp - batch.base_timestamp if batch.count else 0
+    return batch.used + fp_arena_size(record, delta) <= batch.capacity
+
+
+cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nogil:
+    """Enlarges the arena without waiting; 0 if the pool has no memory to spare (then the batch stays as it is)."""
+    cdef char *arena
+    if not pool.try_reserve(capacity - batch.capacity):
+        return 0
+    arena = <char *>realloc(batch.arena, capacity)
+    if arena is NULL:
+        pool.release(capacity - batch.capacity)
+        return 0
+    batch.arena = arena
+    batch.capacity = capacity
+    return 1
+
+
+cdef int32_t batch_append(Batch *batch, const fp_record *record) noexcept nogil:
+    """Copies the record in, which must fit; returns its index."""
+    cdef int32_t index = batch.count
+    cdef int64_t delta
+    if index == 0:
+        batch.base_timestamp = record.timestamp
+        batch.last_timestamp = record.timestamp
+    delta = record.timestamp - batch.base_timestamp
+    batch.used = fp_record_write(batch.arena + batch.used, record, delta) - batch.arena
+    batch.wire_size += fp_wire_size(record, delta, index)
+    batch.last_timestamp = max(batch.last_timestamp, record.timestamp)
+    if record.headers is not NULL:
+        batch.plain = 0
+    batch.count += 1
+    batch.result.futures += 1
+    return index
+
+
+cdef list batch_records(Batch *batch):
+    """(key, value, headers, timestamp) of each record, as Python objects: for failed records and for tests."""
+    cdef fp_record record
+    cdef const char *p = batch.arena
+    cdef list records = []
+    cdef int32_t i
+    for i in range(batch.count):
+        p = fp_record_read(p, &record, batch.base_timestamp)
+        records.append((
+            record.key[:record.key_len] if record.key is not NULL else None,
+            record.value[:record.value_len] if record.value is not NULL else None,
+            decode_headers(record.headers, record.headers_len),
+            record.timestamp))
+    return records
+
+
+cdef list decode_headers(const char *p, size_t length):
+    cdef const char *end = p + length
+    cdef fp_header header
+    cdef list headers = []
+    while p < end:
+        p = fp_header_read(p, &header)
+        headers.append((header.name[:header.name_len].decode(),
+                        header.value[:header.value_len] if header.value is not NULL else None))
+    return headers

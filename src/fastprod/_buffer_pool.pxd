@@ -1,0 +1,52 @@
+from libc.stdint cimport int64_t
+from fastprod._sync cimport fp_cond, fp_mutex
+
+cdef enum PoolStatus:
+    POOL_GRANTED
+    POOL_WAITING     # the slice of waiting ended; the place in the queue is kept
+    POOL_CLOSED
+
+# One blocked request. It lives on its thread's stack from begin_wait() until
+# wait() returns GRANTED or CLOSED, or until end_wait().
+cdef struct Waiter:
+    fp_cond granted_or_closed
+    size_t size
+    int granted
+    void *buffer         # a free buffer handed over with the grant, or NULL
+    int64_t since_ns
+    Waiter *next
+
+cdef class BufferPool:
+    cdef readonly size_t total_memory      # buffer.memory, bytes
+    cdef readonly size_t poolable_size     # batch.size, bytes: what the free list holds
+    # guarded by lock
+    cdef fp_mutex lock
+    cdef size_t unallocated                # bytes neither handed out nor in the free list
+    cdef void **free_buffers               # a stack: the warmest buffer goes out first
+    cdef Py_ssize_t free_count
+    cdef Py_ssize_t free_capacity
+    cdef Waiter *first
+    cdef Waiter *last
+    cdef int closed
+    cdef int waiting                       # length of the queue; read without the lock as a hint
+    cdef int64_t wait_ns_total
+    cdef int64_t exhausted_total
+
+    cdef void *try_allocate(self, size_t size) noexcept nogil
+    cdef int try_reserve(self, size_t size) noexcept nogil
+    cdef void *allocate(self, size_t size, int64_t deadline_ns) except NULL
+    cdef void deallocate(self, void *buffer, size_t size) noexcept nogil
+    cdef void release(self, size_t size) noexcept nogil
+    cdef void begin_wait(self, Waiter *waiter, size_t size) noexcept nogil
+    cdef PoolStatus wait(self, Waiter *waiter, int64_t until_ns) noexcept nogil
+    cdef int end_wait(self, Waiter *waiter) noexcept nogil
+    cdef int take(self, size_t size, void **buffer) noexcept nogil
+    cdef int charge(self, size_t size) noexcept nogil
+    cdef void grant(self) noexcept nogil
+    cdef void refund(self, void *buffer, size_t size) noexcept nogil
+    cdef int keep(self, void *buffer) noexcept nogil
+
+cdef class Buffer:
+    cdef BufferPool pool
+    cdef void *memory
+    cdef readonly size_t size

@@ -1,0 +1,76 @@
+from libc.stdint cimport int8_t, int32_t, int64_t
+
+# What became of a record: librdkafka's rd_kafka_msg_status_t.
+cdef enum Persisted:
+    NOT_PERSISTED
+    POSSIBLY_PERSISTED
+    PERSISTED
+
+# Outcome of the records from index `first` up to the next segment.
+cdef struct Segment:
+    int32_t first
+    int32_t code           # 0, or librdkafka's error code
+    int64_t base_offset    # of record `first`; -1: the broker gave none
+    int64_t log_append_ms  # the broker's timestamp, or -1: CreateTime holds
+    int8_t persisted
+
+cdef enum CallbackKind:
+    ON_DELIVERY            # function(metadata, error)
+    DONE_CALLBACK          # function(future)
+    AWAITED                # function is an asyncio future
+
+cdef struct Callback:
+    CallbackKind kind
+    void *function         # owned reference
+    void *future           # owned reference to the FutureRecordMetadata
+
+# The outcome of one batch, shared by the futures of its records. Owned by the
+# batch and its futures together; whoever leaves last frees it.
+cdef struct ProduceResult:
+    int32_t balance        # atomic: minus futures that died, plus `futures` once the batch let go
+    int32_t futures        # made so far; guarded by the lock under which records are appended
+    int32_t partition
+    # guarded by the completion lock
+    int done               # also read without it: written once, after everything else
+    Segment *segments      # inline_segment, or allocated
+    Segment inline_segment # most batches need one
+    int32_t segment_count
+    int32_t segment_capacity
+    int32_t count          # records
+    int32_t untold         # failed records whose failure nobody has been told of
+    unsigned char *told    # bit per record: somebody asks, or is called back
+    int32_t told_bytes
+    Callback *callbacks
+    int32_t callback_count
+    int32_t callback_capacity
+    ProduceResult *next    # in the queue of results that have callbacks to run
+
+cdef ProduceResult *result_new(int32_t partition) noexcept nogil
+cdef void result_let_go(ProduceResult *result) noexcept nogil
+cdef int result_record(ProduceResult *result, int32_t index, int32_t code, int64_t offset,
+                       int64_t log_append_ms, int8_t persisted) noexcept nogil
+cdef void result_fail_all(ProduceResult *result, int32_t count, int32_t code, int8_t persisted) noexcept nogil
+cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil
+cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil
+cdef int result_was_told(ProduceResult *result, int32_t index) noexcept nogil
+cdef void result_tell_all(ProduceResult *result) noexcept nogil
+cdef int result_add_callback(ProduceResult *result, int32_t index, CallbackKind kind,
+                             void *function, void *future) noexcept nogil
+cdef int result_callback_room(ProduceResult *result) noexcept nogil
+
+cdef int wait_completed(int *done, int64_t until_ns) noexcept nogil
+cdef void notify_completed() noexcept nogil
+
+cdef class FutureRecordMetadata:
+    cdef ProduceResult *produced           # NULL until bind()
+    cdef int32_t index                     # of the record in its batch
+    cdef int32_t key_size                  # bytes; -1: no key
+    cdef int32_t value_size                # bytes; -1: tombstone
+    cdef int64_t timestamp                 # ms; CreateTime
+    cdef str topic
+
+    cdef object metadata(self)
+    cdef object error(self)
+    cdef int wait(self, object timeout) except -1
+    cdef void tell(self) noexcept
+    cdef int register(self, CallbackKind kind, object function) except -1

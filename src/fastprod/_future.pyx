@@ -1,0 +1,362 @@
+"""ProduceResult, one per batch, and FutureRecordMetadata, one per record.
+
+Source: org.apache.kafka.clients.producer.internals.ProduceRequestResult and
+FutureRecordMetadata: a future is a pointer to the batch's result and an index.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memset
+from fastprod._sync cimport (
+    fp_atomic_add, fp_atomic_load, fp_atomic_store, fp_cond, fp_cond_broadcast, fp_cond_init, fp_cond_wait_until,
+    fp_monotonic_ns, fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
+)
+
+from fastprod.errors import for_delivery
+from fastprod.librdkafka import describe
+from fastprod.records import RecordMetadata
+
+cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
+cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
+
+# One lock and one condition for every result of the process. A condition per
+# batch would cost more than the batches of an idle producer are worth, and
+# whoever waits for a result would have to keep its producer alive.
+# The lock is a leaf: nothing else is taken while it is held.
+cdef fp_mutex completion_lock
+cdef fp_cond completed
+cdef int waiters = 0
+fp_mutex_init(&completion_lock)
+fp_cond_init(&completed)
+
+
+cdef ProduceResult *result_new(int32_t partition) noexcept nogil:
+    cdef ProduceResult *result = <ProduceResult *>calloc(1, sizeof(ProduceResult))
+    if result is not NULL:
+        result.partition = partition
+        result.segments = &result.inline_segment
+        result.segment_capacity = 1
+    return result
+
+
+cdef void result_unref(ProduceResult *result, int32_t amount) noexcept nogil:
+    # Each future is counted when it dies and not when it is made: `futures` is
+    # kept under the lock that appending holds anyway, so a record costs one
+    # atomic operation. The balance is below zero until the batch lets go, so
+    # only the last one out can bring it to zero.
+    if fp_atomic_add(&result.balance, amount) == 0:
+        if result.segments is not &result.inline_segment:
+            free(result.segments)
+        free(result.told)
+        free(result.callbacks)
+        free(result)
+
+
+cdef void result_let_go(ProduceResult *result) noexcept nogil:
+    """The batch is done with it. thread: any  lock: none"""
+    result_unref(result, result.futures)
+
+
+cdef int result_record(ProduceResult *result, int32_t index, int32_t code, int64_t offset,
+                       int64_t log_append_ms, int8_t persisted) noexcept nogil:
+    """Notes the outcome of one record; consecutive ones share a segment. thread: sender  lock: none
+
+    Records come in order but for rare cases, which cost a segment each. 0 if there was no memory for one:
+    the record then shares the outcome of the one before.
+    """
+    cdef Segment *last
+    cdef Segment *grown
+    cdef int32_t capacity
+    cdef int inline
+    if result.segment_count > 0:
+        last = &result.segments[result.segment_count - 1]
+        if (last.code == code and last.persisted == persisted and last.log_append_ms == log_append_ms and
+                index >= last.first and
+                offset == (last.base_offset + index - last.first if last.base_offset >= 0 else -1)):
+            return 1
+    if result.segment_count == result.segment_capacity:
+        capacity = 4 * result.segment_capacity
+        inline = result.segments is &result.inline_segment
+        grown = <Segment *>realloc(NULL if inline else result.segments, capacity * sizeof(Segment))
+        if grown is NULL:
+            return 0
+        if inline:
+            grown[0] = result.inline_segment
+        result.segments = grown
+        result.segment_capacity = capacity
+    last = &result.segments[result.segment_count]
+    last.first = index
+    last.code = code
+    last.base_offset = offset
+    last.log_append_ms = log_append_ms
+    last.persisted = persisted
+    result.segment_count += 1
+    return 1
+
+
+cdef void result_fail_all(ProduceResult *result, int32_t count, int32_t code, int8_t persisted) noexcept nogil:
+    """Fails every record of the batch alike, whatever was noted before. thread: sender  lock: none"""
+    result.segment_count = 0
+    result_record(result, 0, code, -1, -1, persisted)
+
+
+cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil:
+    """The segment that covers a record: the one that starts nearest before it."""
+    cdef Segment *best = NULL
+    cdef int32_t i
+    for i in range(result.segment_count):
+        if result.segments[i].first <= index and (best is NULL or result.segments[i].first >= best.first):
+            best = &result.segments[i]
+    return best
+
+
+cdef int result_was_told(ProduceResult *result, int32_t index) noexcept nogil:
+    return index // 8 < result.told_bytes and result.told[index // 8] >> (index % 8) & 1
+
+
+cdef int told_bit(ProduceResult *result, int32_t index) noexcept nogil:
+    """Sets the record's bit; whether it was clear. lock: completion"""
+    cdef int32_t size = index // 8 + 1
+    cdef unsigned char *grown
+    if result_was_told(result, index):
+        return 0
+    if size > result.told_bytes:
+        size = max(size, 2 * result.told_bytes)
+        grown = <unsigned char *>realloc(result.told, size)
+        if grown is NULL:
+            return 0   # the failure is then reported once more than needed
+        memset(grown + result.told_bytes, 0, size - result.told_bytes)
+        result.told = grown
+        result.told_bytes = size
+    result.told[index // 8] |= 1 << (index % 8)
+    return 1
+
+
+cdef void result_tell_all(ProduceResult *result) noexcept nogil:
+    """flush() or close() has told of every failure in it."""
+    fp_mutex_lock(&completion_lock)
+    result.untold = 0
+    fp_mutex_unlock(&completion_lock)
+
+
+cdef int result_callback_room(ProduceResult *result) noexcept nogil:
+    """Makes room for one more callback; 0 if there is no memory. lock: completion"""
+    cdef int32_t capacity
+    cdef Callback *grown
+    if result.callback_count < result.callback_capacity:
+        return 1
+    capacity = 2 * result.callback_capacity + 4
+    grown = <Callback *>realloc(result.callbacks, capacity * sizeof(Callback))
+    if grown is NULL:
+        return 0
+    result.callbacks = grown
+    result.callback_capacity = capacity
+    return 1
+
+
+cdef int result_add_callback(ProduceResult *result, int32_t index, CallbackKind kind,
+                             void *function, void *future) noexcept nogil:
+    """Takes over both references and returns 1; 0 if the batch is done already, -1 if there is no memory.
+
+    The batch completes either before, and the caller runs the callback itself,
+    or after, and finds it in the list: both happen under the completion lock.
+    """
+    cdef int added = 0
+    fp_mutex_lock(&completion_lock)
+    if not result.done:
+        if result_callback_room(result):
+            result.callbacks[result.callback_count].kind = kind
+            result.callbacks[result.callback_count].function = function
+            result.callbacks[result.callback_count].future = future
+            result.callback_count += 1
+            told_bit(result, index)
+            added = 1
+        else:
+            added = -1
+    fp_mutex_unlock(&completion_lock)
+    return added
+
+
+cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil:
+    """Makes the outcome known; once. Returns the number of its callbacks. thread: sender  lock: none"""
+    cdef Segment *segment
+    cdef int32_t i
+    cdef int callbacks
+    fp_mutex_lock(&completion_lock)
+    result.count = count
+    for i in range(result.segment_count):
+        if result.segments[i].code:
+            break
+    else:
+        i = -1
+    if i >= 0:
+        for i in range(count):
+            segment = result_segment(result, i)
+            if segment.code and not result_was_told(result, i):
+                result.untold += 1
+    callbacks = result.callback_count
+    fp_atomic_store(&result.done, 1)
+    if waiters:
+        fp_cond_broadcast(&completed)
+    fp_mutex_unlock(&completion_lock)
+    return callbacks
+
+
+cdef int wait_completed(int *done, int64_t until_ns) noexcept nogil:
+    """Waits until *done or until_ns, whichever first; *done is written under notify_completed or result_complete."""
+    global waiters
+    fp_mutex_lock(&completion_lock)
+    waiters += 1
+    while not fp_atomic_load(done):
+        if fp_cond_wait_until(&completed, &completion_lock, until_ns):
+            break
+    waiters -= 1
+    fp_mutex_unlock(&completion_lock)
+    return fp_atomic_load(done)
+
+
+cdef void notify_completed() noexcept nogil:
+    """Wakes whoever waits for something that has just been stored. lock: none"""
+    fp_mutex_lock(&completion_lock)
+    if waiters:
+        fp_cond_broadcast(&completed)
+    fp_mutex_unlock(&completion_lock)
+
+
+def wait_deadline(timeout):
+    """The monotonic nanosecond at which a wait of `timeout` seconds ends; None waits for ever."""
+    if timeout is None:
+        return INT64_MAX
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout is seconds or None, not {type(timeout).__name__}: {timeout!r}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout is {timeout!r}: it must be 0 or more seconds, or None")
+    return min(fp_monotonic_ns() + int(min(timeout, 1e9) * 1_000_000_000), INT64_MAX)
+
+
+@cython.final
+@cython.freelist(1024)
+cdef class FutureRecordMetadata:
+    """The outcome of one record, to come: ``result()``, ``await``, or a callback.
+
+    Owns a share of its batch's ProduceResult. It settles when the whole batch
+    has settled. Thread-safe. Asking it (result, exception, await or a callback)
+    counts as being told: flush() and close() then do not raise for the record.
+    """
+
+    def __init__(self):
+        raise TypeError("a FutureRecordMetadata comes from Producer.send()")
+
+    def __dealloc__(self):
+        if self.produced is not NULL:
+            result_unref(self.produced, -1)
+
+    cdef void tell(self) noexcept:
+        cdef Segment *segment
+        fp_mutex_lock(&completion_lock)
+        if told_bit(self.produced, self.index) and self.produced.done:
+            segment = result_segment(self.produced, self.index)
+            if segment is not NULL and segment.code and self.produced.untold > 0:
+                self.produced.untold -= 1
+        fp_mutex_unlock(&completion_lock)
+
+    cdef int wait(self, object timeout) except -1:
+        """Returns once the record has settled; TimeoutError if that takes longer than timeout seconds."""
+        cdef int64_t deadline
+        cdef int done
+        if fp_atomic_load(&self.produced.done):
+            return 0
+        deadline = wait_deadline(timeout)
+        while True:
+            with nogil:
+                done = wait_completed(&self.produced.done, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+            if done:
+                return 0
+            PyErr_CheckSignals()
+            if fp_monotonic_ns() >= deadline:
+                raise TimeoutError(
+                    f"the record for {self.topic} was not settled within {timeout} s; it is still on its way")
+
+    cdef object metadata(self):
+        cdef Segment *segment = result_segment(self.produced, self.index)
+        return RecordMetadata(
+            self.topic, self.produced.partition,
+            segment.base_offset + self.index - segment.first if segment.base_offset >= 0 else -1,
+            self.timestamp if segment.log_append_ms < 0 else segment.log_append_ms,
+            self.key_size, self.value_size)
+
+    cdef object error(self):
+        """A new exception for each reader, or None: a shared one would gather everyone's traceback."""
+        cdef Segment *segment = result_segment(self.produced, self.index)
+        if segment.code == 0:
+            return None
+        return for_delivery(segment.code, describe(segment.code), PERSISTED_WORDS[segment.persisted],
+                            self.topic, self.produced.partition)
+
+    def result(self, timeout=None):
+        """The RecordMetadata; waits at most `timeout` seconds (None: for ever).
+
+        Raises what the record failed with, or TimeoutError: then it is still on its way and can be asked again.
+        """
+        self.wait(timeout)
+        error = self.exception(0)
+        if error is not None:
+            raise error
+        return self.metadata()
+
+    get = result
+
+    def exception(self, timeout=None):
+        """What the record failed with, or None; waits at most `timeout` seconds (None: for ever)."""
+        self.wait(timeout)
+        if result_segment(self.produced, self.index).code == 0:
+            return None
+        self.tell()
+        return self.error()
+
+    def done(self):
+        """Whether the record has settled. Asking this is not being told."""
+        return bool(fp_atomic_load(&self.produced.done))
+
+    def add_done_callback(self, function):
+        """Calls function(future) once the record has settled, from the producer's callback thread.
+
+        At once and from the caller's thread if it has settled already.
+        """
+        if not callable(function):
+            raise TypeError(f"a done callback must be callable, not {type(function).__name__}")
+        if not self.register(DONE_CALLBACK, function):
+            self.tell()
+            function(self)
+
+    cdef int register(self, CallbackKind kind, object function) except -1:
+        """Whether the callback will be called; 0: the record has settled already."""
+        cdef int added
+        Py_INCREF(function)
+        Py_INCREF(self)
+        added = result_add_callback(self.produced, self.index, kind, <PyObject *>function, <PyObject *>self)
+        if added <= 0:
+            Py_DECREF(function)
+            Py_DECREF(self)
+        if added < 0:
+            raise MemoryError("no memory for a callback")
+        return added
+
+    def __await__(self):
+        if not self.done():
+            import asyncio
+            settled = asyncio.get_running_loop().create_future()
+            if self.register(AWAITED, settled):
+                yield from settled
+        return self.result()
+
+    def __repr__(self):
+        state = "pending"
+        if self.done():
+            error = self.error()
+            state = repr(self.metadata()) if error is None else repr(error)
+        return f"<FutureRecordMetadata {self.topic} {state}>"

@@ -1,0 +1,232 @@
+"""The partition of a record: murmur2 for keys, sticky for the rest.
+
+Sources: Utils.murmur2 and BuiltInPartitioner (KIP-794) of Kafka's Java client,
+its former StickyPartitionCache (KIP-480) and RoundRobinPartitioner.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+cdef extern from "murmur2.h" nogil:
+    unsigned int fp_murmur2(const void *data, size_t length) noexcept
+    int32_t fp_partition_for_key(const void *key, size_t length, int32_t partitions) noexcept
+
+KINDS = {
+    "uniform_sticky": UNIFORM_STICKY,
+    "sticky": STICKY,
+    "timed_sticky": TIMED_STICKY,
+    "round_robin": ROUND_ROBIN,
+    "random": RANDOM,
+}
+
+
+def murmur2(const unsigned char[::1] data not None):
+    """Kafka's 32-bit murmur2 of a bytes-like object, signed as in Java (Utils.murmur2)."""
+    return <int32_t>fp_murmur2(&data[0] if data.shape[0] else NULL, data.shape[0])
+
+
+def partition_for_key(key, int32_t num_partitions):
+    """The partition, from 0 to num_partitions - 1, that Kafka's producers give to a key (bytes-like or str)."""
+    cdef const unsigned char[::1] data
+    if num_partitions < 1:
+        raise ValueError(f"num_partitions is {num_partitions}: it must be at least 1")
+    data = key.encode() if isinstance(key, str) else key
+    return fp_partition_for_key(&data[0] if data.shape[0] else NULL, data.shape[0], num_partitions)
+
+
+cdef int32_t key_partition(const char *key, size_t length, int32_t count) noexcept nogil:
+    return fp_partition_for_key(key, length, count)
+
+
+cdef uint64_t draw(Random *random) noexcept nogil:
+    cdef uint64_t z
+    if random.sequential:
+        random.state += 1
+        return random.state - 1
+    random.state += <uint64_t>0x9e3779b97f4a7c15
+    z = random.state
+    z = (z ^ (z >> 30)) * <uint64_t>0xbf58476d1ce4e5b9
+    z = (z ^ (z >> 27)) * <uint64_t>0x94d049bb133111eb
+    return (z ^ (z >> 31)) >> 1
+
+
+cdef void sticky_init(StickyState *state, PartitionerKind kind, int adaptive, int64_t stick_bytes,
+                      int64_t interval_ns, uint64_t seed, int sequential) noexcept nogil:
+    memset(state, 0, sizeof(StickyState))
+    state.kind = kind
+    state.adaptive = adaptive
+    state.stick_bytes = max(stick_bytes, 1)
+    state.interval_ns = interval_ns
+    state.current = -1
+    state.random.state = seed
+    state.random.sequential = sequential
+
+
+cdef void sticky_free(StickyState *state) noexcept nogil:
+    free(state.drawn)
+
+
+cdef int32_t nth_available(Partitions *partitions, int32_t n) noexcept nogil:
+    """The n-th partition with a leader; the n-th of all while none has one."""
+    cdef int32_t i
+    if partitions.available_count in (0, partitions.count):
+        return n
+    for i in range(partitions.count):
+        if partitions.available[i]:
+            if n == 0:
+                return i
+            n -= 1
+    return 0   # impossible: available_count counts them
+
+
+cdef int32_t choices(Partitions *partitions) noexcept nogil:
+    return partitions.available_count if partitions.available_count else partitions.count
+
+
+cdef int32_t pick(StickyState *state, Partitions *partitions) noexcept nogil:
+    """BuiltInPartitioner.nextPartition, but evener: without weights it draws without replacement.
+
+    Java draws anew each time, so over k draws a partition gets k/n give or take
+    the root of that; a shuffled cycle is off by one at most. A draw that hits a
+    partition that has had its turn moves on to the next that has not.
+    """
+    cdef int32_t count = partitions.count
+    cdef int32_t i
+    cdef int64_t weight, total = 0
+    cdef int64_t longest = -1, shortest = 0
+    if state.adaptive:
+        for i in range(count):
+            if partitions.available[i]:
+                if longest < 0:
+                    longest = shortest = partitions.queue_lengths[i]
+                longest = max(longest, partitions.queue_lengths[i])
+                shortest = min(shortest, partitions.queue_lengths[i])
+        if longest > shortest:
+            # Weight longest + 1 - length: queues 0 3 1 weigh 4 1 3, and of
+            # eight draws four go to the first partition.
+            for i in range(count):
+                if partitions.available[i]:
+                    total += longest + 1 - partitions.queue_lengths[i]
+            weight = <int64_t>(draw(&state.random) % <uint64_t>total)
+            for i in range(count):
+                if partitions.available[i]:
+                    weight -= longest + 1 - partitions.queue_lengths[i]
+                    if weight < 0:
+                        return i
+    return pick_evenly(state, partitions)
+
+
+cdef int32_t pick_evenly(StickyState *state, Partitions *partitions) noexcept nogil:
+    cdef int32_t n = choices(partitions)
+    cdef int32_t i = nth_available(partitions, <int32_t>(draw(&state.random) % <uint64_t>n))
+    cdef int32_t tried
+    cdef unsigned char *grown
+    if state.drawn_size < partitions.count:
+        grown = <unsigned char *>realloc(state.drawn, partitions.count)
+        if grown is NULL:
+            return i
+        memset(grown + state.drawn_size, 0, partitions.count - state.drawn_size)
+        state.drawn = grown
+        state.drawn_size = partitions.count
+    for tried in range(partitions.count):
+        if not state.drawn[i] and (partitions.available[i] or not partitions.available_count):
+            state.drawn[i] = 1
+            return i
+        i = i + 1 if i + 1 < partitions.count else 0
+    memset(state.drawn, 0, state.drawn_size)   # the cycle is complete
+    state.drawn[i] = 1
+    return i
+
+
+cdef int32_t sticky_partition(StickyState *state, Partitions *partitions, int64_t now_ns) noexcept nogil:
+    """The partition of the next record without a key. lock: accumulator"""
+    if state.kind == ROUND_ROBIN:
+        state.turn += 1
+        return nth_available(partitions, <int32_t>((state.turn - 1) % <uint64_t>choices(partitions)))
+    if state.kind == RANDOM:
+        return nth_available(partitions, <int32_t>(draw(&state.random) % <uint64_t>choices(partitions)))
+    if state.kind == TIMED_STICKY:
+        if state.current < 0 or now_ns - state.switched_ns >= state.interval_ns:
+            state.current = nth_available(partitions, <int32_t>(draw(&state.random) % <uint64_t>choices(partitions)))
+            state.switched_ns = now_ns
+    elif state.current < 0:
+        state.current = pick(state, partitions) if state.kind == UNIFORM_STICKY else random_other(state, partitions)
+    return state.current
+
+
+cdef int sticky_update(StickyState *state, Partitions *partitions, int64_t appended, int enable_switch) noexcept nogil:
+    """KIP-794: counts bytes and moves on after batch.size of them; whether it did. lock: accumulator
+
+    A switch waits for the end of a batch (enable_switch), so that none is left
+    half full: with linger.ms=500 and 12 KB per 500 ms, switching at 16 KB sharp
+    would cut each second batch after 4 KB. Twice batch.size is the limit.
+    """
+    if state.kind != UNIFORM_STICKY:
+        return 0
+    state.produced_bytes += appended
+    if state.produced_bytes >= 2 * state.stick_bytes or enable_switch and state.produced_bytes >= state.stick_bytes:
+        state.current = pick(state, partitions)
+        state.produced_bytes = 0
+        return 1
+    return 0
+
+
+cdef int32_t random_other(StickyState *state, Partitions *partitions) noexcept nogil:
+    cdef int32_t n = choices(partitions)
+    cdef int32_t chosen
+    while True:
+        chosen = nth_available(partitions, <int32_t>(draw(&state.random) % <uint64_t>n))
+        if n == 1 or chosen != state.current:
+            return chosen
+
+
+cdef int32_t sticky_on_new_batch(StickyState *state, Partitions *partitions) noexcept nogil:
+    """KIP-480: another partition for each new batch. lock: accumulator"""
+    state.current = random_other(state, partitions)
+    return state.current
+
+
+cdef class StickyPartitioner:
+    """One topic's choice of partitions for records without a key, on its own: the Python door for tests.
+
+    ``sequential_random`` replaces the random numbers by 0, 1, 2, ...
+    """
+    cdef StickyState state
+    cdef Partitions partitions
+    cdef object _lengths
+    cdef object _available
+
+    def __cinit__(self, kind="uniform_sticky", *, batch_size=16384, adaptive=True, interval_ms=100,
+                  seed=0, sequential_random=False):
+        sticky_init(&self.state, KINDS[kind], adaptive, batch_size, <int64_t>(interval_ms * 1_000_000),
+                    seed, sequential_random)
+
+    def __dealloc__(self):
+        sticky_free(&self.state)
+
+    def set_partitions(self, queue_lengths, available=None):
+        """queue_lengths: batches waiting per partition; available: a flag per partition, default all."""
+        cdef int32_t[::1] lengths
+        cdef unsigned char[::1] flags
+        import array
+        lengths = self._lengths = array.array("i", queue_lengths)
+        flags = self._available = bytearray(available if available is not None else b"\1" * len(self._lengths))
+        self.partitions.count = len(self._lengths)
+        self.partitions.queue_lengths = &lengths[0]
+        self.partitions.available = &flags[0]
+        self.partitions.available_count = sum(self._available)
+
+    def partition(self, now_ms=0):
+        return sticky_partition(&self.state, &self.partitions, <int64_t>(now_ms * 1_000_000))
+
+    def update(self, appended, enable_switch=True):
+        return bool(sticky_update(&self.state, &self.partitions, appended, enable_switch))
+
+    def on_new_batch(self):
+        return sticky_on_new_batch(&self.state, &self.partitions)
+
+    @property
+    def draws(self):
+        """Random numbers drawn so far, with sequential_random."""
+        return self.state.random.state
