@@ -1,0 +1,31 @@
+from libc.stdint cimport int64_t
+from fastprod._future cimport ProduceResult
+from fastprod._sync cimport fp_cond, fp_mutex
+
+cdef struct LogLine:
+    int level                # syslog's, 0 to 7
+    char text[480]
+    LogLine *next
+
+cdef class Callbacks:
+    # guarded by lock
+    cdef fp_mutex lock
+    cdef fp_cond something
+    cdef ProduceResult *first
+    cdef ProduceResult *last
+    cdef LogLine *log_first
+    cdef LogLine *log_last
+    cdef int log_count
+    cdef int64_t log_dropped
+    cdef int64_t queued              # results, ever
+    cdef int64_t finished            # results whose callbacks have all run
+    cdef int refresh_wanted
+    cdef int closed
+    # the callback thread's own
+    cdef object on_refresh
+    cdef readonly object thread_id
+
+    cdef void add(self, ProduceResult *result) noexcept nogil
+    cdef void log(self, int level, const char *facility, const char *text) noexcept nogil
+    cdef void want_refresh(self) noexcept nogil
+    cdef int run_result(self, ProduceResult *result) except -1

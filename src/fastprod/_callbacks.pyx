@@ -1,0 +1,202 @@
+"""Callbacks: the one thread on which users' code is called back.
+
+The sender thread never takes the GIL. What needs it (on_delivery, done
+callbacks, waking asyncio loops, log lines) goes through a queue to this thread,
+so a slow callback delays other callbacks and nothing else.
+"""
+
+from cpython.exc cimport PyErr_WriteUnraisable
+from cpython.ref cimport Py_DECREF
+from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc
+from fastprod._future cimport AWAITED, ON_DELIVERY, Callback, FutureRecordMetadata, notify_completed
+from fastprod._sync cimport (
+    fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_mutex_destroy, fp_mutex_init,
+    fp_mutex_lock, fp_mutex_unlock,
+)
+
+import threading
+
+cdef enum:
+    LOG_LIMIT = 1000   # lines waiting to be logged; more are counted and dropped
+
+# syslog's levels as logging's.
+cdef tuple LEVELS = (50, 50, 50, 40, 30, 20, 20, 10)
+
+
+def _settle_awaited(list futures):
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+cdef class Callbacks:
+    """The queue of results whose callbacks are to be run, and the loop that runs them.
+
+    Owns the callbacks of a queued result; their references to its futures keep
+    the result alive. Order within a partition is the order in which the sender
+    completed its batches. The lock is a leaf; the GIL is never taken under it.
+    """
+
+    def __cinit__(self, on_refresh=None):
+        fp_mutex_init(&self.lock)
+        fp_cond_init(&self.something)
+        self.on_refresh = on_refresh
+
+    def __dealloc__(self):
+        cdef LogLine *line
+        while self.log_first is not NULL:
+            line = self.log_first
+            self.log_first = line.next
+            free(line)
+        fp_cond_destroy(&self.something)
+        fp_mutex_destroy(&self.lock)
+
+    cdef void add(self, ProduceResult *result) noexcept nogil:
+        """Queues a completed result that has callbacks. thread: sender  lock: none"""
+        fp_mutex_lock(&self.lock)
+        result.next = NULL
+        if self.last is NULL:
+            self.first = result
+        else:
+            self.last.next = result
+        self.last = result
+        self.queued += 1
+        fp_cond_signal(&self.something)
+        fp_mutex_unlock(&self.lock)
+
+    cdef void log(self, int level, const char *facility, const char *text) noexcept nogil:
+        """Queues a line for the logger. thread: sender  lock: none"""
+        cdef LogLine *line = NULL
+        fp_mutex_lock(&self.lock)
+        if self.log_count < LOG_LIMIT:
+            line = <LogLine *>malloc(sizeof(LogLine))
+        if line is NULL:
+            self.log_dropped += 1
+        else:
+            line.level = level
+            line.next = NULL
+            snprintf(line.text, sizeof(line.text), b"%s: %s", facility, text)
+            if self.log_last is NULL:
+                self.log_first = line
+            else:
+                self.log_last.next = line
+            self.log_last = line
+            self.log_count += 1
+        fp_cond_signal(&self.something)
+        fp_mutex_unlock(&self.lock)
+
+    cdef void want_refresh(self) noexcept nogil:
+        """Asks for fresh metadata. thread: sender  lock: none"""
+        fp_mutex_lock(&self.lock)
+        self.refresh_wanted = 1
+        fp_cond_signal(&self.something)
+        fp_mutex_unlock(&self.lock)
+
+    def run(self):
+        """The thread's loop; returns after close() once the queue is empty."""
+        cdef ProduceResult *results
+        cdef ProduceResult *next_result
+        cdef LogLine *lines
+        cdef int64_t count
+        cdef int refresh, closed
+        self.thread_id = threading.get_ident()
+        while True:
+            with nogil:
+                fp_mutex_lock(&self.lock)
+                while not (self.first is not NULL or self.log_first is not NULL or self.refresh_wanted or self.closed):
+                    fp_cond_wait_until(&self.something, &self.lock, INT64_MAX)
+                results = self.first
+                self.first = self.last = NULL
+                lines = self.log_first
+                self.log_first = self.log_last = NULL
+                self.log_count = 0
+                refresh = self.refresh_wanted
+                self.refresh_wanted = 0
+                closed = self.closed
+                fp_mutex_unlock(&self.lock)
+            if refresh and self.on_refresh is not None:
+                self.on_refresh()
+            count = 0
+            while results is not NULL:
+                next_result = results.next   # the result may be gone after its last callback
+                self.run_result(results)
+                results = next_result
+                count += 1
+            self.write_log(<size_t>lines)
+            if count:
+                with nogil:
+                    fp_mutex_lock(&self.lock)
+                    self.finished += count
+                    fp_mutex_unlock(&self.lock)
+                    notify_completed()
+            elif closed:
+                return
+
+    cdef int run_result(self, ProduceResult *result) except -1:
+        cdef Callback *callbacks = result.callbacks
+        cdef int count = result.callback_count
+        cdef FutureRecordMetadata future
+        cdef object function
+        cdef dict awaited = None
+        result.callbacks = NULL
+        result.callback_count = result.callback_capacity = 0
+        for i in range(count):
+            function = <object>callbacks[i].function
+            future = <FutureRecordMetadata>callbacks[i].future
+            Py_DECREF(function)
+            Py_DECREF(future)
+            try:
+                if callbacks[i].kind == ON_DELIVERY:
+                    error = future.error()
+                    if error is None:
+                        function(future.metadata(), None)
+                    else:
+                        function(None, error)
+                elif callbacks[i].kind == AWAITED:
+                    if awaited is None:
+                        awaited = {}
+                    awaited.setdefault(function.get_loop(), []).append(function)
+                else:
+                    function(future)
+            except BaseException:
+                # The others still run. sys.unraisablehook shows it, as for any
+                # exception that has no caller to go to.
+                PyErr_WriteUnraisable(function)
+        free(callbacks)
+        if awaited is not None:
+            for loop, futures in awaited.items():
+                try:
+                    loop.call_soon_threadsafe(_settle_awaited, futures)
+                except RuntimeError:
+                    pass   # the loop was closed: nobody awaits any more
+        return 0
+
+    def write_log(self, size_t address):
+        cdef LogLine *line = <LogLine *>address
+        cdef LogLine *written
+        while line is not NULL:
+            import logging
+            try:
+                logging.getLogger("fastprod").log(
+                    LEVELS[line.level & 7], "%s", (<bytes>line.text).decode("utf-8", "replace"))
+            except BaseException as error:
+                PyErr_WriteUnraisable(error)
+            written = line
+            line = line.next
+            free(written)
+
+    def close(self):
+        """Lets run() return once the queue is empty."""
+        fp_mutex_lock(&self.lock)
+        self.closed = 1
+        fp_cond_signal(&self.something)
+        fp_mutex_unlock(&self.lock)
+
+    def counts(self):
+        """(results queued, results finished), ever."""
+        fp_mutex_lock(&self.lock)
+        queued, finished = self.queued, self.finished
+        fp_mutex_unlock(&self.lock)
+        return queued, finished

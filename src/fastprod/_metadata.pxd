@@ -1,0 +1,25 @@
+from libc.stdint cimport int32_t
+from fastprod._accumulator cimport RecordAccumulator, Topic
+from fastprod._transport cimport Transport
+
+cdef class TopicMetadata:
+    cdef Topic *topic
+    cdef readonly str name
+    cdef readonly int32_t partitions     # 0 until known
+    cdef readonly tuple leaders          # broker id per partition, -1 for none
+    cdef readonly int code               # of the last answer about it
+    cdef readonly int answers            # about it, since it was asked for
+
+cdef class ProducerMetadata:
+    cdef Transport transport
+    cdef RecordAccumulator accumulator
+    cdef double max_age                  # seconds
+    cdef double backoff                  # seconds
+    cdef dict topics                     # name -> TopicMetadata
+    cdef object changed                  # Condition, guards the fields below
+    cdef bint wanted                     # somebody waits for an answer, or an error made one doubtful
+    cdef bint closed
+    cdef long rounds                     # answers received
+
+    cdef TopicMetadata topic(self, str name, double timeout)
+    cdef void update(self, dict found) except *

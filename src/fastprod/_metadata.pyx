@@ -1,0 +1,162 @@
+"""ProducerMetadata: what is known of the topics, and the thread that asks for it.
+
+Source: org.apache.kafka.clients.producer.internals.ProducerMetadata.
+"""
+
+from libc.stdint cimport int32_t
+from fastprod._accumulator cimport RecordAccumulator, Topic
+from fastprod._transport cimport Transport
+
+import array
+import threading
+import time
+
+from fastprod.errors import MetadataTimeoutError, ProducerClosedError, UnknownTopicOrPartitionError, for_delivery
+from fastprod.librdkafka import describe
+from fastprod.records import Cluster, PartitionInfo
+
+REQUEST_TIMEOUT_MS = 1000     # of one attempt; close() may have to wait for it
+UNKNOWN_TOPIC_ANSWERS = 5     # after which a topic that no broker knows is an error: it may have been made just now
+cdef enum:
+    UNKNOWN_TOPIC_OR_PART = 3
+    LEADER_NOT_AVAILABLE = 5
+
+
+cdef class TopicMetadata:
+    """A topic's partitions and leaders, as last heard. Written by the metadata thread, read by anyone with the GIL."""
+
+    @property
+    def leaderless(self):
+        return -1 in self.leaders
+
+
+cdef class ProducerMetadata:
+    """Learns partition counts and leaders, and gives them to the accumulator.
+
+    All requests are made by one thread, since librdkafka's call blocks and
+    cannot be interrupted; who needs an answer waits for the condition, which
+    Ctrl-C does interrupt. Known topics are asked for again every
+    metadata.max.age.ms, and soon after an error or while a leader is missing.
+    """
+
+    def __cinit__(self, Transport transport, RecordAccumulator accumulator, *, max_age_ms=300000, backoff_ms=100):
+        self.transport = transport
+        self.accumulator = accumulator
+        self.max_age = max_age_ms / 1000
+        self.backoff = backoff_ms / 1000
+        self.topics = {}
+        self.changed = threading.Condition()
+
+    cdef TopicMetadata topic(self, str name, double timeout):
+        """The topic's metadata, once its partitions are known; waits for them up to timeout seconds.
+
+        UnknownTopicOrPartitionError if the brokers say that there is none, MetadataTimeoutError if nobody
+        answers in time. The topic must have been checked to be a legal name.
+        """
+        cdef TopicMetadata entry = self.topics.get(name)
+        if entry is not None and entry.partitions > 0:
+            return entry
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            entry = self.topics.get(name)
+            if entry is None:
+                entry = TopicMetadata()
+                entry.name = name
+                entry.leaders = ()
+                entry.topic = self.accumulator.add_topic(name.encode())
+                entry.topic.handle = self.transport.open_topic(name)
+                self.topics[name] = entry
+            entry.answers = 0
+            while entry.partitions == 0:
+                if self.closed:
+                    raise ProducerClosedError("the producer was closed while send() waited for metadata")
+                if entry.answers >= UNKNOWN_TOPIC_ANSWERS and entry.code == UNKNOWN_TOPIC_OR_PART:
+                    raise UnknownTopicOrPartitionError(
+                        f"no broker knows the topic {name!r}: create it, check its name, or set "
+                        "allow.auto.create.topics=true if the brokers may create it", code=UNKNOWN_TOPIC_OR_PART)
+                if entry.answers and entry.code not in (0, UNKNOWN_TOPIC_OR_PART, LEADER_NOT_AVAILABLE):
+                    raise for_delivery(entry.code, describe(entry.code), "no", name, -1)
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    code, text = self.transport.last_error()
+                    raise MetadataTimeoutError(
+                        f"the partitions of {name!r} were not known within {timeout:g} s (max.block.ms); "
+                        + (f"last error: {text}" if code else "no broker answered")
+                        + ". Check bootstrap.servers and that the brokers are up", code=code or None, retriable=True)
+                self.wanted = True
+                self.changed.notify_all()
+                self.changed.wait(left)
+        return entry
+
+    def refresh(self, double timeout):
+        """Asks once more and waits for the answer, up to timeout seconds; whether it came."""
+        with self.changed:
+            before = self.rounds
+            self.want()
+            return self.changed.wait_for(lambda: self.closed or self.rounds > before, timeout)
+
+    def want(self):
+        """Asks once more, without waiting."""
+        with self.changed:
+            self.wanted = True
+            self.changed.notify_all()
+
+    def cluster(self):
+        """A Cluster of the known topics, for partitioners."""
+        return Cluster([
+            PartitionInfo(name, partition, leader if leader >= 0 else None)
+            for name, entry in list(self.topics.items())
+            for partition, leader in enumerate((<TopicMetadata>entry).leaders)
+        ])
+
+    def run(self):
+        """The thread's loop."""
+        while True:
+            with self.changed:
+                if not self.wanted and not self.closed:
+                    self.changed.wait(self.patience())
+                if self.closed:
+                    return
+                if not self.topics:
+                    continue
+                self.wanted = False
+            code, found = self.transport.metadata(REQUEST_TIMEOUT_MS)
+            with self.changed:
+                if code == 0:
+                    self.update(found)
+                    self.rounds += 1
+                self.changed.notify_all()
+                if not self.closed and (code or not self.settled()):
+                    # Ask again, but not at once: the cluster needs time to change.
+                    self.changed.wait(self.backoff)
+
+    def settled(self):
+        return all((<TopicMetadata>entry).partitions for entry in self.topics.values())
+
+    def patience(self):
+        """Seconds until the next request if nobody asks."""
+        if any((<TopicMetadata>entry).leaderless for entry in self.topics.values()):
+            return max(self.backoff, 0.25)
+        return self.max_age
+
+    cdef void update(self, dict found) except *:
+        cdef TopicMetadata entry
+        cdef int32_t[::1] brokers
+        for name, (code, leaders) in found.items():
+            entry = self.topics.get(name)
+            if entry is None:
+                continue
+            entry.code = code
+            entry.answers += 1
+            if code not in (0, LEADER_NOT_AVAILABLE) or not leaders or len(leaders) < entry.partitions:
+                continue
+            if tuple(leaders) != entry.leaders:
+                brokers = array.array("i", leaders)
+                self.accumulator.set_partitions(entry.topic, &brokers[0], brokers.shape[0])
+                entry.leaders = tuple(leaders)
+                entry.partitions = brokers.shape[0]
+
+    def close(self):
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()

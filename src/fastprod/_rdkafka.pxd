@@ -1,0 +1,109 @@
+# csrc/librdkafka.h: declarations only. The names are librdkafka's; the calls go through the table.
+from libc.stdint cimport int32_t, int64_t
+
+cdef extern from "librdkafka.h" nogil:
+    ctypedef struct rd_kafka_t:
+        pass
+    ctypedef struct rd_kafka_conf_t:
+        pass
+    ctypedef struct rd_kafka_topic_t:
+        pass
+    ctypedef struct rd_kafka_queue_t:
+        pass
+    ctypedef struct rd_kafka_event_t:
+        pass
+    ctypedef struct rd_kafka_error_t:
+        pass
+    ctypedef struct rd_kafka_message_t:
+        int err
+        rd_kafka_topic_t *rkt
+        int32_t partition
+        void *payload
+        size_t len
+        void *key
+        size_t key_len
+        int64_t offset
+        void *_private
+    ctypedef struct rd_kafka_vu_t:
+        int vtype
+    ctypedef struct rd_kafka_metadata_broker_t:
+        int32_t id
+        char *host
+        int port
+    ctypedef struct rd_kafka_metadata_partition_t:
+        int32_t id
+        int err
+        int32_t leader
+    ctypedef struct rd_kafka_metadata_topic_t:
+        char *topic
+        int partition_cnt
+        rd_kafka_metadata_partition_t *partitions
+        int err
+    ctypedef struct rd_kafka_metadata_t:
+        int broker_cnt
+        rd_kafka_metadata_broker_t *brokers
+        int topic_cnt
+        rd_kafka_metadata_topic_t *topics
+
+    int fp_librdkafka_count() noexcept
+    const char *fp_librdkafka_name(int) noexcept
+    void fp_librdkafka_bind(int, void *) noexcept
+
+    int RD_KAFKA_PRODUCER
+    int RD_KAFKA_CONF_OK
+    int RD_KAFKA_CONF_UNKNOWN
+    int RD_KAFKA_EVENT_DR, RD_KAFKA_EVENT_LOG, RD_KAFKA_EVENT_ERROR
+    int RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME
+    int RD_KAFKA_PURGE_F_QUEUE, RD_KAFKA_PURGE_F_INFLIGHT
+
+    # Filling in the arguments of rd_kafka_produceva
+    void fp_vu_topic(rd_kafka_vu_t *, rd_kafka_topic_t *) noexcept
+    void fp_vu_partition(rd_kafka_vu_t *, int32_t) noexcept
+    void fp_vu_value(rd_kafka_vu_t *, const char *, size_t) noexcept
+    void fp_vu_key(rd_kafka_vu_t *, const char *, size_t) noexcept
+    void fp_vu_opaque(rd_kafka_vu_t *, void *) noexcept
+    void fp_vu_timestamp(rd_kafka_vu_t *, int64_t) noexcept
+    void fp_vu_header(rd_kafka_vu_t *, const char *, const char *, size_t) noexcept
+
+    const char *rd_kafka_version_str "fp_librdkafka.rd_kafka_version_str"() noexcept
+    const char *rd_kafka_err2str "fp_librdkafka.rd_kafka_err2str"(int) noexcept
+    rd_kafka_conf_t *rd_kafka_conf_new "fp_librdkafka.rd_kafka_conf_new"() noexcept
+    void rd_kafka_conf_destroy "fp_librdkafka.rd_kafka_conf_destroy"(rd_kafka_conf_t *) noexcept
+    int rd_kafka_conf_set "fp_librdkafka.rd_kafka_conf_set"(
+        rd_kafka_conf_t *, const char *, const char *, char *, size_t) noexcept
+    void rd_kafka_conf_set_events "fp_librdkafka.rd_kafka_conf_set_events"(rd_kafka_conf_t *, int) noexcept
+    rd_kafka_t *rd_kafka_new "fp_librdkafka.rd_kafka_new"(int, rd_kafka_conf_t *, char *, size_t) noexcept
+    void rd_kafka_destroy "fp_librdkafka.rd_kafka_destroy"(rd_kafka_t *) noexcept
+    rd_kafka_topic_t *rd_kafka_topic_new "fp_librdkafka.rd_kafka_topic_new"(
+        rd_kafka_t *, const char *, void *) noexcept
+    void rd_kafka_topic_destroy "fp_librdkafka.rd_kafka_topic_destroy"(rd_kafka_topic_t *) noexcept
+    int rd_kafka_metadata "fp_librdkafka.rd_kafka_metadata"(
+        rd_kafka_t *, int, rd_kafka_topic_t *, const rd_kafka_metadata_t **, int) noexcept
+    void rd_kafka_metadata_destroy "fp_librdkafka.rd_kafka_metadata_destroy"(const rd_kafka_metadata_t *) noexcept
+    int rd_kafka_produce_batch "fp_librdkafka.rd_kafka_produce_batch"(
+        rd_kafka_topic_t *, int32_t, int, rd_kafka_message_t *, int) noexcept
+    rd_kafka_error_t *rd_kafka_produceva "fp_librdkafka.rd_kafka_produceva"(
+        rd_kafka_t *, const rd_kafka_vu_t *, size_t) noexcept
+    int rd_kafka_error_code "fp_librdkafka.rd_kafka_error_code"(const rd_kafka_error_t *) noexcept
+    void rd_kafka_error_destroy "fp_librdkafka.rd_kafka_error_destroy"(rd_kafka_error_t *) noexcept
+    int rd_kafka_purge "fp_librdkafka.rd_kafka_purge"(rd_kafka_t *, int) noexcept
+    int rd_kafka_outq_len "fp_librdkafka.rd_kafka_outq_len"(rd_kafka_t *) noexcept
+    int rd_kafka_fatal_error "fp_librdkafka.rd_kafka_fatal_error"(rd_kafka_t *, char *, size_t) noexcept
+    rd_kafka_queue_t *rd_kafka_queue_get_main "fp_librdkafka.rd_kafka_queue_get_main"(rd_kafka_t *) noexcept
+    void rd_kafka_queue_destroy "fp_librdkafka.rd_kafka_queue_destroy"(rd_kafka_queue_t *) noexcept
+    void rd_kafka_queue_yield "fp_librdkafka.rd_kafka_queue_yield"(rd_kafka_queue_t *) noexcept
+    rd_kafka_event_t *rd_kafka_queue_poll "fp_librdkafka.rd_kafka_queue_poll"(rd_kafka_queue_t *, int) noexcept
+    int rd_kafka_set_log_queue "fp_librdkafka.rd_kafka_set_log_queue"(rd_kafka_t *, rd_kafka_queue_t *) noexcept
+    int rd_kafka_event_type "fp_librdkafka.rd_kafka_event_type"(const rd_kafka_event_t *) noexcept
+    size_t rd_kafka_event_message_array "fp_librdkafka.rd_kafka_event_message_array"(
+        rd_kafka_event_t *, const rd_kafka_message_t **, size_t) noexcept
+    int rd_kafka_event_error "fp_librdkafka.rd_kafka_event_error"(rd_kafka_event_t *) noexcept
+    const char *rd_kafka_event_error_string "fp_librdkafka.rd_kafka_event_error_string"(rd_kafka_event_t *) noexcept
+    int rd_kafka_event_error_is_fatal "fp_librdkafka.rd_kafka_event_error_is_fatal"(rd_kafka_event_t *) noexcept
+    int rd_kafka_event_log "fp_librdkafka.rd_kafka_event_log"(
+        rd_kafka_event_t *, const char **, const char **, int *) noexcept
+    void rd_kafka_event_destroy "fp_librdkafka.rd_kafka_event_destroy"(rd_kafka_event_t *) noexcept
+    int rd_kafka_message_status "fp_librdkafka.rd_kafka_message_status"(const rd_kafka_message_t *) noexcept
+    int64_t rd_kafka_message_timestamp "fp_librdkafka.rd_kafka_message_timestamp"(
+        const rd_kafka_message_t *, int *) noexcept
+    int64_t rd_kafka_message_latency "fp_librdkafka.rd_kafka_message_latency"(const rd_kafka_message_t *) noexcept

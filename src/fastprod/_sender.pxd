@@ -1,0 +1,52 @@
+from libc.stdint cimport int8_t, int32_t, int64_t
+from fastprod._accumulator cimport RecordAccumulator
+from fastprod._batch cimport Batch
+from fastprod._buffer_pool cimport BufferPool
+from fastprod._callbacks cimport Callbacks
+from fastprod._sync cimport fp_mutex, fp_thread
+from fastprod._transport cimport Report, Transport
+
+cdef class Sender:
+    cdef RecordAccumulator accumulator
+    cdef BufferPool pool
+    cdef Transport transport
+    cdef Callbacks callbacks
+    cdef fp_thread thread
+    cdef int started
+    cdef int sleeping            # atomic: the thread waits in poll(), or is about to
+    cdef int stopping            # atomic: end once everything has settled
+    cdef int aborting            # atomic: give up what has not settled
+    cdef int finished            # atomic: the thread has ended
+    # the sender thread's own
+    cdef Batch **slots           # batches in transit; their index travels through librdkafka
+    cdef int32_t slot_count
+    cdef int32_t *free_slots
+    cdef int32_t free_count
+    cdef int32_t transit_count
+    cdef int64_t next_expiry_ns  # not to look for expired batches before
+    # counters, written by the sender thread
+    cdef int64_t records_sent    # acknowledged
+    cdef int64_t records_failed
+    cdef int64_t bytes_sent      # arena bytes of settled batches
+    cdef int64_t latency_us      # summed over the runs of records in `latency_count`
+    cdef int64_t latency_count
+    cdef int64_t longest_latency_us
+    # batches with failures that nobody has been told of; guarded by failed_lock
+    cdef fp_mutex failed_lock
+    cdef Batch *failed_first
+    cdef Batch *failed_last
+    cdef size_t failed_bytes     # of their arenas
+    cdef size_t failed_limit
+
+    cdef void run(self) noexcept nogil
+    cdef void send(self, Batch *chain) noexcept nogil
+    cdef int take_slot(self, Batch *batch) noexcept nogil
+    cdef void note(self, const Report *report) noexcept nogil
+    cdef void release(self, Batch *batch, int32_t reported) noexcept nogil
+    cdef void complete(self, Batch *batch) noexcept nogil
+    cdef void finish(self, Batch *batch) noexcept nogil
+    cdef void fail_expired(self, Batch *chain, int code) noexcept nogil
+    cdef void keep_failed(self, Batch *batch) noexcept nogil
+    cdef void prune_failed(self) noexcept nogil
+    cdef void wakeup(self) noexcept nogil
+    cdef void release_failed(self, Batch *batch) noexcept nogil

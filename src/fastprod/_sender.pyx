@@ -1,0 +1,327 @@
+"""Sender: the background thread. Drain, hand over, collect reports, complete.
+
+Source: org.apache.kafka.clients.producer.internals.Sender. The thread never
+takes the GIL, so an application that loops on send() cannot hold it up.
+"""
+
+from libc.stdint cimport int8_t, int32_t, int64_t
+from libc.stdlib cimport free, realloc
+from fastprod._accumulator cimport Topic, PartitionQueue, RecordAccumulator
+from fastprod._batch cimport BATCH_IN_TRANSIT, Batch, batch_free, batch_records
+from fastprod._buffer_pool cimport BufferPool
+from fastprod._callbacks cimport Callbacks
+from fastprod._future cimport (
+    NOT_PERSISTED, POSSIBLY_PERSISTED, ProduceResult, Segment, notify_completed, result_complete, result_fail_all,
+    result_let_go, result_record, result_segment, result_tell_all, result_was_told, wait_completed,
+)
+from fastprod._sync cimport (
+    fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init,
+    fp_mutex_lock, fp_mutex_unlock, fp_thread_join, fp_thread_start,
+)
+from fastprod._transport cimport Report, Transport
+
+from fastprod.errors import for_delivery
+from fastprod.librdkafka import describe
+from fastprod.records import FailedRecord
+
+cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
+
+cdef enum:
+    DRAIN_LIMIT = 32              # batches handed over before reports are looked at
+    EVENT_LIMIT = 32              # events served before batches are
+    EXPIRY_INTERVAL_MS = 100
+    MSG_TIMED_OUT = -192
+    PURGE_QUEUE = -152
+
+
+cdef void *sender_main(void *argument) noexcept nogil:
+    (<Sender>argument).run()
+    return NULL
+
+
+cdef void sender_wakeup(void *argument) noexcept nogil:
+    (<Sender>argument).wakeup()
+
+
+cdef void sender_note(void *argument, const Report *report) noexcept nogil:
+    (<Sender>argument).note(report)
+
+
+cdef class Sender:
+    """The thread between the accumulator and librdkafka.
+
+    Owns a batch from drain() until its last report, then completes its result,
+    gives its window and its arena back, and keeps it only if it failed and
+    nobody has been told. Its fields are the thread's own but where a lock or
+    `atomic` is named.
+    """
+
+    def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
+        fp_mutex_init(&self.failed_lock)
+        self.accumulator = accumulator
+        self.pool = pool
+        self.transport = transport
+        self.callbacks = callbacks
+        self.failed_limit = pool.total_memory // 4
+        accumulator.wake = sender_wakeup
+        accumulator.wake_argument = <void *>self
+
+    def __dealloc__(self):
+        cdef Batch *batch
+        while self.failed_first is not NULL:
+            batch = self.failed_first
+            self.failed_first = batch.next
+            self.release_failed(batch)
+        free(self.slots)
+        free(self.free_slots)
+        fp_mutex_destroy(&self.failed_lock)
+
+    def start(self):
+        if fp_thread_start(&self.thread, sender_main, <void *>self):
+            raise RuntimeError("the operating system gives no thread to the sender")
+        self.started = 1
+
+    cdef void run(self) noexcept nogil:
+        cdef Batch *chain
+        cdef int64_t now, until
+        cdef int timeout_ms, served
+        while True:
+            now = fp_monotonic_ns()
+            if fp_atomic_load(&self.aborting):
+                self.fail_expired(self.accumulator.expire(now, 1), PURGE_QUEUE)
+                self.transport.purge()
+            elif now >= self.next_expiry_ns:
+                self.next_expiry_ns = now + EXPIRY_INTERVAL_MS * <int64_t>1_000_000
+                self.fail_expired(self.accumulator.expire(now, 0), MSG_TIMED_OUT)
+            chain = self.accumulator.drain(now, DRAIN_LIMIT)
+            timeout_ms = 0
+            if chain is not NULL:
+                self.send(chain)
+            else:
+                # Whoever appends after this store sees it and wakes poll();
+                # whoever appended before it is seen by prepare_sleep(), which
+                # takes the lock under which records are appended.
+                fp_atomic_store(&self.sleeping, 1)
+                until = self.accumulator.prepare_sleep(now)
+                if self.transit_count == 0 and fp_atomic_load(&self.stopping) and self.accumulator.unsettled == 0:
+                    break
+                if until > now:
+                    timeout_ms = <int>min((until - now) // 1_000_000 + 1, EXPIRY_INTERVAL_MS * 10)
+            served = 0
+            while self.transport.poll(timeout_ms, sender_note, <void *>self):
+                timeout_ms = 0
+                served += 1
+                if served == EVENT_LIMIT:
+                    break
+            fp_atomic_store(&self.sleeping, 0)
+        fp_atomic_store(&self.finished, 1)
+        notify_completed()
+
+    cdef void wakeup(self) noexcept nogil:
+        """thread: any  lock: none"""
+        if fp_atomic_load(&self.sleeping) and fp_atomic_exchange(&self.sleeping, 0):
+            self.transport.wake()
+
+    cdef void send(self, Batch *chain) noexcept nogil:
+        cdef Batch *batch
+        while chain is not NULL:
+            batch = chain
+            chain = batch.next
+            batch.next = NULL
+            self.transit_count += 1
+            # One more than there are records, so that the batch outlives
+            # hand_over() even if librdkafka refuses the last of them at once.
+            batch.unreported = batch.count + 1
+            if self.take_slot(batch):
+                self.transport.hand_over((<PartitionQueue *>batch.queue).topic.handle, batch,
+                                         sender_note, <void *>self)
+                self.release(batch, 1)
+            else:
+                result_fail_all(batch.result, batch.count, -194, NOT_PERSISTED)
+                self.release(batch, batch.count + 1)
+
+    cdef int take_slot(self, Batch *batch) noexcept nogil:
+        cdef int32_t count, i
+        cdef Batch **slots
+        cdef int32_t *free_slots
+        if self.free_count == 0:
+            count = 2 * self.slot_count + 64
+            slots = <Batch **>realloc(self.slots, count * sizeof(Batch *))
+            if slots is NULL:
+                return 0
+            self.slots = slots
+            free_slots = <int32_t *>realloc(self.free_slots, count * sizeof(int32_t))
+            if free_slots is NULL:
+                return 0
+            self.free_slots = free_slots
+            for i in range(count - 1, self.slot_count - 1, -1):
+                self.free_slots[self.free_count] = i
+                self.free_count += 1
+            self.slot_count = count
+        self.free_count -= 1
+        batch.slot = self.free_slots[self.free_count]
+        self.slots[batch.slot] = batch
+        return 1
+
+    cdef void note(self, const Report *report) noexcept nogil:
+        """A report on consecutive records of one batch."""
+        cdef Batch *batch = self.slots[report.slot]
+        if not batch.expired:
+            result_record(batch.result, report.first, report.code, report.offset, report.log_append_ms,
+                          report.persisted)
+            if report.code == 0:
+                self.records_sent += report.count
+            else:
+                self.records_failed += report.count
+            if report.latency_us >= 0:
+                self.latency_us += report.latency_us
+                self.latency_count += 1
+                self.longest_latency_us = max(self.longest_latency_us, report.latency_us)
+        self.release(batch, report.count)
+
+    cdef void release(self, Batch *batch, int32_t reported) noexcept nogil:
+        batch.unreported -= reported
+        if batch.unreported > 0:
+            return
+        self.transit_count -= 1
+        if batch.slot >= 0:
+            self.free_slots[self.free_count] = batch.slot
+            self.free_count += 1
+            batch.slot = -1
+        if not batch.expired:
+            self.complete(batch)
+        self.accumulator.settle(batch)
+        self.finish(batch)
+
+    cdef void complete(self, Batch *batch) noexcept nogil:
+        self.bytes_sent += batch.used
+        if result_complete(batch.result, batch.count):
+            self.callbacks.add(batch.result)
+
+    cdef void finish(self, Batch *batch) noexcept nogil:
+        """The batch has settled and nothing points to its arena any more."""
+        if batch.result.untold > 0:
+            self.keep_failed(batch)
+        else:
+            batch_free(batch, self.pool)
+
+    cdef void fail_expired(self, Batch *chain, int code) noexcept nogil:
+        cdef Batch *batch
+        cdef int in_transit
+        while chain is not NULL:
+            batch = chain
+            chain = batch.next
+            batch.next = NULL
+            in_transit = batch.state == BATCH_IN_TRANSIT
+            self.records_failed += batch.count
+            result_fail_all(batch.result, batch.count, code,
+                            POSSIBLY_PERSISTED if in_transit else NOT_PERSISTED)
+            self.complete(batch)
+            self.accumulator.abandon(batch)
+            if not in_transit:
+                self.finish(batch)
+        # One in transit goes through release() when its last report has come.
+
+    # Failures that nobody has been told of.
+
+    cdef void keep_failed(self, Batch *batch) noexcept nogil:
+        """Keeps the batch for flush() or close() to raise, with its records up to a quarter of buffer.memory.
+
+        Its memory leaves the pool, so that failures nobody asks about do not
+        stop the producer; past the limit only the count is kept.
+        """
+        cdef char *arena
+        fp_mutex_lock(&self.failed_lock)
+        self.prune_failed()
+        self.pool.release(batch.capacity)
+        batch.capacity = 0
+        if self.failed_bytes + batch.used <= self.failed_limit:
+            arena = <char *>realloc(batch.arena, max(batch.used, <size_t>1))
+            if arena is not NULL:
+                batch.arena = arena
+            self.failed_bytes += batch.used
+        else:
+            free(batch.arena)
+            batch.arena = NULL
+            batch.used = 0
+        batch.next = NULL
+        if self.failed_last is NULL:
+            self.failed_first = batch
+        else:
+            self.failed_last.next = batch
+        self.failed_last = batch
+        fp_mutex_unlock(&self.failed_lock)
+
+    cdef void prune_failed(self) noexcept nogil:
+        """Drops, from the front, what has been told meanwhile. lock: failed_lock"""
+        cdef Batch *batch
+        while self.failed_first is not NULL and self.failed_first.result.untold == 0:
+            batch = self.failed_first
+            self.failed_first = batch.next
+            if self.failed_first is NULL:
+                self.failed_last = NULL
+            self.failed_bytes -= batch.used
+            self.release_failed(batch)
+
+    cdef void release_failed(self, Batch *batch) noexcept nogil:
+        free(batch.arena)
+        batch.arena = NULL
+        batch_free(batch, self.pool)
+
+    def take_failed(self):
+        """(count, {reason: count}, [FailedRecord, ...]) of the failures nobody had been told of; they are told now."""
+        cdef Batch *batch
+        cdef Batch *next_batch
+        cdef Segment *segment
+        cdef int32_t i
+        fp_mutex_lock(&self.failed_lock)
+        batch = self.failed_first
+        self.failed_first = self.failed_last = NULL
+        self.failed_bytes = 0
+        fp_mutex_unlock(&self.failed_lock)
+        count, reasons, records = 0, {}, []
+        while batch is not NULL:
+            next_batch = batch.next
+            topic = (<PartitionQueue *>batch.queue).topic.name.decode()
+            contents = batch_records(batch) if batch.arena is not NULL else None
+            for i in range(batch.count):
+                segment = result_segment(batch.result, i)
+                if segment.code == 0 or result_was_told(batch.result, i):
+                    continue
+                reason = describe(segment.code)
+                count += 1
+                reasons[reason] = reasons.get(reason, 0) + 1
+                if contents is not None:
+                    key, value, headers, timestamp = contents[i]
+                    error = for_delivery(segment.code, reason, PERSISTED_WORDS[segment.persisted],
+                                         topic, batch.result.partition)
+                    records.append(FailedRecord(topic, batch.result.partition, key, value, headers, timestamp, error))
+            result_tell_all(batch.result)
+            self.release_failed(batch)
+            batch = next_batch
+        return count, reasons, records
+
+    # Ending. thread: app, with the GIL
+
+    def stop(self):
+        """Lets the thread end once everything has settled."""
+        fp_atomic_store(&self.stopping, 1)
+        self.transport.wake()
+
+    def abort(self):
+        """Makes the thread give up what has not settled, then end."""
+        fp_atomic_store(&self.aborting, 1)
+        self.stop()
+
+    def join(self, int64_t until_ns):
+        """Waits until the thread has ended; whether it has by until_ns (monotonic)."""
+        cdef int ended
+        if not self.started:
+            return True
+        with nogil:
+            ended = wait_completed(&self.finished, until_ns)
+            if ended:
+                fp_thread_join(self.thread)
+        if ended:
+            self.started = 0
+        return bool(ended)

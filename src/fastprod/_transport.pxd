@@ -1,0 +1,51 @@
+from libc.stdint cimport int8_t, int32_t, int64_t
+from fastprod._batch cimport Batch
+from fastprod._callbacks cimport Callbacks
+from fastprod._rdkafka cimport rd_kafka_event_t, rd_kafka_message_t, rd_kafka_queue_t, rd_kafka_t, rd_kafka_vu_t
+from fastprod._record cimport fp_record
+from fastprod._sync cimport fp_mutex
+
+# What librdkafka reports of consecutive records of one batch.
+cdef struct Report:
+    int32_t slot             # what hand_over() was given for the batch
+    int32_t first            # index of the first of them in the batch
+    int32_t count
+    int32_t code             # 0, or librdkafka's error code
+    int64_t offset           # of the first; -1: the broker gave none
+    int64_t log_append_ms    # the broker's timestamp, or -1 where CreateTime holds
+    int64_t latency_us       # of the first, from hand-over to acknowledgement
+    int8_t persisted
+
+ctypedef void (*report_function)(void *, const Report *) noexcept nogil
+
+cdef class Transport:
+    cdef rd_kafka_t *rk
+    cdef rd_kafka_queue_t *queue
+    cdef Callbacks callbacks
+    cdef dict topics                     # name -> address of the rd_kafka_topic_t; guarded by the GIL
+    # the sender thread's own
+    cdef rd_kafka_message_t *messages    # scratch for produce_batch
+    cdef rd_kafka_vu_t *arguments        # scratch for produceva
+    cdef size_t arguments_size
+    cdef int64_t events                  # delivery events: one per ProduceResponse
+    cdef int64_t plain_records           # handed over by produce_batch
+    cdef int64_t stamped_records         # handed over by produceva
+    # guarded by error_lock
+    cdef fp_mutex error_lock
+    cdef int error_code
+    cdef char error_text[256]
+    cdef int64_t error_ns                # monotonic; 0: none yet
+    cdef int fatal_code
+
+    cdef void *open_topic(self, str name) except NULL
+    cdef void hand_over(self, void *topic, Batch *batch, report_function report, void *argument) noexcept nogil
+    cdef void produce_plain(self, void *topic, Batch *batch, int32_t first, int32_t count,
+                            report_function report, void *argument) noexcept nogil
+    cdef void produce_stamped(self, void *topic, Batch *batch, int32_t index, fp_record *record,
+                              report_function report, void *argument) noexcept nogil
+    cdef int poll(self, int timeout_ms, report_function report, void *argument) noexcept nogil
+    cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
+    cdef void note_error(self, int code, const char *text, int fatal) noexcept nogil
+    cdef void wake(self) noexcept nogil
+    cdef void purge(self) noexcept nogil
+    cdef int outstanding(self) noexcept nogil

@@ -1,0 +1,336 @@
+"""Transport: the librdkafka handle. All knowledge of librdkafka is in here."""
+
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset, strncpy
+from fastprod._batch cimport Batch
+from fastprod._future cimport NOT_PERSISTED, PERSISTED
+from fastprod._rdkafka cimport *
+from fastprod._record cimport fp_header, fp_header_read, fp_record, fp_record_read
+from fastprod._sync cimport (
+    fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_wall_ms,
+)
+
+from fastprod import config
+from fastprod.errors import ConfigError, KafkaError
+from fastprod.librdkafka import address
+
+cdef enum:
+    RUN = 512            # records handed over by one call, and messages fetched from an event at once
+    FIXED_ARGUMENTS = 6  # of produceva, before the headers
+    NO_MEMORY = -194     # RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE
+
+
+def _bind():
+    cdef int i
+    for i in range(fp_librdkafka_count()):
+        fp_librdkafka_bind(i, <void *><uintptr_t>address(fp_librdkafka_name(i).decode()))
+
+
+_bind()
+
+
+def knows(str name):
+    """Whether librdkafka has a property of this name."""
+    cdef bytes encoded = name.encode()
+    cdef char text[512]
+    cdef rd_kafka_conf_t *conf = rd_kafka_conf_new()
+    cdef int status = rd_kafka_conf_set(conf, encoded, NULL, text, sizeof(text))
+    rd_kafka_conf_destroy(conf)
+    return status != RD_KAFKA_CONF_UNKNOWN
+
+
+cdef void *opaque(int32_t slot, int32_t index) noexcept nogil:
+    return <void *><uintptr_t>(<uint64_t>slot << 32 | <uint64_t>index)
+
+
+cdef void refusal(Report *refused, int32_t slot, int32_t index, int code) noexcept nogil:
+    memset(refused, 0, sizeof(Report))
+    refused.slot = slot
+    refused.first = index
+    refused.count = 1
+    refused.code = code
+    refused.offset = -1
+    refused.log_append_ms = -1
+    refused.latency_us = -1
+    refused.persisted = NOT_PERSISTED
+
+
+cdef class Transport:
+    """One librdkafka producer: topics, metadata, hand-over, delivery reports.
+
+    Owns the handle. What it hands over stays the caller's: librdkafka gets
+    pointers into the batch's arena and no flags, so the arena must live until
+    the last report of the batch. Every record is reported exactly once.
+
+    ``hand_over`` and ``poll`` belong to the sender thread; ``metadata`` blocks
+    and belongs to the metadata thread; ``wake`` may be called by anyone.
+    ``RD_KAFKA_MSG_F_PARTITION``, ``F_BLOCK`` and ``F_FREE`` are never passed and
+    ``rd_kafka_poll`` is never called: the first loses a message and flush() with
+    it, the second keeps a new leader from being learnt, the third frees twice,
+    the fourth drops reports.
+    """
+
+    def __cinit__(self, dict properties, Callbacks callbacks):
+        cdef char text[512]
+        cdef rd_kafka_conf_t *conf
+        fp_mutex_init(&self.error_lock)
+        self.callbacks = callbacks
+        self.topics = {}
+        self.messages = <rd_kafka_message_t *>malloc(RUN * sizeof(rd_kafka_message_t))
+        self.arguments = <rd_kafka_vu_t *>malloc((FIXED_ARGUMENTS + 16) * sizeof(rd_kafka_vu_t))
+        self.arguments_size = FIXED_ARGUMENTS + 16
+        if self.messages is NULL or self.arguments is NULL:
+            raise MemoryError()
+        conf = rd_kafka_conf_new()
+        for name, value in properties.items():
+            if rd_kafka_conf_set(conf, name.encode(), value.encode(), text, sizeof(text)) != RD_KAFKA_CONF_OK:
+                rd_kafka_conf_destroy(conf)
+                raise ConfigError(f"{name}: {config.redact(name, text.decode('utf-8', 'replace'))}")
+        rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG)
+        self.rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof(text))
+        if self.rk is NULL:
+            rd_kafka_conf_destroy(conf)
+            raise ConfigError(f"librdkafka refuses this configuration: {text.decode('utf-8', 'replace')}")
+        self.queue = rd_kafka_queue_get_main(self.rk)
+        rd_kafka_set_log_queue(self.rk, NULL)
+
+    def __dealloc__(self):
+        free(self.messages)
+        free(self.arguments)
+        fp_mutex_destroy(&self.error_lock)
+
+    def close(self):
+        """Ends the handle. No report may be outstanding and no other call may be under way."""
+        if self.rk is NULL:
+            return
+        for handle in self.topics.values():
+            rd_kafka_topic_destroy(<rd_kafka_topic_t *><uintptr_t>handle)
+        self.topics = {}
+        with nogil:
+            rd_kafka_queue_destroy(self.queue)
+            rd_kafka_destroy(self.rk)
+        self.rk = NULL
+        self.queue = NULL
+
+    cdef void *open_topic(self, str name) except NULL:
+        """The handle of a topic, which lives until close(). thread: app, with the GIL"""
+        cdef rd_kafka_topic_t *topic
+        if name in self.topics:
+            return <void *><uintptr_t>self.topics[name]
+        topic = rd_kafka_topic_new(self.rk, name.encode(), NULL)
+        if topic is NULL:
+            raise KafkaError(f"librdkafka refuses the topic {name!r}")
+        self.topics[name] = <uintptr_t>topic
+        return topic
+
+    def metadata(self, int timeout_ms):
+        """The cluster's word on the topics opened so far: (code, {name: (code, [leader, ...])}).
+
+        leader: broker id, -1 for none. A code is 0 or librdkafka's. Blocks up to timeout_ms, without the GIL.
+        """
+        cdef const rd_kafka_metadata_t *found = NULL
+        cdef rd_kafka_metadata_topic_t *topic
+        cdef rd_kafka_metadata_partition_t *partition
+        cdef int code, i, j
+        with nogil:
+            code = rd_kafka_metadata(self.rk, 0, NULL, &found, timeout_ms)
+        topics = {}
+        if code == 0:
+            for i in range(found.topic_cnt):
+                topic = &found.topics[i]
+                leaders = [-1] * topic.partition_cnt
+                for j in range(topic.partition_cnt):
+                    partition = &topic.partitions[j]
+                    if 0 <= partition.id < topic.partition_cnt:
+                        leaders[partition.id] = partition.leader
+                topics[topic.topic.decode()] = (topic.err, leaders)
+            rd_kafka_metadata_destroy(found)
+        return code, topics
+
+    cdef void hand_over(self, void *topic, Batch *batch, report_function report, void *argument) noexcept nogil:
+        """Gives the records of a batch to librdkafka, in order. thread: sender  lock: none
+
+        produce_batch is the cheap call, but it stamps records with the time of
+        the call and carries no headers. So it takes those records that were
+        sent in this very millisecond; the others go one by one, with the
+        timestamp they have. Records that librdkafka refuses are reported here.
+        """
+        cdef fp_record record
+        cdef const char *p = batch.arena
+        cdef int32_t i, run = 0
+        cdef int64_t now_ms = fp_wall_ms()
+        cdef rd_kafka_message_t *message
+        for i in range(batch.count):
+            p = fp_record_read(p, &record, batch.base_timestamp)
+            if record.timestamp == now_ms and record.headers is NULL:
+                message = &self.messages[run]
+                message.payload = <char *>record.value
+                message.len = record.value_len
+                message.key = <char *>record.key
+                message.key_len = record.key_len
+                message._private = opaque(batch.slot, i)
+                run += 1
+                if run == RUN:
+                    self.produce_plain(topic, batch, i + 1 - run, run, report, argument)
+                    run = 0
+                    now_ms = fp_wall_ms()
+            else:
+                if run:
+                    self.produce_plain(topic, batch, i - run, run, report, argument)
+                    run = 0
+                    now_ms = fp_wall_ms()
+                self.produce_stamped(topic, batch, i, &record, report, argument)
+        if run:
+            self.produce_plain(topic, batch, batch.count - run, run, report, argument)
+
+    cdef void produce_plain(self, void *topic, Batch *batch, int32_t first, int32_t count,
+                            report_function report, void *argument) noexcept nogil:
+        cdef Report refused
+        cdef int32_t i
+        self.plain_records += count
+        if rd_kafka_produce_batch(
+                <rd_kafka_topic_t *>topic, batch.result.partition, 0, self.messages, count) == count:
+            return
+        for i in range(count):
+            if self.messages[i].err:
+                refusal(&refused, batch.slot, first + i, self.messages[i].err)
+                report(argument, &refused)
+
+    cdef void produce_stamped(self, void *topic, Batch *batch, int32_t index, fp_record *record,
+                              report_function report, void *argument) noexcept nogil:
+        cdef rd_kafka_vu_t *arguments = self.arguments
+        cdef const char *p = record.headers
+        cdef const char *end = p + record.headers_len
+        cdef fp_header header
+        cdef size_t n = FIXED_ARGUMENTS
+        cdef rd_kafka_error_t *error
+        cdef Report refused
+        self.stamped_records += 1
+        fp_vu_topic(&arguments[0], <rd_kafka_topic_t *>topic)
+        fp_vu_partition(&arguments[1], batch.result.partition)
+        fp_vu_value(&arguments[2], record.value, record.value_len)
+        fp_vu_key(&arguments[3], record.key, record.key_len)
+        fp_vu_opaque(&arguments[4], opaque(batch.slot, index))
+        fp_vu_timestamp(&arguments[5], record.timestamp)
+        while p < end:
+            if n == self.arguments_size:
+                arguments = <rd_kafka_vu_t *>realloc(self.arguments, 2 * n * sizeof(rd_kafka_vu_t))
+                if arguments is NULL:
+                    refusal(&refused, batch.slot, index, NO_MEMORY)
+                    report(argument, &refused)
+                    return
+                self.arguments = arguments
+                self.arguments_size = 2 * n
+            p = fp_header_read(p, &header)
+            fp_vu_header(&arguments[n], header.name, header.value, header.value_len)
+            n += 1
+        error = rd_kafka_produceva(self.rk, arguments, n)
+        if error is not NULL:
+            refusal(&refused, batch.slot, index, rd_kafka_error_code(error))
+            rd_kafka_error_destroy(error)
+            report(argument, &refused)
+
+    cdef int poll(self, int timeout_ms, report_function report, void *argument) noexcept nogil:
+        """Serves one event, waiting up to timeout_ms for it; 0 if none came. thread: sender  lock: none"""
+        cdef rd_kafka_event_t *event = rd_kafka_queue_poll(self.queue, timeout_ms)
+        cdef int kind, level
+        cdef const char *facility
+        cdef const char *text
+        if event is NULL:
+            return 0
+        kind = rd_kafka_event_type(event)
+        if kind == RD_KAFKA_EVENT_DR:
+            self.report_deliveries(event, report, argument)
+        elif kind == RD_KAFKA_EVENT_ERROR:
+            self.note_error(rd_kafka_event_error(event), rd_kafka_event_error_string(event),
+                            rd_kafka_event_error_is_fatal(event))
+            self.callbacks.want_refresh()
+        elif kind == RD_KAFKA_EVENT_LOG:
+            if rd_kafka_event_log(event, &facility, &text, &level) == 0:
+                self.callbacks.log(level, facility, text)
+        rd_kafka_event_destroy(event)
+        return 1
+
+    cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil:
+        """Reports the messages of an event, consecutive records of a batch together."""
+        cdef const rd_kafka_message_t *found[RUN]
+        cdef const rd_kafka_message_t *message
+        cdef Report current
+        cdef size_t count, i
+        cdef uint64_t tag, expected = 0
+        cdef int64_t offset
+        cdef int stamp_type = 0
+        cdef int failed = 0
+        current.count = 0
+        self.events += 1
+        while True:
+            count = rd_kafka_event_message_array(event, found, RUN)
+            if count == 0:
+                break
+            for i in range(count):
+                message = found[i]
+                tag = <uintptr_t>message._private
+                offset = message.offset if message.offset >= 0 else -1
+                if (current.count and tag == expected and message.err == current.code
+                        and offset == (current.offset + current.count if current.offset >= 0 else -1)):
+                    current.count += 1
+                    expected += 1
+                    continue
+                if current.count:
+                    report(argument, &current)
+                current.slot = <int32_t>(tag >> 32)
+                current.first = <int32_t>tag
+                current.count = 1
+                expected = tag + 1
+                current.code = message.err
+                current.offset = offset
+                current.latency_us = rd_kafka_message_latency(message)
+                current.log_append_ms = rd_kafka_message_timestamp(message, &stamp_type)
+                if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME:
+                    current.log_append_ms = -1
+                current.persisted = PERSISTED
+                if message.err:
+                    current.persisted = rd_kafka_message_status(message)
+                    failed = 1
+        if current.count:
+            report(argument, &current)
+        if failed:
+            self.callbacks.want_refresh()
+
+    cdef void note_error(self, int code, const char *text, int fatal) noexcept nogil:
+        fp_mutex_lock(&self.error_lock)
+        self.error_code = code
+        strncpy(self.error_text, text, sizeof(self.error_text) - 1)
+        self.error_ns = fp_monotonic_ns()
+        if fatal:
+            self.fatal_code = code
+        fp_mutex_unlock(&self.error_lock)
+
+    cdef void wake(self) noexcept nogil:
+        """Ends a poll() that waits, or else the next one. thread: any  lock: none"""
+        rd_kafka_queue_yield(self.queue)
+
+    cdef void purge(self) noexcept nogil:
+        """Makes librdkafka give up every record it holds; each is still reported."""
+        rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT)
+
+    cdef int outstanding(self) noexcept nogil:
+        """Records handed over whose report has not been served."""
+        return rd_kafka_outq_len(self.rk)
+
+    def last_error(self, within_ms=INT64_MAX // 1_000_000):
+        """(code, text) of the newest error event, such as a refused connection; (0, "") if there was none."""
+        cdef int64_t age
+        fp_mutex_lock(&self.error_lock)
+        code, text = self.error_code, <bytes>self.error_text
+        age = fp_monotonic_ns() - self.error_ns
+        fp_mutex_unlock(&self.error_lock)
+        if code == 0 or age // 1_000_000 > within_ms:
+            return 0, ""
+        return code, text.decode("utf-8", "replace")
+
+    @property
+    def fatal(self):
+        """The code of the fatal error after which librdkafka takes no more records, or 0."""
+        return self.fatal_code
