@@ -1,0 +1,51 @@
+"""fastprod: a Kafka producer for Python jobs that push volume."""
+
+from fastprod._future import FutureRecordMetadata
+from fastprod._partitioner import murmur2, partition_for_key
+from fastprod._producer import Producer
+from fastprod.errors import (
+    AuthenticationError,
+    AuthorizationError,
+    BufferExhaustedError,
+    BulkDeliveryError,
+    ConfigError,
+    DeliveryError,
+    DeliveryTimeoutError,
+    FencedError,
+    ForkedProducerError,
+    KafkaError,
+    MetadataTimeoutError,
+    ProducerClosedError,
+    RecordTooLargeError,
+    SerializationError,
+    UnknownTopicOrPartitionError,
+)
+from fastprod.records import Cluster, FailedRecord, PartitionInfo, ProducerRecord, RecordMetadata, TopicPartition
+
+__all__ = [
+    "AuthenticationError",
+    "AuthorizationError",
+    "BufferExhaustedError",
+    "BulkDeliveryError",
+    "Cluster",
+    "ConfigError",
+    "DeliveryError",
+    "DeliveryTimeoutError",
+    "FailedRecord",
+    "FencedError",
+    "ForkedProducerError",
+    "FutureRecordMetadata",
+    "KafkaError",
+    "MetadataTimeoutError",
+    "PartitionInfo",
+    "Producer",
+    "ProducerClosedError",
+    "ProducerRecord",
+    "RecordMetadata",
+    "RecordTooLargeError",
+    "SerializationError",
+    "TopicPartition",
+    "UnknownTopicOrPartitionError",
+    "murmur2",
+    "partition_for_key",
+]

@@ -1,0 +1,731 @@
+"""Producer: checks what it is given, wires the parts, and is what users hold."""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
+from libc.string cimport memset
+from fastprod._accumulator cimport Appended, CallbackSlot, FlushPoint, RecordAccumulator
+from fastprod._buffer_pool cimport BufferPool
+from fastprod._callbacks cimport Callbacks
+from fastprod._future cimport FutureRecordMetadata, wait_completed
+from fastprod._metadata cimport ProducerMetadata, TopicMetadata
+from fastprod._partitioner cimport key_partition
+from fastprod._record cimport fp_header, fp_header_wire, fp_header_write, fp_record, fp_wire_upper_bound
+from fastprod._sender cimport Sender
+from fastprod._sync cimport fp_monotonic_ns, fp_wall_ms
+from fastprod._transport cimport Transport
+
+import atexit
+import os
+import sys
+import threading
+import time
+import warnings
+import weakref
+
+from fastprod import config as options
+from fastprod._future import wait_deadline
+from fastprod._transport import knows
+from fastprod.errors import (
+    DeliveryError, FencedError, ForkedProducerError, KafkaError, ProducerClosedError, RecordTooLargeError,
+    SerializationError, UnknownTopicOrPartitionError, for_delivery,
+)
+from fastprod.librdkafka import describe
+from fastprod.records import ProducerRecord
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+cdef extern from *:
+    """
+    #define FASTPROD_CO_COROUTINE 0x0080
+    """
+    enum:
+        FASTPROD_CO_COROUTINE
+
+cdef int64_t SIGNAL_SLICE_NS = 50_000_000
+cdef const char *EMPTY = ""                # what an empty value points at: NULL would be a null one
+cdef enum:
+    TOPIC_NAME_LIMIT = 249     # characters: org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
+    EXIT_TIMEOUT_S = 30        # what an interpreter that exits without close() grants the records
+
+# A forked child has the parent's producers but not their threads. It learns of
+# the fork by this number, which costs a send() less than asking for the pid.
+cdef int forks = 0
+
+
+def _after_fork_in_child():
+    global forks
+    forks += 1
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+_open_producers = weakref.WeakSet()
+_next_client = iter(range(1, sys.maxsize))
+
+
+@atexit.register
+def _close_at_exit():
+    for producer in list(_open_producers):
+        producer._close_at_exit()
+
+
+# Bytes of a key or value and who holds them while they are copied.
+cdef struct Span:
+    const char *data
+    size_t size
+    Py_buffer view
+    int viewed
+
+
+cdef int span_of(object value, Span *span, str what) except -1:
+    """Points span at the bytes of a value; span_release() when done."""
+    cdef Py_ssize_t size
+    span.viewed = 0
+    if value is None:
+        span.data = NULL
+        span.size = 0
+    elif PyBytes_CheckExact(value):
+        span.data = PyBytes_AS_STRING(value)
+        span.size = PyBytes_GET_SIZE(value)
+    elif isinstance(value, str):
+        try:
+            span.data = PyUnicode_AsUTF8AndSize(value, &size)
+        except UnicodeEncodeError as error:
+            raise SerializationError(f"the {what} is not valid text: {error}") from error
+        span.size = size
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        try:
+            PyObject_GetBuffer(value, &span.view, PyBUF_SIMPLE)
+        except (BufferError, ValueError) as error:
+            raise SerializationError(f"the {what} cannot be read as one run of bytes: {error}") from error
+        span.viewed = 1
+        span.data = <const char *>span.view.buf if span.view.len else EMPTY
+        span.size = span.view.len
+    else:
+        raise TypeError(
+            f"the {what} must be bytes, bytearray, memoryview, str or None, not {type(value).__name__}: "
+            f"{shorten(value)}; give {what}_serializer for anything else")
+    if span.size > INT32_MAX:
+        span_release(span)
+        raise RecordTooLargeError(f"the {what} has {span.size} bytes: Kafka's limit is {INT32_MAX}")
+    return 0
+
+
+cdef void span_release(Span *span) noexcept:
+    if span.viewed:
+        PyBuffer_Release(&span.view)
+        span.viewed = 0
+
+
+cdef str shorten(object value):
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+cdef bytes encode_headers(object headers, int32_t *count, size_t *wire):
+    """The headers as a record keeps them in its arena (csrc/record.h)."""
+    cdef fp_header header
+    cdef bytearray encoded = bytearray()
+    cdef char *start
+    cdef bytes name_bytes
+    cdef Span span
+    count[0] = 0
+    wire[0] = 0
+    if hasattr(headers, "items"):
+        headers = headers.items()
+    elif isinstance(headers, (str, bytes)) or not hasattr(headers, "__iter__"):
+        raise TypeError(f"headers must be a sequence of (str, bytes) or a mapping, not {shorten(headers)}")
+    for item in headers:
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise TypeError(f"a header must be a pair (str, bytes or None), not {shorten(item)}")
+        name, value = item
+        if not isinstance(name, str):
+            raise TypeError(f"a header's name must be str, not {type(name).__name__}: {shorten(name)}")
+        try:
+            name_bytes = (<str>name).encode()
+        except UnicodeEncodeError as error:
+            raise SerializationError(f"a header's name is not valid text: {error}") from error
+        if not name_bytes or 0 in name_bytes:
+            raise ValueError(f"a header's name is {name!r}: it must not be empty nor hold a NUL")
+        span_of(value, &span, "header's value")
+        try:
+            header.name = name_bytes
+            header.name_len = len(name_bytes)
+            header.value = span.data
+            header.value_len = span.size
+            size = len(encoded)
+            encoded.extend(bytes(header.name_len + header.value_len + 21))
+            start = encoded
+            del encoded[fp_header_write(start + size, &header) - start:]
+            wire[0] += fp_header_wire(&header)
+            count[0] += 1
+        finally:
+            span_release(&span)
+    return bytes(encoded)
+
+
+cdef object serialize(object serializer, str topic, object value, str what):
+    try:
+        function = getattr(serializer, "serialize", None)
+        return serializer(value) if function is None else function(topic, value)
+    except Exception as error:
+        raise SerializationError(
+            f"the {what}_serializer failed on {shorten(value)} for {topic!r}: {type(error).__name__}: {error}"
+        ) from error
+
+
+@cython.final
+cdef class Producer:
+    """Sends records to Kafka. Thread-safe, and meant to be the only one of its process.
+
+    config: Java's names ("linger.ms") or, as keywords, the same with underscores
+    (linger_ms=); the README has the table. What is wrong with them is a ConfigError.
+
+    Owns a sender thread, a callback thread and a metadata thread, all of which
+    close() ends. In a forked child every call raises ForkedProducerError.
+    """
+
+    cdef object __weakref__
+    cdef readonly object config            # ProducerConfig
+    cdef BufferPool pool
+    cdef RecordAccumulator accumulator
+    cdef Transport transport
+    cdef Callbacks callbacks
+    cdef Sender sender
+    cdef ProducerMetadata metadata
+    cdef object callback_thread
+    cdef object metadata_thread
+    cdef object close_lock
+    cdef int born                          # value of `forks` when it was made
+    cdef bint closing
+    cdef bint closed
+    cdef bint ignore_keys
+    cdef bint plain                        # no serializers, interceptors or user's partitioner
+    cdef size_t largest_record             # bytes: the lesser of max.request.size and buffer.memory
+    cdef int64_t max_block_ns
+    cdef object partitioner                # the user's, or None
+    cdef object key_serializer
+    cdef object value_serializer
+    cdef tuple interceptors
+    cdef TopicMetadata last_topic          # of the last send(), which is mostly the next one's too
+    cdef object started                    # time.monotonic()
+    cdef int64_t flush_ns
+
+    def __init__(self, config=None, **keywords):
+        if self.pool is not None:
+            raise RuntimeError("a Producer is initialised once")
+        if config is not None and not hasattr(config, "items"):
+            raise TypeError(f"config must be a mapping of option names to values, not {type(config).__name__}")
+        self.born = forks
+        self.closed = True                 # until everything is there
+        self.close_lock = threading.Lock()
+        self.config = settings = options.resolve(
+            config, keywords, knows, lambda message, **_: warnings.warn(message, stacklevel=2))
+        properties = dict(settings.librdkafka)
+        if not settings.client_id:
+            properties["client.id"] = f"producer-{next(_next_client)}"
+        named = isinstance(settings.partitioner, str)
+        self.partitioner = None if named else settings.partitioner
+        if self.partitioner is not None and hasattr(self.partitioner, "configure"):
+            self.partitioner.configure(dict(config or {}, **keywords))
+        self.ignore_keys = settings.partitioner_ignore_keys or settings.partitioner in ("round_robin", "random")
+        self.key_serializer = settings.key_serializer
+        self.value_serializer = settings.value_serializer
+        self.interceptors = tuple(settings.interceptors)
+        self.plain = (self.partitioner is None and self.key_serializer is None
+                      and self.value_serializer is None and not self.interceptors)
+        self.largest_record = min(settings.max_request_size, settings.buffer_memory)
+        self.max_block_ns = settings.max_block_ms * 1_000_000
+        self.pool = BufferPool(settings.buffer_memory, settings.batch_size)
+        self.accumulator = RecordAccumulator(
+            self.pool, batch_size=settings.batch_size, linger_ms=settings.linger_ms,
+            delivery_timeout_ms=settings.delivery_timeout_ms,
+            partitioner=settings.partitioner if named else "uniform_sticky",
+            adaptive=settings.partitioner_adaptive_partitioning_enable,
+            availability_timeout_ms=settings.partitioner_availability_timeout_ms,
+            sticky_interval_ms=settings.partitioner_sticky_interval_ms,
+            seed=int.from_bytes(os.urandom(7), "little"))
+        self.callbacks = Callbacks()
+        self.transport = Transport(properties, self.callbacks)
+        self.metadata = ProducerMetadata(
+            self.transport, self.accumulator, max_age_ms=settings.metadata_max_age_ms,
+            backoff_ms=settings.retry_backoff_ms)
+        self.callbacks.on_refresh = self.metadata.want
+        self.sender = Sender(self.accumulator, self.pool, self.transport, self.callbacks)
+        self.callback_thread = threading.Thread(target=self.callbacks.run, name="fastprod-callbacks", daemon=True)
+        self.metadata_thread = threading.Thread(target=self.metadata.run, name="fastprod-metadata", daemon=True)
+        self.callback_thread.start()
+        self.metadata_thread.start()
+        self.sender.start()
+        self.started = time.monotonic()
+        self.closed = False
+        _open_producers.add(self)
+
+    # Sending
+
+    def send(self, topic, value=None, key=None, *, partition=None, timestamp=None, headers=None, on_delivery=None):
+        """Sends a record; returns its FutureRecordMetadata at once.
+
+        topic: name, or a ProducerRecord and nothing else but on_delivery. value, key: bytes-like, str (as
+        UTF-8), None, or what the serializers take. partition: number, or None to let the partitioner choose.
+        timestamp: ms since the epoch, None for now. headers: (str, bytes or None) pairs, or a mapping.
+        on_delivery(metadata_or_None, error_or_None): called once from the callback thread, in order within a
+        partition.
+
+        Blocks only while the topic is not known yet or buffer.memory is full, at most max.block.ms in all:
+        MetadataTimeoutError, UnknownTopicOrPartitionError, BufferExhaustedError. What is wrong with the
+        record itself is a TypeError, ValueError, SerializationError or RecordTooLargeError. Whatever it
+        raises, the record was not taken and the producer works on.
+        """
+        if type(topic) is ProducerRecord:
+            if not (value is None and key is None and partition is None and timestamp is None and headers is None):
+                raise TypeError("send() takes a ProducerRecord, or a topic with value, key, ..., but not both")
+            value, key, partition = topic.value, topic.key, topic.partition
+            timestamp, headers, topic = topic.timestamp, topic.headers, topic.topic
+        if self.closed or self.born != forks:
+            self.refuse()
+        if not self.plain:
+            return self.send_through(topic, value, key, partition, timestamp, headers, on_delivery)
+        return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, None)
+
+    cdef FutureRecordMetadata send_serialized(self, object topic, object value, object key, object partition,
+                                              object timestamp, object headers, object on_delivery, object original):
+        """original: (key, value) before they were serialized, for the user's partitioner; None without one."""
+        cdef TopicMetadata entry = self.last_topic
+        cdef FutureRecordMetadata future
+        cdef fp_record record
+        cdef Span value_span, key_span
+        cdef Appended appended
+        cdef CallbackSlot callback
+        cdef int32_t chosen = -1
+        cdef int64_t deadline = 0
+        cdef bytes encoded_headers
+        cdef size_t size
+        callback.function = NULL
+        if entry is None or topic is not entry.name:
+            deadline = self.block_deadline()
+            entry = self.topic_metadata(topic, deadline)
+        if on_delivery is not None:
+            check_callback(on_delivery)
+        record.timestamp = fp_wall_ms() if timestamp is None else checked_timestamp(timestamp)
+        record.headers = NULL
+        record.headers_len = record.headers_wire = 0
+        record.headers_count = 0
+        if headers is not None:
+            encoded_headers = encode_headers(headers, &record.headers_count, &record.headers_wire)
+            if record.headers_count:
+                record.headers = encoded_headers
+                record.headers_len = len(encoded_headers)
+        if partition is not None:
+            chosen = self.checked_partition(entry, partition, &deadline)
+        value_span.viewed = key_span.viewed = 0
+        try:
+            span_of(value, &value_span, "value")
+            span_of(key, &key_span, "key")
+            record.value, record.value_len = value_span.data, value_span.size
+            record.key, record.key_len = key_span.data, key_span.size
+            size = fp_wire_upper_bound(&record)
+            if size > self.largest_record:
+                self.refuse_size(entry.name, size)
+            future = <FutureRecordMetadata>FutureRecordMetadata.__new__(FutureRecordMetadata)
+            future.topic = entry.name
+            future.timestamp = record.timestamp
+            future.key_size = <int32_t>record.key_len if record.key is not NULL else -1
+            future.value_size = <int32_t>record.value_len if record.value is not NULL else -1
+            if chosen < 0:
+                if original is not None:
+                    return self.send_partitioned(entry, &record, future, original, on_delivery, deadline)
+                if record.key is not NULL and not self.ignore_keys:
+                    chosen = key_partition(record.key, record.key_len, entry.partitions)
+            self.append(entry, chosen, &record, future, on_delivery, deadline, 0, &appended)
+        finally:
+            span_release(&value_span)
+            span_release(&key_span)
+        self.last_topic = entry
+        return future
+
+    cdef int append(self, TopicMetadata entry, int32_t partition, fp_record *record, FutureRecordMetadata future,
+                    object on_delivery, int64_t deadline, int abort_on_new_batch, Appended *appended) except -1:
+        """Appends and binds the future; 0 if abort_on_new_batch and a new batch would be needed."""
+        cdef CallbackSlot callback
+        cdef int done
+        callback.function = NULL
+        if on_delivery is not None:
+            # The batch takes these references over, or leaves function set.
+            callback.function = <PyObject *>on_delivery
+            callback.future = <PyObject *>future
+            Py_INCREF(on_delivery)
+            Py_INCREF(future)
+        try:
+            done = self.accumulator.append(entry.topic, partition, record, 0, deadline or self.block_deadline(),
+                                           &callback, abort_on_new_batch, appended)
+        finally:
+            if callback.function is not NULL:
+                Py_DECREF(on_delivery)
+                Py_DECREF(future)
+        if done:
+            future.produced = appended.result
+            future.index = appended.index
+        return done
+
+    cdef FutureRecordMetadata send_partitioned(self, TopicMetadata entry, fp_record *record,
+                                               FutureRecordMetadata future, tuple original, object on_delivery,
+                                               int64_t deadline):
+        """Lets the user's partitioner choose: org.apache.kafka.clients.producer.Partitioner."""
+        cdef Appended appended
+        cdef bytes key_bytes = record.key[:record.key_len] if record.key is not NULL else None
+        cdef bytes value_bytes = record.value[:record.value_len] if record.value is not NULL else None
+        cdef int32_t chosen
+        cluster = self.metadata.cluster()
+        on_new_batch = getattr(self.partitioner, "on_new_batch", None)
+        chosen = self.ask_partitioner(entry, original, key_bytes, value_bytes, cluster)
+        if not self.append(entry, chosen, record, future, on_delivery, deadline, on_new_batch is not None, &appended):
+            on_new_batch(entry.name, cluster, chosen)
+            chosen = self.ask_partitioner(entry, original, key_bytes, value_bytes, cluster)
+            self.append(entry, chosen, record, future, on_delivery, deadline, 0, &appended)
+        return future
+
+    cdef int32_t ask_partitioner(self, TopicMetadata entry, tuple original, bytes key_bytes, bytes value_bytes,
+                                 object cluster) except -1:
+        key, value = original
+        chosen = self.partitioner.partition(entry.name, key, key_bytes, value, value_bytes, cluster)
+        if isinstance(chosen, bool) or not isinstance(chosen, int) or not 0 <= chosen < entry.partitions:
+            raise ValueError(f"the partitioner chose {shorten(chosen)} for {entry.name!r}, which has the partitions "
+                             f"0 to {entry.partitions - 1}")
+        return chosen
+
+    cdef object send_through(self, object topic, object value, object key, object partition, object timestamp,
+                             object headers, object on_delivery):
+        """The way with serializers, interceptors or a user's partitioner."""
+        if self.interceptors:
+            record = ProducerRecord(topic, value, key, partition, timestamp, headers)
+            for interceptor in self.interceptors:
+                if hasattr(interceptor, "on_send"):
+                    record = interceptor.on_send(record)
+                    if type(record) is not ProducerRecord:
+                        raise TypeError(f"{type(interceptor).__name__}.on_send must return a ProducerRecord, "
+                                        f"not {shorten(record)}")
+            topic, value, key, partition = record.topic, record.value, record.key, record.partition
+            timestamp, headers = record.timestamp, record.headers
+            if on_delivery is not None:
+                check_callback(on_delivery)
+            on_delivery = acknowledging(self.interceptors, on_delivery)
+        check_topic(topic)
+        original = (key, value) if self.partitioner is not None else None
+        if self.key_serializer is not None and key is not None:
+            key = serialize(self.key_serializer, topic, key, "key")
+        if self.value_serializer is not None and value is not None:
+            value = serialize(self.value_serializer, topic, value, "value")
+        return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, original)
+
+    cdef int64_t block_deadline(self) noexcept:
+        return min(fp_monotonic_ns() + self.max_block_ns, INT64_MAX)
+
+    cdef TopicMetadata topic_metadata(self, object topic, int64_t deadline):
+        if topic not in self.metadata.topics:
+            check_topic(topic)
+        if self.transport.fatal_code:
+            self.refuse()
+        return self.metadata.topic(topic, max(0, deadline - fp_monotonic_ns()) / 1e9)
+
+    cdef int32_t checked_partition(self, TopicMetadata entry, object partition, int64_t *deadline) except -1:
+        """An explicit partition; one that is not known may have been added, so the brokers are asked once."""
+        if isinstance(partition, bool) or not isinstance(partition, int):
+            raise TypeError(f"partition must be an int or None, not {type(partition).__name__}: {shorten(partition)}")
+        if not 0 <= partition <= INT32_MAX:
+            raise ValueError(f"partition is {partition}: it must be 0 or more")
+        if partition >= entry.partitions:
+            deadline[0] = deadline[0] or self.block_deadline()
+            self.metadata.refresh(max(0, deadline[0] - fp_monotonic_ns()) / 1e9)
+            if partition >= entry.partitions:
+                raise UnknownTopicOrPartitionError(
+                    f"partition {partition} of {entry.name!r} does not exist: it has the partitions "
+                    f"0 to {entry.partitions - 1}", code=3)
+        return partition
+
+    cdef object refuse_size(self, str topic, size_t size):
+        limit = "max.request.size" if self.config.max_request_size <= self.config.buffer_memory else "buffer.memory"
+        raise RecordTooLargeError(
+            f"the record for {topic!r} takes up to {size} bytes, more than {limit}={self.largest_record}: "
+            f"make it smaller or raise {limit} (and the topic's max.message.bytes)")
+
+    cdef object refuse(self):
+        if self.born != forks:
+            raise ForkedProducerError(
+                "this producer was made before the process forked, and its threads stayed in the parent: "
+                "make a new Producer in the child")
+        if self.closed or self.closing:
+            raise ProducerClosedError("the producer is closed: no record can be sent any more")
+        code = self.transport.fatal_code
+        if code:
+            raise KafkaError(f"the producer met an error it cannot go on from ({describe(code)}): "
+                             "close it and make a new one", code=code, fatal=True)
+
+    # Waiting
+
+    def flush(self, timeout=None):
+        """Returns when every record sent before has settled and its callbacks have run.
+
+        Cuts linger.ms short. timeout: seconds, None for as long as it takes; TimeoutError when it has passed,
+        and nothing is lost by that. DeliveryError, with the records, if some failed and nobody had been told.
+        """
+        deadline = wait_deadline(timeout)
+        if self.closed or self.born != forks:
+            self.refuse()
+        self.refuse_in_callback("flush")
+        started = fp_monotonic_ns()
+        try:
+            if not self.wait_settled(deadline):
+                raise TimeoutError(
+                    f"{len(self)} records had not settled after {timeout} s; they are still on their way")
+        finally:
+            self.flush_ns += fp_monotonic_ns() - started
+        self.raise_failed()
+
+    cdef bint wait_settled(self, int64_t deadline) except -1:
+        cdef FlushPoint point
+        cdef int done = 0
+        with nogil:
+            self.accumulator.begin_flush(&point)
+        try:
+            while not done:
+                with nogil:
+                    done = wait_completed(&point.done, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+                if not done:
+                    PyErr_CheckSignals()
+                    if fp_monotonic_ns() >= deadline:
+                        return False
+        finally:
+            with nogil:
+                self.accumulator.end_flush(&point)
+        return self.wait_callbacks(deadline)
+
+    cdef bint wait_callbacks(self, int64_t deadline) except -1:
+        """Waits until the callbacks queued by now have run."""
+        cdef int never = 0
+        queued, finished = self.callbacks.counts()
+        target = queued
+        while finished < target:
+            with nogil:
+                # Nothing is stored at `never`: this wakes with any completion, or after a millisecond.
+                wait_completed(&never, min(deadline, fp_monotonic_ns() + 1_000_000))
+            PyErr_CheckSignals()
+            queued, finished = self.callbacks.counts()
+            if finished < target and fp_monotonic_ns() >= deadline:
+                return False
+        return True
+
+    cdef object raise_failed(self, str preface=""):
+        count, reasons, records = self.sender.take_failed()
+        if not count:
+            return
+        listed = "; ".join(f"{n} x {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
+        kept = "" if len(records) == count else (
+            f", of which {len(records)} (a quarter of buffer.memory)")
+        raise DeliveryError(
+            f"{preface}{count} records failed and nobody had been told: {listed}. They are in .records{kept}; "
+            "give on_delivery or ask the futures to handle failures one by one",
+            count=count, reasons=reasons, records=records,
+            code=records[0].error.code if records else None)
+
+    def refuse_in_callback(self, name):
+        if threading.get_ident() == self.callbacks.thread_id:
+            raise RuntimeError(f"{name}() would wait for the very callback that calls it: call it from another thread")
+
+    def wait_ready(self, timeout=None):
+        """Returns once a broker has answered; else the error that stands in the way, after timeout seconds."""
+        deadline = wait_deadline(timeout)
+        if self.closed or self.born != forks:
+            self.refuse()
+        while True:
+            code, _ = self.transport.metadata(int(min(max(deadline - fp_monotonic_ns(), 0) // 1_000_000, 500)))
+            if code == 0:
+                return
+            PyErr_CheckSignals()
+            error, text = self.transport.last_error(within_ms=60_000)
+            if error in (-169, -181) or fp_monotonic_ns() >= deadline:
+                break
+        if error in (-169, -181):
+            raise for_delivery(-169, text, "no", "", -1)
+        raise TimeoutError(f"no broker answered within {timeout} s: " + (text or describe(code)) +
+                           ". Check bootstrap.servers and that the brokers are up")
+
+    def close(self, timeout=None):
+        """Sends what is left, waits for it, and ends the threads. Idempotent.
+
+        timeout: seconds, None for as long as it takes (delivery.timeout.ms bounds it). What has not settled by
+        then is given up. DeliveryError, with the records, if some failed or were given up and nobody had been
+        told.
+        """
+        deadline = wait_deadline(timeout)
+        if self.born != forks:
+            self.refuse()
+        self.refuse_in_callback("close")
+        if self.closed:
+            return
+        self.closing = True
+        with self.close_lock:
+            if self.closed:
+                return
+            left = self.shut(deadline)
+        self.raise_failed(f"close() gave up {left} records after {timeout} s; " if left else "")
+
+    cdef object shut(self, int64_t deadline):
+        """Ends everything, in the order in which the parts depend on each other; how many records were given up."""
+        self.accumulator.close_for_appends()
+        settled = self.wait_settled(deadline)
+        left = 0 if settled else self.accumulator.unsettled
+        self.pool.close()
+        if settled:
+            self.sender.stop()
+        else:
+            self.sender.abort()
+        while not self.sender.join(fp_monotonic_ns() + SIGNAL_SLICE_NS):
+            pass
+        self.closed = True
+        self.metadata.close()
+        self.metadata_thread.join()
+        self.callbacks.close()
+        self.callback_thread.join(None if settled else 5)
+        self.transport.close()
+        _open_producers.discard(self)
+        if self.partitioner is not None and hasattr(self.partitioner, "close"):
+            self.partitioner.close()
+        for interceptor in self.interceptors:
+            if hasattr(interceptor, "close"):
+                interceptor.close()
+        return left
+
+    def _close_at_exit(self):
+        """For who forgot close(): flushes for a bounded time, and says so on stderr if that fails."""
+        if self.closed or self.born != forks:
+            return
+        try:
+            self.close(EXIT_TIMEOUT_S)
+        except DeliveryError as error:
+            print(f"fastprod: a producer ended without close(): {error}", file=sys.stderr)
+
+    def __enter__(self):
+        if self.closed or self.born != forks:
+            self.refuse()
+        return self
+
+    def __exit__(self, exc_type, exc, traceback):
+        if self.born == forks:
+            self.close()
+
+    def __del__(self):
+        """A producer dropped without close() is closed here: its thread works on parts that would be freed."""
+        if self.closed or self.born != forks:
+            return
+        warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, source=self)
+        if threading.get_ident() == self.callbacks.thread_id:
+            threading.Thread(target=self._close_at_exit, name="fastprod-close").start()
+        else:
+            self._close_at_exit()
+
+    # Looking
+
+    def partitions_for(self, topic):
+        """The topic's partitions, as PartitionInfo; asks the brokers if they are not known, at most max.block.ms."""
+        if self.closed or self.born != forks:
+            self.refuse()
+        self.topic_metadata(topic, self.block_deadline())
+        return self.metadata.cluster().partitions_for_topic(topic)
+
+    def __len__(self):
+        """Records sent and not yet settled."""
+        return self.accumulator.unsettled
+
+    def __bool__(self):
+        return True
+
+    @property
+    def buffer_available(self):
+        """Bytes of buffer.memory that are free."""
+        return self.pool.available_memory
+
+    def metrics(self):
+        """The figures of this producer by Java's metric names (producer-metrics), since it was made.
+
+        Sizes in bytes, -avg and -max times in ms unless the name says ns, rates per second.
+        """
+        cdef RecordAccumulator accumulator = self.accumulator
+        cdef Sender sender = self.sender
+        seconds = max(time.monotonic() - self.started, 1e-9)
+
+        def ratio(total, count):
+            return total / count if count else 0.0
+
+        return {
+            "batch-size-avg": ratio(accumulator.bytes_drained, accumulator.batches_drained),
+            "batch-size-max": accumulator.largest_batch,
+            "buffer-available-bytes": self.pool.available_memory,
+            "buffer-exhausted-total": self.pool.exhausted,
+            "buffer-total-bytes": self.pool.total_memory,
+            "bufferpool-wait-ratio": self.pool.wait_time_ns / 1e9 / seconds,
+            "bufferpool-wait-time-ns-total": self.pool.wait_time_ns,
+            "flush-time-ns-total": self.flush_ns,
+            "record-error-rate": sender.records_failed / seconds,
+            "record-error-total": sender.records_failed,
+            "record-queue-time-avg": ratio(accumulator.queue_time_ns / 1e6, accumulator.batches_drained),
+            "record-queue-time-max": accumulator.longest_queue_time_ns / 1e6,
+            "record-send-rate": sender.records_sent / seconds,
+            "record-send-total": sender.records_sent,
+            "record-size-avg": ratio(accumulator.bytes_drained, accumulator.records_drained),
+            "records-per-request-avg": ratio(sender.records_sent, self.transport.events),
+            "request-latency-avg": ratio(sender.latency_us / 1e3, sender.latency_count),
+            "request-latency-max": sender.longest_latency_us / 1e3,
+            "request-total": self.transport.events,
+            "waiting-threads": self.pool.queued,
+        }
+
+    def __reduce__(self):
+        raise TypeError("a Producer cannot be pickled: make one in each process")
+
+    def __repr__(self):
+        state = "closed" if self.closed else f"{len(self)} records under way"
+        return f"<fastprod.Producer {self.config.bootstrap_servers} {state}>"
+
+
+cdef object check_callback(object on_delivery):
+    if not callable(on_delivery):
+        raise TypeError(f"on_delivery must be callable, not {type(on_delivery).__name__}: {shorten(on_delivery)}")
+    code = getattr(on_delivery, "__code__", None)
+    if code is not None and code.co_flags & FASTPROD_CO_COROUTINE:
+        raise TypeError("on_delivery is a coroutine function, which nobody would await: await the future instead")
+
+
+cdef object check_topic(object topic):
+    if not isinstance(topic, str):
+        raise TypeError(f"topic must be str, not {type(topic).__name__}: {shorten(topic)}")
+    if not topic or topic in (".", "..") or len(topic) > TOPIC_NAME_LIMIT or not (
+            (<str>topic).isascii() and (<str>topic).replace("-", "a").replace("_", "a").replace(".", "a").isalnum()):
+        raise ValueError(f"{shorten(topic)} is no topic name: 1 to {TOPIC_NAME_LIMIT} of the characters "
+                         "a-z A-Z 0-9 . _ -, and not . or ..")
+
+
+cdef int64_t checked_timestamp(object timestamp) except -1:
+    if isinstance(timestamp, bool) or not isinstance(timestamp, int):
+        raise TypeError(f"timestamp must be an int (ms since the epoch) or None, not {type(timestamp).__name__}: "
+                        f"{shorten(timestamp)}")
+    if not 1 <= timestamp <= INT64_MAX:
+        raise ValueError(f"timestamp is {timestamp}: it must be 1 to {INT64_MAX} ms since the epoch "
+                         "(librdkafka takes 0 for now)")
+    return timestamp
+
+
+cdef object acknowledging(tuple interceptors, object on_delivery):
+    def acknowledge(metadata, error):
+        for interceptor in interceptors:
+            if hasattr(interceptor, "on_acknowledgement"):
+                interceptor.on_acknowledgement(metadata, error)
+        if on_delivery is not None:
+            on_delivery(metadata, error)
+    return acknowledge
