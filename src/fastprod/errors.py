@@ -1,0 +1,225 @@
+"""The exceptions of fastprod, and the one place where an error code of librdkafka becomes an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .records import FailedRecord
+
+# Codes after which the same record, sent again, may well be accepted: the cluster was between two states.
+_TRANSIENT = frozenset(
+    (
+        -195,  # _TRANSPORT
+        -193,  # _RESOLVE
+        -192,  # _MSG_TIMED_OUT
+        -187,  # _ALL_BROKERS_DOWN
+        -185,  # _TIMED_OUT
+        -184,  # _QUEUE_FULL
+        -166,  # _TIMED_OUT_QUEUE
+        2,  # INVALID_MSG (a checksum that did not match on arrival)
+        3,  # UNKNOWN_TOPIC_OR_PART
+        5,  # LEADER_NOT_AVAILABLE
+        6,  # NOT_LEADER_FOR_PARTITION
+        7,  # REQUEST_TIMED_OUT
+        13,  # NETWORK_EXCEPTION
+        14,  # COORDINATOR_LOAD_IN_PROGRESS
+        15,  # COORDINATOR_NOT_AVAILABLE
+        16,  # NOT_COORDINATOR
+        19,  # NOT_ENOUGH_REPLICAS
+        20,  # NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        51,  # CONCURRENT_TRANSACTIONS
+        56,  # KAFKA_STORAGE_ERROR
+        72,  # LISTENER_NOT_FOUND
+        74,  # FENCED_LEADER_EPOCH
+        75,  # UNKNOWN_LEADER_EPOCH
+        89,  # THROTTLING_QUOTA_EXCEEDED
+    )
+)
+
+
+class KafkaError(Exception):
+    """Base of all errors that fastprod raises.
+
+    code: Kafka's error code (positive), librdkafka's own (negative), or None where neither had a part in it.
+    retriable: the same call, made again, may succeed.
+    fatal: this producer cannot go on; close it and make a new one.
+    persisted: for the failure of a record, whether it is in the log all the same: "no", "possibly" or "yes".
+        None where no record is concerned.
+    """
+
+    persisted: str | None = None
+
+    def __init__(self, message: str, *, code: int | None = None, retriable: bool = False, fatal: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retriable = retriable
+        self.fatal = fatal
+
+
+class ConfigError(KafkaError, ValueError):
+    """An option is unknown, out of range, or contradicts another one."""
+
+
+class BufferExhaustedError(KafkaError, TimeoutError):
+    """``buffer.memory`` was full for ``max.block.ms``; the record was not taken."""
+
+
+class MetadataTimeoutError(KafkaError, TimeoutError):
+    """The topic's partitions could not be learnt within ``max.block.ms``; the record was not taken."""
+
+
+class RecordTooLargeError(KafkaError, ValueError):
+    """The record is larger than ``max.request.size``, ``buffer.memory``, or what the broker or topic accepts."""
+
+
+class SerializationError(KafkaError, ValueError):
+    """A serializer failed, or gave something that cannot be sent."""
+
+
+class DeliveryError(KafkaError):
+    """A record was not acknowledged; or, from ``flush()`` and ``close()``, several of which nobody had been told.
+
+    count: how many records.
+    reasons: text of a failure -> how many records failed by it.
+    records: the failed records themselves, to be sent again or put aside.
+    The last two are empty when one record's own error is meant.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int | None = None,
+        retriable: bool = False,
+        fatal: bool = False,
+        persisted: str = "possibly",
+        count: int = 1,
+        reasons: Mapping[str, int] | None = None,
+        records: Sequence[FailedRecord] = (),
+    ) -> None:
+        super().__init__(message, code=code, retriable=retriable, fatal=fatal)
+        self.persisted = persisted
+        self.count = count
+        self.reasons = dict(reasons or {})
+        self.records = list(records)
+
+
+class DeliveryTimeoutError(DeliveryError, TimeoutError):
+    """``delivery.timeout.ms`` passed before the record was acknowledged."""
+
+
+class BulkDeliveryError(DeliveryError):
+    """Some records of a ``send_many()`` or ``send_arrow()`` failed.
+
+    failures: ``(index, error)`` by index, the record's place in the call that sent it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failures: Sequence[tuple[int, KafkaError]] = (),
+        code: int | None = None,
+        retriable: bool = False,
+        fatal: bool = False,
+        persisted: str = "possibly",
+        reasons: Mapping[str, int] | None = None,
+        records: Sequence[FailedRecord] = (),
+    ) -> None:
+        super().__init__(
+            message,
+            code=code,
+            retriable=retriable,
+            fatal=fatal,
+            persisted=persisted,
+            count=len(failures),
+            reasons=reasons,
+            records=records,
+        )
+        self.failures = list(failures)
+
+
+class AuthenticationError(KafkaError):
+    """The broker did not accept the credentials, or the TLS handshake failed."""
+
+
+class AuthorizationError(KafkaError):
+    """The credentials are good but do not permit this."""
+
+
+class UnknownTopicOrPartitionError(KafkaError):
+    """The topic does not exist, or has no such partition."""
+
+
+class FencedError(KafkaError):
+    """Another producer with the same ``transactional.id`` took over; always fatal."""
+
+
+class ProducerClosedError(KafkaError, RuntimeError):
+    """The producer is closed."""
+
+
+class ForkedProducerError(KafkaError, RuntimeError):
+    """The producer was made before ``fork()`` and is used in the child; make one in the child."""
+
+
+_ACCESS = "ask for the right to write there, or correct the credentials"
+_CREDENTIALS = "check sasl.mechanism, the credentials and the TLS settings"
+_MISSING = "create it, or correct the name or number"
+_PURGED = "the producer was closed or purged first: flush() before, or give close() more time"
+_FENCED = "another producer uses this transactional.id: close this one, and see that each has its own"
+
+# Code -> its class, and what to do. Subclasses exist only where a caller would act differently.
+_BY_CODE: dict[int, tuple[type[KafkaError], str]] = {
+    -192: (DeliveryTimeoutError, "see that the brokers answer, or raise delivery.timeout.ms"),
+    10: (RecordTooLargeError, "make it smaller, or raise max.request.size here and max.message.bytes of the topic"),
+    29: (AuthorizationError, _ACCESS),
+    31: (AuthorizationError, _ACCESS),
+    53: (AuthorizationError, _ACCESS),
+    -169: (AuthenticationError, _CREDENTIALS),
+    58: (AuthenticationError, _CREDENTIALS),
+    3: (UnknownTopicOrPartitionError, _MISSING),
+    -188: (UnknownTopicOrPartitionError, _MISSING),
+    -190: (UnknownTopicOrPartitionError, _MISSING),
+    -144: (FencedError, _FENCED),
+    47: (FencedError, _FENCED),
+    90: (FencedError, _FENCED),
+    -152: (DeliveryError, _PURGED),
+    -151: (DeliveryError, _PURGED),
+    -150: (DeliveryError, "this producer can no longer keep its promises: close it and make a new one"),
+}
+_FATAL = -150
+
+_PERSISTED = {
+    "no": "it was not written",
+    "possibly": "it may have been written all the same",
+    "yes": "it was written all the same",
+}
+
+
+def for_delivery(code: int, reason: str, persisted: str, topic: str, partition: int) -> KafkaError:
+    """A new exception for one record that was not acknowledged, or for the producer as a whole.
+
+    code: librdkafka's error code of the delivery report.
+    reason: its text.
+    persisted: "no", "possibly" or "yes".
+    topic: "" if no record is concerned, but the connection or the producer.
+    partition: negative if the record never got one.
+
+    Each reader needs an exception of its own: one that several threads raise collects all their tracebacks.
+    """
+    otherwise = "send it again once the cluster is well" if code in _TRANSIENT else "see the broker's log for the cause"
+    kind, advice = _BY_CODE.get(code, (DeliveryError, otherwise))
+    reason = " ".join(reason.split())  # a broker's text may hold line breaks; a log line must not
+    what = f"{reason} (code {code})"
+    if topic:
+        place = f"{topic} [{partition}]" if partition >= 0 else topic
+        what = f"a record for {place} was not acknowledged: {what}; {_PERSISTED[persisted]}"
+    error = kind(
+        f"{what}; {advice}",
+        code=code,
+        retriable=code in _TRANSIENT,
+        fatal=code == _FATAL or kind is FencedError,
+    )
+    error.persisted = persisted
+    return error

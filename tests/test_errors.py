@@ -1,0 +1,209 @@
+"""errors.py: the tree, and every error code against confluent-kafka's own constants."""
+
+import copy
+import pickle
+
+import confluent_kafka
+import pytest
+
+from fastprod import errors
+from fastprod.records import FailedRecord
+
+CODES = {
+    "_TRANSPORT": -195,
+    "_RESOLVE": -193,
+    "_MSG_TIMED_OUT": -192,
+    "_UNKNOWN_PARTITION": -190,
+    "_UNKNOWN_TOPIC": -188,
+    "_ALL_BROKERS_DOWN": -187,
+    "_TIMED_OUT": -185,
+    "_QUEUE_FULL": -184,
+    "_AUTHENTICATION": -169,
+    "_TIMED_OUT_QUEUE": -166,
+    "_PURGE_QUEUE": -152,
+    "_PURGE_INFLIGHT": -151,
+    "_FATAL": -150,
+    "_FENCED": -144,
+    "INVALID_MSG": 2,
+    "UNKNOWN_TOPIC_OR_PART": 3,
+    "LEADER_NOT_AVAILABLE": 5,
+    "NOT_LEADER_FOR_PARTITION": 6,
+    "REQUEST_TIMED_OUT": 7,
+    "MSG_SIZE_TOO_LARGE": 10,
+    "NETWORK_EXCEPTION": 13,
+    "COORDINATOR_LOAD_IN_PROGRESS": 14,
+    "COORDINATOR_NOT_AVAILABLE": 15,
+    "NOT_COORDINATOR": 16,
+    "NOT_ENOUGH_REPLICAS": 19,
+    "NOT_ENOUGH_REPLICAS_AFTER_APPEND": 20,
+    "TOPIC_AUTHORIZATION_FAILED": 29,
+    "CLUSTER_AUTHORIZATION_FAILED": 31,
+    "INVALID_PRODUCER_EPOCH": 47,
+    "CONCURRENT_TRANSACTIONS": 51,
+    "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": 53,
+    "KAFKA_STORAGE_ERROR": 56,
+    "SASL_AUTHENTICATION_FAILED": 58,
+    "LISTENER_NOT_FOUND": 72,
+    "FENCED_LEADER_EPOCH": 74,
+    "UNKNOWN_LEADER_EPOCH": 75,
+    "THROTTLING_QUOTA_EXCEEDED": 89,
+    "PRODUCER_FENCED": 90,
+}
+
+CLASSES = {
+    "_MSG_TIMED_OUT": errors.DeliveryTimeoutError,
+    "MSG_SIZE_TOO_LARGE": errors.RecordTooLargeError,
+    "TOPIC_AUTHORIZATION_FAILED": errors.AuthorizationError,
+    "CLUSTER_AUTHORIZATION_FAILED": errors.AuthorizationError,
+    "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": errors.AuthorizationError,
+    "_AUTHENTICATION": errors.AuthenticationError,
+    "SASL_AUTHENTICATION_FAILED": errors.AuthenticationError,
+    "UNKNOWN_TOPIC_OR_PART": errors.UnknownTopicOrPartitionError,
+    "_UNKNOWN_PARTITION": errors.UnknownTopicOrPartitionError,
+    "_UNKNOWN_TOPIC": errors.UnknownTopicOrPartitionError,
+    "_FENCED": errors.FencedError,
+    "INVALID_PRODUCER_EPOCH": errors.FencedError,
+    "PRODUCER_FENCED": errors.FencedError,
+    "_PURGE_QUEUE": errors.DeliveryError,
+    "_PURGE_INFLIGHT": errors.DeliveryError,
+    "NOT_ENOUGH_REPLICAS": errors.DeliveryError,
+    "_FATAL": errors.DeliveryError,
+}
+
+BUILT_IN_BASES = {
+    errors.ConfigError: ValueError,
+    errors.BufferExhaustedError: TimeoutError,
+    errors.MetadataTimeoutError: TimeoutError,
+    errors.RecordTooLargeError: ValueError,
+    errors.SerializationError: ValueError,
+    errors.DeliveryError: Exception,
+    errors.DeliveryTimeoutError: TimeoutError,
+    errors.BulkDeliveryError: errors.DeliveryError,
+    errors.AuthenticationError: Exception,
+    errors.AuthorizationError: Exception,
+    errors.UnknownTopicOrPartitionError: Exception,
+    errors.FencedError: Exception,
+    errors.ProducerClosedError: RuntimeError,
+    errors.ForkedProducerError: RuntimeError,
+}
+
+
+def test_codes_are_those_of_librdkafka():
+    assert {name: getattr(confluent_kafka.KafkaError, name) for name in CODES} == CODES
+
+
+def test_every_code_in_the_module_is_checked_above():
+    assert errors._TRANSIENT | errors._BY_CODE.keys() == set(CODES.values())
+
+
+@pytest.mark.parametrize(("name", "kind"), CLASSES.items())
+def test_code_to_class(name, kind):
+    error = errors.for_delivery(CODES[name], "the reason", "possibly", "orders", 3)
+    assert type(error) is kind
+    assert error.code == CODES[name]
+    assert error.persisted == "possibly"
+
+
+def test_an_unlisted_code_is_a_delivery_error():
+    error = errors.for_delivery(87, "Broker: Invalid record", "no", "orders", 0)
+    assert type(error) is errors.DeliveryError
+    assert (error.code, error.retriable, error.fatal, error.count) == (87, False, False, 1)
+
+
+@pytest.mark.parametrize("name", ["_MSG_TIMED_OUT", "NOT_ENOUGH_REPLICAS", "_TRANSPORT", "UNKNOWN_TOPIC_OR_PART"])
+def test_transient_codes_are_retriable(name):
+    assert errors.for_delivery(CODES[name], "x", "no", "t", 0).retriable
+
+
+@pytest.mark.parametrize("name", ["MSG_SIZE_TOO_LARGE", "TOPIC_AUTHORIZATION_FAILED", "_FENCED", "_PURGE_QUEUE"])
+def test_lasting_codes_are_not_retriable(name):
+    assert not errors.for_delivery(CODES[name], "x", "no", "t", 0).retriable
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_only_fencing_and_fatal_errors_are_fatal(name):
+    fatal = errors.for_delivery(CODES[name], "x", "no", "t", 0).fatal
+    assert fatal == (name in ("_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED", "_FATAL"))
+
+
+@pytest.mark.parametrize(
+    ("persisted", "said"),
+    [("no", "it was not written"), ("possibly", "may have been written"), ("yes", "it was written")],
+)
+def test_message_says_what_where_and_what_to_do(persisted, said):
+    message = str(errors.for_delivery(-192, "Local: Message timed out", persisted, "orders", 3))
+    for part in ("orders [3]", "Local: Message timed out", "-192", said, "delivery.timeout.ms"):
+        assert part in message
+
+
+def test_message_without_partition():
+    message = str(errors.for_delivery(-188, "Local: Unknown topic", "no", "orders", -1))
+    assert "orders" in message
+    assert "[" not in message
+
+
+def test_message_without_a_record():
+    message = str(errors.for_delivery(-169, "Authentication failed", "no", "", -1))
+    assert message.startswith("Authentication failed (code -169); check sasl.mechanism")
+
+
+def test_message_is_one_line():
+    assert "\n" not in str(errors.for_delivery(87, "bad\r\n2026-01-01 ERROR forged", "no", "orders", 0))
+
+
+def test_every_reader_gets_an_exception_of_its_own():
+    first, second = (errors.for_delivery(-192, "x", "no", "t", 0) for _ in range(2))
+    assert first is not second
+
+
+def test_every_class_is_in_the_table():
+    defined = {v for v in vars(errors).values() if isinstance(v, type) and issubclass(v, errors.KafkaError)}
+    assert defined == {errors.KafkaError, *BUILT_IN_BASES}
+
+
+@pytest.mark.parametrize(("kind", "base"), BUILT_IN_BASES.items())
+def test_tree(kind, base):
+    assert issubclass(kind, errors.KafkaError)
+    assert issubclass(kind, base)
+
+
+@pytest.mark.parametrize("kind", [errors.KafkaError, *BUILT_IN_BASES])
+def test_defaults(kind):
+    error = kind("what happened")
+    assert str(error) == "what happened"
+    assert (error.code, error.retriable, error.fatal) == (None, False, False)
+    assert error.persisted == ("possibly" if isinstance(error, errors.DeliveryError) else None)
+
+
+@pytest.mark.parametrize("duplicate", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("kind", [errors.KafkaError, *BUILT_IN_BASES])
+def test_round_trip(kind, duplicate):
+    error = kind("what happened", code=-192, retriable=True, fatal=True)
+    error.persisted = "yes"
+    twin = duplicate(error)
+    assert type(twin) is kind
+    assert str(twin) == "what happened"
+    assert (twin.code, twin.retriable, twin.fatal, twin.persisted) == (-192, True, True, "yes")
+
+
+def test_aggregate_carries_the_failed_records_through_pickle():
+    cause = errors.for_delivery(10, "too large", "no", "orders", 1)
+    record = FailedRecord("orders", 1, b"k", b"v", [("h", b"1")], 1700000000000, cause)
+    error = errors.DeliveryError("2 records failed", count=2, reasons={"too large": 2}, records=[record, record])
+    twin = pickle.loads(pickle.dumps(error))
+    assert (twin.count, twin.reasons) == (2, {"too large": 2})
+    assert [r[:-1] for r in twin.records] == [record[:-1]] * 2
+    assert type(twin.records[0].error) is errors.RecordTooLargeError
+
+
+def test_a_single_error_has_nothing_to_aggregate():
+    error = errors.DeliveryError("one failed")
+    assert (error.count, error.reasons, error.records) == (1, {}, [])
+    assert errors.DeliveryError("another").reasons is not error.reasons
+
+
+def test_bulk_error_keeps_the_places():
+    causes = [(7, errors.for_delivery(10, "too large", "no", "t", 0)), (9, errors.KafkaError("x"))]
+    error = errors.BulkDeliveryError("2 of 10 failed", failures=causes)
+    assert error.count == 2
+    assert [index for index, _ in pickle.loads(pickle.dumps(error)).failures] == [7, 9]
