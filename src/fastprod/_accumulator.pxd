@@ -116,7 +116,7 @@ cdef class RecordAccumulator:
     cdef void end_flush(self, FlushPoint *point) noexcept nogil
     cdef void close_for_appends(self) noexcept nogil
     # sender thread
-    cdef Batch *drain(self, int64_t now_ns, int32_t limit) noexcept nogil
+    cdef Batch *drain(self, int64_t now_ns, int64_t limit) noexcept nogil
     cdef Batch *expire(self, int64_t now_ns, int all) noexcept nogil
     cdef void settle(self, Batch *batch) noexcept nogil
     cdef int64_t prepare_sleep(self, int64_t now_ns) noexcept nogil
@@ -126,7 +126,7 @@ cdef class RecordAccumulator:
                         CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
                         Appended *appended) noexcept nogil
     cdef Batch *open_batch(self, PartitionQueue *queue, char *arena, size_t size, int64_t now_ns) noexcept nogil
-    cdef int room_in_tail(self, PartitionQueue *queue, const fp_record *record) noexcept nogil
+    cdef size_t room_in_tail(self, PartitionQueue *queue, const fp_record *record) noexcept nogil
     cdef void close_batch(self, PartitionQueue *queue, Batch *batch) noexcept nogil
     cdef void make_ready(self, PartitionQueue *queue) noexcept nogil
     cdef int is_full(self, PartitionQueue *queue) noexcept nogil

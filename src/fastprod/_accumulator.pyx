@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset, strdup
 from fastprod._batch cimport (
     BATCH_CLOSED, BATCH_IN_TRANSIT, BATCH_OPEN, batch_append, batch_fits_arena, batch_free, batch_grow,
-    batch_has_room, batch_new, batch_records,
+    batch_new, batch_records,
 )
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport (
@@ -20,7 +20,7 @@ from fastprod._partitioner cimport (
     STICKY, TIMED_STICKY, UNIFORM_STICKY, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition,
     sticky_update,
 )
-from fastprod._record cimport fp_arena_size, fp_record, fp_wire_upper_bound
+from fastprod._record cimport fp_arena_size, fp_record, fp_wire_size
 from fastprod._sync cimport (
     fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
@@ -279,8 +279,8 @@ cdef class RecordAccumulator:
         cdef StickyState *sticky = NULL
         cdef PartitionQueue *queue
         cdef Batch *batch
+        cdef size_t size       # of the record in format v2, in that batch
         cdef size_t before
-        cdef int room
         if self.closed:
             return CLOSED
         if partition < 0:
@@ -293,17 +293,17 @@ cdef class RecordAccumulator:
                 if sticky_update(sticky, &topic.partitions, 0, 1):
                     partition = sticky.current
         queue = topic.queues[partition]
-        room = self.room_in_tail(queue, record)
-        if not room:
+        size = self.room_in_tail(queue, record)
+        if size == 0:
             if abort_on_new_batch:
                 return ABORTED
             if sticky is not NULL and sticky.kind == STICKY:
                 partition = sticky_on_new_batch(sticky, &topic.partitions)
                 queue = topic.queues[partition]
-                room = self.room_in_tail(queue, record)
+                size = self.room_in_tail(queue, record)
         batch = queue.tail
         before = 0
-        if room:
+        if size:
             before = batch.wire_size
         else:
             if arena[0] is NULL:
@@ -318,6 +318,7 @@ cdef class RecordAccumulator:
             if batch is NULL:
                 return NO_MEMORY
             arena[0] = NULL
+            size = fp_wire_size(record, 0, 0)
             appended.wake = (self.ready.first is not NULL or
                              batch.created_ns + self.linger_ns < self.sleep_until_ns)
         if callback.function is not NULL:
@@ -326,7 +327,7 @@ cdef class RecordAccumulator:
             callback.function = NULL
         appended.result = batch.result
         appended.partition = partition
-        appended.index = batch_append(batch, record)
+        appended.index = batch_append(batch, record, size)
         self.unsettled += 1
         self.records_appended += 1
         if sticky is not NULL and sticky.kind == UNIFORM_STICKY:
@@ -336,21 +337,23 @@ cdef class RecordAccumulator:
             sticky_update(sticky, &topic.partitions, batch.wire_size - before, self.is_full(queue))
         return APPENDED
 
-    cdef int room_in_tail(self, PartitionQueue *queue, const fp_record *record) noexcept nogil:
-        """Whether the record fits the open batch; one that it does not fit is closed."""
+    cdef size_t room_in_tail(self, PartitionQueue *queue, const fp_record *record) noexcept nogil:
+        """The record's size in the open batch, if it fits; else 0, and the batch is closed."""
         cdef Batch *batch = queue.tail
-        cdef size_t capacity
+        cdef size_t capacity, size
         if batch is NULL or batch.state != BATCH_OPEN:
             return 0
-        if batch_has_room(batch, record, self.batch_size):
+        size = fp_wire_size(record, record.timestamp - batch.base_timestamp if batch.count else 0, batch.count)
+        # The first record always fits, as in MemoryRecordsBuilder.hasRoomFor.
+        if batch.wire_size + size <= self.batch_size or batch.count == 0:
             if batch_fits_arena(batch, record):
-                return 1
+                return size
             capacity = batch.capacity
             while capacity < self.batch_size:
                 capacity = min(GROWTH * capacity, self.batch_size)
                 if batch.used + fp_arena_size(record, record.timestamp - batch.base_timestamp) <= capacity:
                     if batch_grow(batch, capacity, self.pool):
-                        return 1
+                        return size
                     break   # no memory to spare: close it, and let the record wait in line for a new one
         self.close_batch(queue, batch)
         return 0
@@ -454,8 +457,8 @@ cdef class RecordAccumulator:
             self.make_ready(<PartitionQueue *>batch.queue)
             batch = self.linger_first
 
-    cdef Batch *drain(self, int64_t now_ns, int32_t limit) noexcept nogil:
-        """Takes up to limit sendable batches, chained by next in the order to hand them over.
+    cdef Batch *drain(self, int64_t now_ns, int64_t limit) noexcept nogil:
+        """Takes sendable batches of up to limit bytes, chained by next in the order to hand them over.
 
         Each is charged to its leader's window until settle(). lock: none
         """
@@ -507,7 +510,7 @@ cdef class RecordAccumulator:
             else:
                 last.next = batch
             last = batch
-            limit -= 1
+            limit -= batch.used + 1
         fp_mutex_unlock(&self.lock)
         return chain
 
@@ -728,8 +731,8 @@ cdef class RecordAccumulator:
         appended.result.futures -= 1
         return appended.partition, appended.index
 
-    def drain_batches(self, now_ms, limit=1_000_000):
-        """What the sender would hand over now, as DrainedBatch objects."""
+    def drain_batches(self, now_ms, limit=1 << 40):
+        """What the sender would hand over now, up to limit bytes, as DrainedBatch objects."""
         return self.wrap(self.drain(<int64_t>(now_ms * 1_000_000), limit))
 
     def expire_batches(self, now_ms):

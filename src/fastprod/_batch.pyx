@@ -8,11 +8,12 @@ from libc.stdlib cimport calloc, free, realloc
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport result_let_go, result_new
 from fastprod._record cimport (
-    fp_arena_size, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write, fp_wire_size,
+    fp_arena_size, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write,
 )
 
 cdef enum:
     BATCH_OVERHEAD = 61   # bytes of a v2 batch header
+    MOST_FRAMING = 26     # bytes a record takes in the arena beyond key, value and headers: flags and four varints
 
 
 cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil:
@@ -42,15 +43,13 @@ cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil:
     free(batch)
 
 
-cdef int batch_has_room(Batch *batch, const fp_record *record, size_t limit) noexcept nogil:
-    """MemoryRecordsBuilder.hasRoomFor: the first record always fits."""
-    return (batch.count == 0 or
-            batch.wire_size + fp_wire_size(record, record.timestamp - batch.base_timestamp, batch.count) <= limit)
-
-
 cdef int batch_fits_arena(Batch *batch, const fp_record *record) noexcept nogil:
-    cdef int64_t delta = record.timestamp - batch.base_timestamp if batch.count else 0
-    return batch.used + fp_arena_size(record, delta) <= batch.capacity
+    cdef size_t left = batch.capacity - batch.used
+    cdef int64_t delta
+    if record.key_len + record.value_len + record.headers_len + MOST_FRAMING <= left:
+        return 1
+    delta = record.timestamp - batch.base_timestamp if batch.count else 0
+    return fp_arena_size(record, delta) <= left
 
 
 cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nogil:
@@ -67,8 +66,8 @@ cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nog
     return 1
 
 
-cdef int32_t batch_append(Batch *batch, const fp_record *record) noexcept nogil:
-    """Copies the record in, which must fit; returns its index."""
+cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_size) noexcept nogil:
+    """Copies the record in, which must fit and takes wire_size bytes in format v2; returns its index."""
     cdef int32_t index = batch.count
     cdef int64_t delta
     if index == 0:
@@ -76,7 +75,7 @@ cdef int32_t batch_append(Batch *batch, const fp_record *record) noexcept nogil:
         batch.last_timestamp = record.timestamp
     delta = record.timestamp - batch.base_timestamp
     batch.used = fp_record_write(batch.arena + batch.used, record, delta) - batch.arena
-    batch.wire_size += fp_wire_size(record, delta, index)
+    batch.wire_size += wire_size
     batch.last_timestamp = max(batch.last_timestamp, record.timestamp)
     if record.headers is not NULL:
         batch.plain = 0

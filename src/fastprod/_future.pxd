@@ -11,7 +11,7 @@ cdef struct Segment:
     int32_t first
     int32_t code           # 0, or librdkafka's error code
     int64_t base_offset    # of record `first`; -1: the broker gave none
-    int64_t log_append_ms  # the broker's timestamp, or -1: CreateTime holds
+    int64_t timestamp      # in the log, if it is not the record's own; else -1
     int8_t persisted
 
 cdef enum CallbackKind:
@@ -48,7 +48,7 @@ cdef struct ProduceResult:
 cdef ProduceResult *result_new(int32_t partition) noexcept nogil
 cdef void result_let_go(ProduceResult *result) noexcept nogil
 cdef int result_record(ProduceResult *result, int32_t index, int32_t code, int64_t offset,
-                       int64_t log_append_ms, int8_t persisted) noexcept nogil
+                       int64_t timestamp, int8_t persisted) noexcept nogil
 cdef void result_fail_all(ProduceResult *result, int32_t count, int32_t code, int8_t persisted) noexcept nogil
 cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil
 cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil

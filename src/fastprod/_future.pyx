@@ -9,7 +9,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from fastprod._sync cimport (
     fp_atomic_add, fp_atomic_load, fp_atomic_store, fp_cond, fp_cond_broadcast, fp_cond_init, fp_cond_wait_until,
@@ -62,7 +62,7 @@ cdef void result_let_go(ProduceResult *result) noexcept nogil:
 
 
 cdef int result_record(ProduceResult *result, int32_t index, int32_t code, int64_t offset,
-                       int64_t log_append_ms, int8_t persisted) noexcept nogil:
+                       int64_t timestamp, int8_t persisted) noexcept nogil:
     """Notes the outcome of one record; consecutive ones share a segment. thread: sender  lock: none
 
     Records come in order but for rare cases, which cost a segment each. 0 if there was no memory for one:
@@ -71,28 +71,29 @@ cdef int result_record(ProduceResult *result, int32_t index, int32_t code, int64
     cdef Segment *last
     cdef Segment *grown
     cdef int32_t capacity
-    cdef int inline
     if result.segment_count > 0:
         last = &result.segments[result.segment_count - 1]
-        if (last.code == code and last.persisted == persisted and last.log_append_ms == log_append_ms and
+        if (last.code == code and last.persisted == persisted and last.timestamp == timestamp and
                 index >= last.first and
                 offset == (last.base_offset + index - last.first if last.base_offset >= 0 else -1)):
             return 1
     if result.segment_count == result.segment_capacity:
         capacity = 4 * result.segment_capacity
-        inline = result.segments is &result.inline_segment
-        grown = <Segment *>realloc(NULL if inline else result.segments, capacity * sizeof(Segment))
+        if result.segments is &result.inline_segment:
+            grown = <Segment *>malloc(capacity * sizeof(Segment))
+            if grown is not NULL:
+                grown[0] = result.inline_segment
+        else:
+            grown = <Segment *>realloc(result.segments, capacity * sizeof(Segment))
         if grown is NULL:
             return 0
-        if inline:
-            grown[0] = result.inline_segment
         result.segments = grown
         result.segment_capacity = capacity
     last = &result.segments[result.segment_count]
     last.first = index
     last.code = code
     last.base_offset = offset
-    last.log_append_ms = log_append_ms
+    last.timestamp = timestamp
     last.persisted = persisted
     result.segment_count += 1
     return 1
@@ -286,7 +287,7 @@ cdef class FutureRecordMetadata:
         return RecordMetadata(
             self.topic, self.produced.partition,
             segment.base_offset + self.index - segment.first if segment.base_offset >= 0 else -1,
-            self.timestamp if segment.log_append_ms < 0 else segment.log_append_ms,
+            self.timestamp if segment.timestamp < 0 else segment.timestamp,
             self.key_size, self.value_size)
 
     cdef object error(self):

@@ -302,12 +302,10 @@ cdef class Producer:
         cdef fp_record record
         cdef Span value_span, key_span
         cdef Appended appended
-        cdef CallbackSlot callback
         cdef int32_t chosen = -1
         cdef int64_t deadline = 0
         cdef bytes encoded_headers
         cdef size_t size
-        callback.function = NULL
         if entry is None or topic is not entry.name:
             deadline = self.block_deadline()
             entry = self.topic_metadata(topic, deadline)

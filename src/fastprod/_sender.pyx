@@ -27,7 +27,7 @@ from fastprod.records import FailedRecord
 cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
 
 cdef enum:
-    DRAIN_LIMIT = 32              # batches handed over before reports are looked at
+    DRAIN_LIMIT = 128 << 10       # bytes handed over before reports are looked at
     EVENT_LIMIT = 32              # events served before batches are
     EXPIRY_INTERVAL_MS = 100
     MSG_TIMED_OUT = -192
@@ -77,7 +77,7 @@ cdef class Sender:
         fp_mutex_destroy(&self.failed_lock)
 
     def start(self):
-        if fp_thread_start(&self.thread, sender_main, <void *>self):
+        if fp_thread_start(&self.thread, sender_main, <void *>self, b"fastprod-sender"):
             raise RuntimeError("the operating system gives no thread to the sender")
         self.started = 1
 
@@ -167,7 +167,7 @@ cdef class Sender:
         """A report on consecutive records of one batch."""
         cdef Batch *batch = self.slots[report.slot]
         if not batch.expired:
-            result_record(batch.result, report.first, report.code, report.offset, report.log_append_ms,
+            result_record(batch.result, report.first, report.code, report.offset, report.timestamp,
                           report.persisted)
             if report.code == 0:
                 self.records_sent += report.count

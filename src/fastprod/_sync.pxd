@@ -24,7 +24,7 @@ cdef extern from "sync.h" nogil:
     void fp_cond_broadcast(fp_cond *) noexcept
     int fp_cond_wait_until(fp_cond *, fp_mutex *, int64_t deadline_ns) noexcept
 
-    int fp_thread_start(fp_thread *, fp_thread_main, void *) noexcept
+    int fp_thread_start(fp_thread *, fp_thread_main, void *, const char *name) noexcept
     void fp_thread_join(fp_thread) noexcept
 
     int32_t fp_atomic_add(int32_t *, int32_t) noexcept

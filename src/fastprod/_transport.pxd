@@ -12,7 +12,7 @@ cdef struct Report:
     int32_t count
     int32_t code             # 0, or librdkafka's error code
     int64_t offset           # of the first; -1: the broker gave none
-    int64_t log_append_ms    # the broker's timestamp, or -1 where CreateTime holds
+    int64_t timestamp        # in the log, if the broker or produce_batch gave it; -1: the record's own
     int64_t latency_us       # of the first, from hand-over to acknowledgement
     int8_t persisted
 

@@ -15,6 +15,9 @@ from fastprod import config
 from fastprod.errors import ConfigError, KafkaError
 from fastprod.librdkafka import address
 
+cdef uint64_t PLAIN = 0x80000000   # in what a record carries: it went by produce_batch
+cdef uint64_t INDEX = 0x7fffffff
+
 cdef enum:
     RUN = 512            # records handed over by one call, and messages fetched from an event at once
     FIXED_ARGUMENTS = 6  # of produceva, before the headers
@@ -40,8 +43,9 @@ def knows(str name):
     return status != RD_KAFKA_CONF_UNKNOWN
 
 
-cdef void *opaque(int32_t slot, int32_t index) noexcept nogil:
-    return <void *><uintptr_t>(<uint64_t>slot << 32 | <uint64_t>index)
+cdef void *opaque(int32_t slot, int32_t index, uint64_t plain) noexcept nogil:
+    """What a record carries through librdkafka."""
+    return <void *><uintptr_t>(<uint64_t>slot << 32 | plain | <uint64_t>index)
 
 
 cdef void refusal(Report *refused, int32_t slot, int32_t index, int code) noexcept nogil:
@@ -51,7 +55,7 @@ cdef void refusal(Report *refused, int32_t slot, int32_t index, int code) noexce
     refused.count = 1
     refused.code = code
     refused.offset = -1
-    refused.log_append_ms = -1
+    refused.timestamp = -1
     refused.latency_us = -1
     refused.persisted = NOT_PERSISTED
 
@@ -153,8 +157,9 @@ cdef class Transport:
 
         produce_batch is the cheap call, but it stamps records with the time of
         the call and carries no headers. So it takes those records that were
-        sent in this very millisecond; the others go one by one, with the
-        timestamp they have. Records that librdkafka refuses are reported here.
+        sent in this millisecond or the one before; the others go one by one,
+        with the timestamp they have. Records that librdkafka refuses are
+        reported here.
         """
         cdef fp_record record
         cdef const char *p = batch.arena
@@ -163,13 +168,13 @@ cdef class Transport:
         cdef rd_kafka_message_t *message
         for i in range(batch.count):
             p = fp_record_read(p, &record, batch.base_timestamp)
-            if record.timestamp == now_ms and record.headers is NULL:
+            if 0 <= now_ms - record.timestamp <= 1 and record.headers is NULL:
                 message = &self.messages[run]
                 message.payload = <char *>record.value
                 message.len = record.value_len
                 message.key = <char *>record.key
                 message.key_len = record.key_len
-                message._private = opaque(batch.slot, i)
+                message._private = opaque(batch.slot, i, PLAIN)
                 run += 1
                 if run == RUN:
                     self.produce_plain(topic, batch, i + 1 - run, run, report, argument)
@@ -211,7 +216,7 @@ cdef class Transport:
         fp_vu_partition(&arguments[1], batch.result.partition)
         fp_vu_value(&arguments[2], record.value, record.value_len)
         fp_vu_key(&arguments[3], record.key, record.key_len)
-        fp_vu_opaque(&arguments[4], opaque(batch.slot, index))
+        fp_vu_opaque(&arguments[4], opaque(batch.slot, index, 0))
         fp_vu_timestamp(&arguments[5], record.timestamp)
         while p < end:
             if n == self.arguments_size:
@@ -259,7 +264,7 @@ cdef class Transport:
         cdef Report current
         cdef size_t count, i
         cdef uint64_t tag, expected = 0
-        cdef int64_t offset
+        cdef int64_t offset, timestamp
         cdef int stamp_type = 0
         cdef int failed = 0
         current.count = 0
@@ -272,23 +277,24 @@ cdef class Transport:
                 message = found[i]
                 tag = <uintptr_t>message._private
                 offset = message.offset if message.offset >= 0 else -1
+                timestamp = rd_kafka_message_timestamp(message, &stamp_type)
+                if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME and not tag & PLAIN:
+                    timestamp = -1
                 if (current.count and tag == expected and message.err == current.code
-                        and offset == (current.offset + current.count if current.offset >= 0 else -1)):
+                        and timestamp == current.timestamp and offset == (current.offset + current.count if current.offset >= 0 else -1)):
                     current.count += 1
                     expected += 1
                     continue
                 if current.count:
                     report(argument, &current)
                 current.slot = <int32_t>(tag >> 32)
-                current.first = <int32_t>tag
+                current.first = <int32_t>(tag & INDEX)
                 current.count = 1
                 expected = tag + 1
                 current.code = message.err
                 current.offset = offset
                 current.latency_us = rd_kafka_message_latency(message)
-                current.log_append_ms = rd_kafka_message_timestamp(message, &stamp_type)
-                if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME:
-                    current.log_append_ms = -1
+                current.timestamp = timestamp
                 current.persisted = PERSISTED
                 if message.err:
                     current.persisted = rd_kafka_message_status(message)

@@ -1,0 +1,512 @@
+"""``fastprod send``: the records of files into a topic."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import sys
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from ..errors import (
+    AuthenticationError,
+    AuthorizationError,
+    KafkaError,
+    RecordTooLargeError,
+    UnknownTopicOrPartitionError,
+)
+from ..records import RecordMetadata
+from ..testing import MockCluster
+from .readers import FORMATS, Input, InputError
+
+LOOK_RECORDS = 10_000  # records, or seconds, between two looks at what is done
+LOOK_SECONDS = 0.5
+MOST_OUTSTANDING = 200_000  # records whose outcome is not counted yet
+READY_TIMEOUT = 30.0  # seconds to connect
+INTERRUPT_TIMEOUT = 10.0  # seconds for what is under way at Ctrl-C
+MOST_BARS = 24  # partitions
+MOST_KEYS = 200_000  # that --embedded checks
+MOST_UNREAD = 32 << 20  # bytes that --embedded may be behind with reading
+IDLE_SECONDS = 5.0  # without a record, after which nothing more is expected
+SAMPLES = 3
+PLAIN_SECONDS = 3.0  # between two lines of progress
+
+_DESCRIPTION = """
+Sends the records of files to a topic and waits until the brokers have acknowledged them all.
+
+lines:  a value is a line without its end; there are no keys
+ndjson: a value is the line's bytes as they stand
+csv:    a value is the row as a JSON object of strings, named by the header line
+
+The format follows the suffix: .csv, .ndjson or .jsonl, anything else is lines; .gz after it is unpacked.
+"""
+_EXIT_CODES = """
+exit code: 0 all records were acknowledged; 1 some were not, or the input is malformed; 2 nothing was sent,
+because the arguments, the configuration, the topic or the brokers did not allow it; 130 interrupted
+"""
+# After one of these every further record fails too.
+_HOPELESS = (AuthenticationError, AuthorizationError, UnknownTopicOrPartitionError)
+
+
+class Future(Protocol):
+    """The part of ``FutureRecordMetadata`` that is used here."""
+
+    def done(self) -> bool: ...
+
+    def result(self, timeout: float | None = None) -> RecordMetadata: ...
+
+
+class Producer(Protocol):
+    """The part of ``fastprod.Producer`` that is used here."""
+
+    def send(self, topic: str, value: bytes, key: bytes | None) -> Future: ...
+
+    def wait_ready(self, timeout: float) -> Any: ...
+
+    def partitions_for(self, topic: str) -> Any: ...
+
+    def flush(self, timeout: float | None = None) -> Any: ...
+
+    def close(self, timeout: float | None = None) -> Any: ...
+
+
+ProducerFactory = Callable[[Mapping[str, str]], Producer]
+
+
+class _RefusedError(Exception):
+    """Nothing was sent; the message says why."""
+
+
+class _HopelessError(Exception):
+    """The records that follow would fail too."""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds ``send`` to the subcommands."""
+    parser = commands.add_parser(
+        "send",
+        help="send the records of files to a topic",
+        description=_DESCRIPTION,
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a file, or - for standard input")
+    parser.add_argument("--topic", required=True)
+    parser.add_argument("--bootstrap-servers", metavar="HOST:PORT,...")
+    parser.add_argument("--embedded", action="store_true", help="send to a mock broker and read everything back")
+    parser.add_argument("--partitions", type=int, metavar="N", help="of the topic of --embedded (default: 12)")
+    parser.add_argument("--key", metavar="FIELD", help="the field or column that becomes the key")
+    parser.add_argument("--format", choices=FORMATS)
+    parser.add_argument(
+        "-X",
+        dest="options",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the producer, such as linger.ms=100",
+    )
+    parser.add_argument(
+        "--progress",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="auto: a bar on a terminal, if rich is installed",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, *, producer_factory: ProducerFactory | None = None) -> int:
+    """Sends the files and returns the exit code; the summary goes to stdout, messages go to stderr."""
+    try:
+        records = _input(arguments)
+        with _brokers(arguments) as config:
+            producer, partitions = _connect(producer_factory or _new_producer, config, arguments.topic)
+            if not arguments.embedded:
+                return _transfer(arguments, records, producer, partitions, None)
+            with ReadBack(config["bootstrap.servers"], arguments.topic, partitions) as read_back:
+                return _transfer(arguments, records, producer, partitions, read_back)
+    except _RefusedError as error:
+        _say(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+
+
+class Tally:
+    """What became of the records."""
+
+    def __init__(self) -> None:
+        self.partitions: collections.Counter[int] = collections.Counter()
+        self.bytes = 0  # of keys and values that were acknowledged
+        self.acknowledged = 0
+        self.failed = 0
+        self.unsettled = 0  # given up at an interrupt; they may have been written
+        self.reasons: dict[tuple[str, int | None], list[Any]] = {}  # kind of error -> [records, first message]
+
+    def acknowledge(self, metadata: RecordMetadata) -> None:
+        self.acknowledged += 1
+        self.partitions[metadata.partition] += 1
+        self.bytes += max(0, metadata.serialized_key_size) + max(0, metadata.serialized_value_size)
+
+    def fail(self, error: KafkaError, place: str = "") -> None:
+        self.failed += 1
+        reason = self.reasons.setdefault((type(error).__name__, error.code), [0, f"{place}{error}"])
+        reason[0] += 1
+
+
+class Outstanding:
+    """The futures whose outcome is not counted yet, oldest first; a bounded number."""
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self._futures: collections.deque[Future] = collections.deque()
+        self._next_look = 0.0
+        self._added = 0  # since the last look
+
+    def add(self, future: Future) -> bool:
+        """Takes a record's future; now and then counts those that are done, and says so by True."""
+        self._futures.append(future)
+        self._added += 1
+        if self._added < LOOK_RECORDS and time.monotonic() < self._next_look:
+            return False
+        self._added = 0
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        futures = self._futures
+        while futures and (futures[0].done() or len(futures) > MOST_OUTSTANDING):
+            self._count(futures.popleft())
+        return True
+
+    def finish(self) -> None:
+        """Counts the rest; to be called after a flush. What is not done by now counts as unsettled."""
+        for future in self._futures:
+            if not future.done():
+                self.tally.unsettled += 1
+                continue
+            with contextlib.suppress(_HopelessError):
+                self._count(future)
+        self._futures.clear()
+
+    def _count(self, future: Future) -> None:
+        try:
+            self.tally.acknowledge(future.result())
+        except KafkaError as error:
+            self.tally.fail(error)
+            if error.fatal or isinstance(error, _HOPELESS):
+                raise _HopelessError("further records would fail in the same way") from None
+
+
+def _say(message: str) -> None:
+    print(f"fastprod send: {message}", file=sys.stderr, flush=True)
+
+
+def _input(arguments: argparse.Namespace) -> Input:
+    try:
+        return Input(arguments.files, arguments.format, arguments.key)
+    except (ValueError, OSError) as error:
+        raise _RefusedError(str(error)) from None
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for text in arguments.options:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise _RefusedError(f"-X {text} is not KEY=VALUE")
+        options[name] = value
+    return options
+
+
+@contextlib.contextmanager
+def _brokers(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
+    """The producer's configuration; the embedded broker, if one is asked for, runs as long."""
+    config = _options(arguments)
+    given = [name for name in ("bootstrap.servers", "bootstrap_servers") if name in config]
+    if arguments.bootstrap_servers and given or arguments.embedded and (given or arguments.bootstrap_servers):
+        raise _RefusedError("--bootstrap-servers, --embedded and -X bootstrap.servers exclude each other")
+    if arguments.partitions is not None and not arguments.embedded:
+        raise _RefusedError("--partitions is for --embedded; the topic of a real cluster has those it has")
+    if arguments.bootstrap_servers:
+        config["bootstrap.servers"] = arguments.bootstrap_servers
+    elif not arguments.embedded and not given:
+        raise _RefusedError("say where to send: --bootstrap-servers HOST:PORT,... or --embedded")
+    if not arguments.embedded:
+        yield config
+        return
+    partitions = 12 if arguments.partitions is None else arguments.partitions
+    try:
+        cluster = MockCluster(topics={arguments.topic: partitions}, process=True)
+    except (ValueError, RuntimeError) as error:
+        raise _RefusedError(str(error)) from None
+    with cluster:
+        yield {**config, "bootstrap.servers": cluster.bootstrap_servers}
+
+
+def _new_producer(config: Mapping[str, str]) -> Producer:
+    from .. import Producer as FastProducer
+
+    producer: Producer = FastProducer(config)
+    return producer
+
+
+def _connect(factory: ProducerFactory, config: Mapping[str, str], topic: str) -> tuple[Producer, int]:
+    """A producer that has reached the brokers, and the topic's number of partitions."""
+    try:
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
+            producer = factory(config)
+    except KafkaError as error:
+        raise _RefusedError(str(error)) from None
+    for note in notes:
+        _say(f"note: {note.message}")
+    try:
+        producer.wait_ready(READY_TIMEOUT)
+        return producer, len(producer.partitions_for(topic))
+    except BaseException as error:
+        _close(producer, 0)
+        if isinstance(error, (KafkaError, TimeoutError, ValueError)):
+            raise _RefusedError(str(error)) from None
+        raise
+
+
+def _transfer(
+    arguments: argparse.Namespace, records: Input, producer: Producer, partitions: int, read_back: ReadBack | None
+) -> int:
+    """Sends everything, prints the summary and returns the exit code."""
+    tally = Tally()
+    outstanding = Outstanding(tally)
+    started = time.monotonic()
+    with _progress(arguments.progress, records, tally):
+        code = _send_all(producer, arguments.topic, records, outstanding, read_back)
+        if not _flush(producer, INTERRUPT_TIMEOUT if code == 130 else None) and code != 130:
+            code = 130
+            _flush(producer, INTERRUPT_TIMEOUT)
+        outstanding.finish()
+        seconds = time.monotonic() - started
+        _close(producer, 0 if tally.unsettled else None)
+    for line in _summary(arguments.topic, tally, partitions, seconds):
+        print(line)
+    intact = True
+    if read_back is not None:
+        intact, lines = read_back.finish(tally)
+        print(*lines, sep="\n")
+    return code or int(not intact or tally.failed > 0 or tally.unsettled > 0)
+
+
+def _send_all(
+    producer: Producer, topic: str, records: Input, outstanding: Outstanding, read_back: ReadBack | None
+) -> int:
+    """Sends until the input ends or something stops it, says what, and returns the exit code so far."""
+    try:
+        for key, value in records:
+            if read_back is not None:
+                read_back.expect(key, value)
+            try:
+                future = producer.send(topic, value, key)
+            except RecordTooLargeError as error:
+                outstanding.tally.fail(error, f"{records.place}: ")
+                continue
+            if outstanding.add(future) and read_back is not None:
+                read_back.keep_up(outstanding.tally.bytes)
+    except KeyboardInterrupt:
+        _say(f"interrupted; waiting up to {INTERRUPT_TIMEOUT:.0f} s for what is under way")
+        return 130
+    except (InputError, _HopelessError) as error:
+        _say(f"stopped: {error}")
+        return 1
+    except (KafkaError, OSError) as error:
+        _say(f"stopped at {records.place}: {error}")
+        return 1
+    return 0
+
+
+def _flush(producer: Producer, timeout: float | None) -> bool:
+    """Waits until all is settled, or the timeout; False if interrupted."""
+    try:
+        producer.flush(timeout)
+    except KeyboardInterrupt:
+        return False
+    except (KafkaError, TimeoutError):
+        pass  # each future tells its own record's failure
+    return True
+
+
+def _close(producer: Producer, timeout: float | None) -> None:
+    with contextlib.suppress(KafkaError, TimeoutError):
+        producer.close(timeout)
+
+
+def _summary(topic: str, tally: Tally, partitions: int, seconds: float) -> Iterator[str]:
+    rate = tally.acknowledged / seconds
+    megabytes = tally.bytes / 1e6
+    yield f"{topic}: {tally.acknowledged:,} records acknowledged, {tally.failed:,} failed"
+    if tally.unsettled:
+        yield f"  {tally.unsettled:,} records given up while under way; they may have been written"
+    yield f"  {megabytes:,.1f} MB in {seconds:,.2f} s: {rate:,.0f} records/s, {megabytes / seconds:,.1f} MB/s"
+    counts = [tally.partitions[number] for number in range(max(partitions, *tally.partitions, 0))]
+    yield (
+        f"  {len(counts)} partitions; records in each: "
+        f"min {min(counts):,}, mean {sum(counts) / len(counts):,.1f}, max {max(counts):,}"
+    )
+    if 1 < len(counts) <= MOST_BARS and tally.acknowledged:
+        for number, count in enumerate(counts):
+            yield f"  {number:4} {count:>12,} {'#' * round(40 * count / max(counts))}"
+    for (kind, _), (count, message) in tally.reasons.items():
+        yield f"  {count:,} failed, {kind}: {message}"
+
+
+@contextlib.contextmanager
+def _progress(mode: str, records: Input, tally: Tally) -> Iterator[None]:
+    """Shows how far it is, from a thread of its own."""
+    bar = _bar(records.total) if mode != "never" and sys.stderr.isatty() else None
+    if bar is None and mode != "always":
+        yield
+        return
+    draw = bar[1] if bar else _draw_line
+    period = 0.1 if bar else PLAIN_SECONDS
+    done = threading.Event()
+
+    def show() -> None:
+        while not done.wait(period):
+            draw(records, tally)
+
+    thread = threading.Thread(target=show, name="fastprod-progress", daemon=True)
+    with bar[0] if bar else contextlib.nullcontext():
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def _draw_line(records: Input, tally: Tally) -> None:
+    share = f", {records.position / records.total:.0%} of the input read" if records.total else ""
+    _say(f"{tally.acknowledged:,} records acknowledged, {tally.failed:,} failed{share}")
+
+
+def _bar(total: int | None) -> tuple[contextlib.AbstractContextManager[Any], Callable[[Input, Tally], None]] | None:
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    except ImportError:
+        return None
+    text = TextColumn("{task.fields[acknowledged]:,} records acknowledged")
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), text)
+    progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
+    task = progress.add_task("send", total=total, acknowledged=0)
+
+    def draw(records: Input, tally: Tally) -> None:
+        progress.update(task, completed=records.position, acknowledged=tally.acknowledged, refresh=True)
+
+    return progress, draw
+
+
+class ReadBack:
+    """Reads the embedded broker's topic while it is written, and compares it with what was sent.
+
+    For each key a running checksum over its values is kept on both sides: they agree only if the same values
+    came in the same order.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str, partitions: int) -> None:
+        from confluent_kafka import Consumer, TopicPartition
+
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "fastprod-send",  # never used, but the consumer insists
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",  # where the broker has dropped what was to be read
+                "fetch.wait.max.ms": 10,
+                "fetch.queue.backoff.ms": 5,
+                "log_level": 0,
+            }
+        )
+        self._consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+        self._sent: dict[bytes, int] = {}
+        self._sent_keyless = 0  # sum of checksums: these have no order to keep
+        self._received: dict[bytes, int] = {}
+        self._received_keyless = 0
+        self._partition_of: dict[bytes, int] = {}
+        self._split: set[bytes] = set()  # keys seen in several partitions
+        self._next_offset = [0] * partitions
+        self._dropped = 0
+        self._count = 0
+        self._bytes = 0
+        self._samples: list[str] = []
+        self._awaited: float = float("inf")  # records; known when all were sent
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="fastprod-read-back", daemon=True)
+
+    def __enter__(self) -> ReadBack:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def expect(self, key: bytes | None, value: bytes) -> None:
+        """To be told of each record before it is sent."""
+        if key is None:
+            self._sent_keyless += zlib.crc32(value)
+        elif key in self._sent or len(self._sent) < MOST_KEYS:
+            self._sent[key] = zlib.crc32(value, self._sent.get(key, 0))
+
+    def keep_up(self, acknowledged_bytes: int) -> None:
+        """Waits while reading is too far behind, since the broker drops what gets old."""
+        while acknowledged_bytes - self._bytes > MOST_UNREAD and self._thread.is_alive():
+            time.sleep(0.001)
+
+    def finish(self, tally: Tally) -> tuple[bool, list[str]]:
+        """Whether everything that was acknowledged arrived as it was sent, and what to print about it."""
+        self._awaited = tally.acknowledged
+        self._thread.join()
+        lines = [f"read back: {self._count:,} of {tally.acknowledged:,} records"]
+        lines += [f"  {sample}" for sample in self._samples]
+        intact = self._count + self._dropped >= tally.acknowledged and not self._split
+        shown = f"the first {MOST_KEYS:,}" if len(self._sent) == MOST_KEYS else f"{len(self._received):,}"
+        lines.append(f"  {shown} keys, {len(self._split):,} of them in more than one partition")
+        if self._dropped:
+            lines.append(f"  the broker dropped {self._dropped:,} records, being full, before they were read")
+        if self._dropped or tally.failed or tally.unsettled:
+            lines.append("  the order was not checked, because not all records arrived")
+        elif self._received == self._sent and self._received_keyless == self._sent_keyless:
+            lines.append("  the records of every key came in the order in which they were sent")
+        else:
+            intact = False
+            wrong = sum(self._received.get(key) != checksum for key, checksum in self._sent.items())
+            lines.append(f"  {wrong:,} keys have records that came changed, twice, or out of order")
+        return intact, lines
+
+    def _read(self) -> None:
+        with contextlib.closing(self._consumer) as consumer:
+            last = time.monotonic()
+            while self._count + self._dropped < self._awaited and not self._stop.is_set():
+                messages = [message for message in consumer.consume(1000, 0.1) if not message.error()]
+                for message in messages:
+                    self._note(message)
+                if messages:
+                    last = time.monotonic()
+                elif self._awaited < float("inf") and time.monotonic() - last > IDLE_SECONDS:
+                    return
+
+    def _note(self, message: Any) -> None:
+        key, value, partition, offset = message.key(), message.value(), message.partition(), message.offset()
+        self._dropped += offset - self._next_offset[partition]
+        self._next_offset[partition] = offset + 1
+        self._count += 1
+        self._bytes += len(key or b"") + len(value)
+        if len(self._samples) < SAMPLES:
+            self._samples.append(f"partition {partition}, offset {offset}: {key!r}, {value[:60]!r}...")
+        if key is None:
+            self._received_keyless += zlib.crc32(value)
+        elif key in self._sent:
+            self._received[key] = zlib.crc32(value, self._received.get(key, 0))
+            if self._partition_of.setdefault(key, partition) != partition:
+                self._split.add(key)

@@ -1,0 +1,44 @@
+"""What all tests share: the fixtures of the real broker, a mock cluster, and random numbers whose seed shows."""
+
+import os
+import random
+
+import pytest
+
+from fastprod.testing import MockCluster
+
+pytest_plugins = ["tests.kafka.fixtures"]
+
+
+@pytest.fixture(scope="session")
+def mock_cluster():
+    """A mock cluster of one broker in its own process; make topics of your own with create_topic()."""
+    with MockCluster(process=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def topic(mock_cluster, request):
+    """A topic of four partitions that no other test uses."""
+    name = "t-" + "".join(c if c.isalnum() else "-" for c in request.node.name)[:200]
+    mock_cluster.create_topic(name, 4)
+    return name
+
+
+class Seeded(random.Random):
+    """Random numbers whose seed is in the repr, so that a failing test shows it."""
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.first_seed = seed
+
+    def __repr__(self):
+        return f"Seeded({self.first_seed})"
+
+
+@pytest.fixture
+def rng():
+    """Seeded from FASTPROD_SEED if that is set."""
+    seed = int(os.environ.get("FASTPROD_SEED", 0)) or random.SystemRandom().randrange(1 << 32)
+    print(f"FASTPROD_SEED={seed}")
+    return Seeded(seed)
