@@ -36,10 +36,11 @@ cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t n
 
 
 cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil:
-    """Gives the arena back and lets the result go. No delivery report may be outstanding."""
+    """Gives back what the batch still has of arena and result. No delivery report may be outstanding."""
     if batch.arena is not NULL:
         pool.deallocate(batch.arena, batch.capacity)
-    result_let_go(batch.result)
+    if batch.result is not NULL:
+        result_let_go(batch.result)
     free(batch)
 
 

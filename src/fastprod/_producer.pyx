@@ -133,6 +133,7 @@ cdef bytes encode_headers(object headers, int32_t *count, size_t *wire):
     cdef fp_header header
     cdef bytearray encoded = bytearray()
     cdef char *start
+    cdef Py_ssize_t size
     cdef bytes name_bytes
     cdef Span span
     count[0] = 0
@@ -162,7 +163,8 @@ cdef bytes encode_headers(object headers, int32_t *count, size_t *wire):
             size = len(encoded)
             encoded.extend(bytes(header.name_len + header.value_len + 21))
             start = encoded
-            del encoded[fp_header_write(start + size, &header) - start:]
+            size = fp_header_write(start + size, &header) - start
+            del encoded[size:]
             wire[0] += fp_header_wire(&header)
             count[0] += 1
         finally:

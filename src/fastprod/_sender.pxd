@@ -44,7 +44,7 @@ cdef class Sender:
     cdef void note(self, const Report *report) noexcept nogil
     cdef void release(self, Batch *batch, int32_t reported) noexcept nogil
     cdef void complete(self, Batch *batch) noexcept nogil
-    cdef void finish(self, Batch *batch) noexcept nogil
+    cdef void dispose(self, Batch *batch) noexcept nogil
     cdef void fail_expired(self, Batch *chain, int code) noexcept nogil
     cdef void keep_failed(self, Batch *batch) noexcept nogil
     cdef void prune_failed(self) noexcept nogil

@@ -5,7 +5,7 @@ takes the GIL, so an application that loops on send() cannot hold it up.
 """
 
 from libc.stdint cimport int8_t, int32_t, int64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free, malloc, realloc
 from fastprod._accumulator cimport Topic, PartitionQueue, RecordAccumulator
 from fastprod._batch cimport BATCH_IN_TRANSIT, Batch, batch_free, batch_records
 from fastprod._buffer_pool cimport BufferPool
@@ -190,20 +190,26 @@ cdef class Sender:
             batch.slot = -1
         if not batch.expired:
             self.complete(batch)
+        self.dispose(batch)
         self.accumulator.settle(batch)
-        self.finish(batch)
+        batch_free(batch, self.pool)
 
     cdef void complete(self, Batch *batch) noexcept nogil:
         self.bytes_sent += batch.used
         if result_complete(batch.result, batch.count):
             self.callbacks.add(batch.result)
 
-    cdef void finish(self, Batch *batch) noexcept nogil:
-        """The batch has settled and nothing points to its arena any more."""
+    cdef void dispose(self, Batch *batch) noexcept nogil:
+        """Gives the arena back, or keeps it with what failed. No report is outstanding.
+
+        This comes before settle(), which lets flush() return: that one looks at
+        the kept failures next, and its caller perhaps at the memory.
+        """
         if batch.result.untold > 0:
             self.keep_failed(batch)
         else:
-            batch_free(batch, self.pool)
+            self.pool.deallocate(batch.arena, batch.capacity)
+        batch.arena = NULL
 
     cdef void fail_expired(self, Batch *chain, int code) noexcept nogil:
         cdef Batch *batch
@@ -217,39 +223,48 @@ cdef class Sender:
             result_fail_all(batch.result, batch.count, code,
                             POSSIBLY_PERSISTED if in_transit else NOT_PERSISTED)
             self.complete(batch)
-            self.accumulator.abandon(batch)
-            if not in_transit:
-                self.finish(batch)
-        # One in transit goes through release() when its last report has come.
+            if in_transit:
+                # It goes on to release() when its last report has come.
+                self.accumulator.abandon(batch)
+            else:
+                self.dispose(batch)
+                self.accumulator.abandon(batch)
+                batch_free(batch, self.pool)
 
     # Failures that nobody has been told of.
 
     cdef void keep_failed(self, Batch *batch) noexcept nogil:
-        """Keeps the batch for flush() or close() to raise, with its records up to a quarter of buffer.memory.
+        """Keeps what is in the batch for flush() or close() to raise, with its records up to a quarter of buffer.memory.
 
         Its memory leaves the pool, so that failures nobody asks about do not
         stop the producer; past the limit only the count is kept.
         """
+        cdef Batch *kept = <Batch *>malloc(sizeof(Batch))
         cdef char *arena
+        self.pool.release(batch.capacity)
+        if kept is NULL:
+            free(batch.arena)
+            return
+        kept[0] = batch[0]
+        kept.next = NULL
+        kept.capacity = 0
+        batch.result = NULL    # kept's from here on
         fp_mutex_lock(&self.failed_lock)
         self.prune_failed()
-        self.pool.release(batch.capacity)
-        batch.capacity = 0
-        if self.failed_bytes + batch.used <= self.failed_limit:
-            arena = <char *>realloc(batch.arena, max(batch.used, <size_t>1))
+        if self.failed_bytes + kept.used <= self.failed_limit:
+            arena = <char *>realloc(kept.arena, max(kept.used, <size_t>1))
             if arena is not NULL:
-                batch.arena = arena
-            self.failed_bytes += batch.used
+                kept.arena = arena
+            self.failed_bytes += kept.used
         else:
-            free(batch.arena)
-            batch.arena = NULL
-            batch.used = 0
-        batch.next = NULL
+            free(kept.arena)
+            kept.arena = NULL
+            kept.used = 0
         if self.failed_last is NULL:
-            self.failed_first = batch
+            self.failed_first = kept
         else:
-            self.failed_last.next = batch
-        self.failed_last = batch
+            self.failed_last.next = kept
+        self.failed_last = kept
         fp_mutex_unlock(&self.failed_lock)
 
     cdef void prune_failed(self) noexcept nogil:

@@ -267,6 +267,7 @@ cdef class Transport:
         cdef int64_t offset, timestamp
         cdef int stamp_type = 0
         cdef int failed = 0
+        cdef int first = 1, offsets = 0
         current.count = 0
         self.events += 1
         while True:
@@ -276,7 +277,12 @@ cdef class Transport:
             for i in range(count):
                 message = found[i]
                 tag = <uintptr_t>message._private
-                offset = message.offset if message.offset >= 0 else -1
+                # An answer without offsets (acks=0, or a lost one that was made
+                # up for) numbers its messages from -1001 on, into the positive.
+                if first and message.err == 0:
+                    first = 0
+                    offsets = message.offset >= 0
+                offset = message.offset if offsets and message.offset >= 0 else -1
                 timestamp = rd_kafka_message_timestamp(message, &stamp_type)
                 if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME and not tag & PLAIN:
                     timestamp = -1

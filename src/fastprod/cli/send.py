@@ -31,8 +31,8 @@ READY_TIMEOUT = 30.0  # seconds to connect
 INTERRUPT_TIMEOUT = 10.0  # seconds for what is under way at Ctrl-C
 MOST_BARS = 24  # partitions
 MOST_KEYS = 200_000  # that --embedded checks
-MOST_UNREAD = 32 << 20  # bytes that --embedded may be behind with reading
-IDLE_SECONDS = 5.0  # without a record, after which nothing more is expected
+MOST_UNREAD = 4 << 20  # bytes sent and not yet read back: below what a mock partition keeps
+IDLE_SECONDS = 3.0  # without a record, after which no more are expected
 SAMPLES = 3
 PLAIN_SECONDS = 3.0  # between two lines of progress
 
@@ -168,18 +168,17 @@ class Outstanding:
         self._next_look = 0.0
         self._added = 0  # since the last look
 
-    def add(self, future: Future) -> bool:
-        """Takes a record's future; now and then counts those that are done, and says so by True."""
+    def add(self, future: Future) -> None:
+        """Takes a record's future; now and then counts those that are done."""
         self._futures.append(future)
         self._added += 1
         if self._added < LOOK_RECORDS and time.monotonic() < self._next_look:
-            return False
+            return
         self._added = 0
         self._next_look = time.monotonic() + LOOK_SECONDS
         futures = self._futures
         while futures and (futures[0].done() or len(futures) > MOST_OUTSTANDING):
             self._count(futures.popleft())
-        return True
 
     def finish(self) -> None:
         """Counts the rest; to be called after a flush. What is not done by now counts as unsettled."""
@@ -310,8 +309,7 @@ def _send_all(
             except RecordTooLargeError as error:
                 outstanding.tally.fail(error, f"{records.place}: ")
                 continue
-            if outstanding.add(future) and read_back is not None:
-                read_back.keep_up(outstanding.tally.bytes)
+            outstanding.add(future)
     except KeyboardInterrupt:
         _say(f"interrupted; waiting up to {INTERRUPT_TIMEOUT:.0f} s for what is under way")
         return 130
@@ -349,7 +347,7 @@ def _summary(topic: str, tally: Tally, partitions: int, seconds: float) -> Itera
     yield f"  {megabytes:,.1f} MB in {seconds:,.2f} s: {rate:,.0f} records/s, {megabytes / seconds:,.1f} MB/s"
     counts = [tally.partitions[number] for number in range(max(partitions, *tally.partitions, 0))]
     yield (
-        f"  {len(counts)} partitions; records in each: "
+        f"  partitions: {len(counts)}; records in each: "
         f"min {min(counts):,}, mean {sum(counts) / len(counts):,.1f}, max {max(counts):,}"
     )
     if 1 < len(counts) <= MOST_BARS and tally.acknowledged:
@@ -406,6 +404,11 @@ def _bar(total: int | None) -> tuple[contextlib.AbstractContextManager[Any], Cal
     return progress, draw
 
 
+def _size_in_log(key: bytes | None, value: bytes) -> int:
+    """About what a record takes uncompressed, in bytes."""
+    return len(key or b"") + len(value) + 20
+
+
 class ReadBack:
     """Reads the embedded broker's topic while it is written, and compares it with what was sent.
 
@@ -437,7 +440,8 @@ class ReadBack:
         self._next_offset = [0] * partitions
         self._dropped = 0
         self._count = 0
-        self._bytes = 0
+        self._bytes_sent = 0
+        self._bytes_read = 0
         self._samples: list[str] = []
         self._awaited: float = float("inf")  # records; known when all were sent
         self._stop = threading.Event()
@@ -452,16 +456,23 @@ class ReadBack:
         self._thread.join()
 
     def expect(self, key: bytes | None, value: bytes) -> None:
-        """To be told of each record before it is sent."""
+        """To be told of each record before it is sent. Waits while much is unread: the broker drops what gets old."""
         if key is None:
             self._sent_keyless += zlib.crc32(value)
         elif key in self._sent or len(self._sent) < MOST_KEYS:
             self._sent[key] = zlib.crc32(value, self._sent.get(key, 0))
+        self._bytes_sent += _size_in_log(key, value)
+        if self._bytes_sent - self._bytes_read > MOST_UNREAD:
+            self._catch_up()
 
-    def keep_up(self, acknowledged_bytes: int) -> None:
-        """Waits while reading is too far behind, since the broker drops what gets old."""
-        while acknowledged_bytes - self._bytes > MOST_UNREAD and self._thread.is_alive():
-            time.sleep(0.001)
+    def _catch_up(self) -> None:
+        read, since = self._bytes_read, time.monotonic()
+        while self._bytes_sent - self._bytes_read > MOST_UNREAD:
+            time.sleep(0.0005)
+            if self._bytes_read != read:
+                read, since = self._bytes_read, time.monotonic()
+            elif time.monotonic() - since > IDLE_SECONDS:
+                self._bytes_sent = read  # what failed does not arrive
 
     def finish(self, tally: Tally) -> tuple[bool, list[str]]:
         """Whether everything that was acknowledged arrived as it was sent, and what to print about it."""
@@ -488,7 +499,7 @@ class ReadBack:
         with contextlib.closing(self._consumer) as consumer:
             last = time.monotonic()
             while self._count + self._dropped < self._awaited and not self._stop.is_set():
-                messages = [message for message in consumer.consume(1000, 0.1) if not message.error()]
+                messages = [message for message in consumer.consume(500, 0.01) if not message.error()]
                 for message in messages:
                     self._note(message)
                 if messages:
@@ -501,7 +512,7 @@ class ReadBack:
         self._dropped += offset - self._next_offset[partition]
         self._next_offset[partition] = offset + 1
         self._count += 1
-        self._bytes += len(key or b"") + len(value)
+        self._bytes_read += _size_in_log(key, value)
         if len(self._samples) < SAMPLES:
             self._samples.append(f"partition {partition}, offset {offset}: {key!r}, {value[:60]!r}...")
         if key is None:
