@@ -26,7 +26,19 @@ static inline int64_t fp_wall_ms(void) {
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static inline void fp_mutex_init(fp_mutex *m) { pthread_mutex_init(m, NULL); }
+/* Every critical section here is shorter than a trip into the kernel, so a
+ * thread that finds the mutex taken spins a little first where it can. */
+static inline void fp_mutex_init(fp_mutex *m) {
+#ifdef PTHREAD_MUTEX_ADAPTIVE_NP
+    pthread_mutexattr_t attr;
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(m, &attr);
+    pthread_mutexattr_destroy(&attr);
+#else
+    pthread_mutex_init(m, NULL);
+#endif
+}
 static inline void fp_mutex_destroy(fp_mutex *m) { pthread_mutex_destroy(m); }
 static inline void fp_mutex_lock(fp_mutex *m) { pthread_mutex_lock(m); }
 static inline void fp_mutex_unlock(fp_mutex *m) { pthread_mutex_unlock(m); }
@@ -67,10 +79,16 @@ static inline int fp_cond_wait_until(fp_cond *c, fp_mutex *m,
 #endif
 }
 
+/* name: at most 15 characters; what top -H and perf show */
 typedef void *(*fp_thread_main)(void *);
 static inline int fp_thread_start(fp_thread *t, fp_thread_main main,
-                                  void *arg) {
-    return pthread_create(t, NULL, main, arg);
+                                  void *arg, const char *name) {
+    int error = pthread_create(t, NULL, main, arg);
+#ifdef __linux__
+    if (!error)
+        pthread_setname_np(*t, name);
+#endif
+    return error;
 }
 static inline void fp_thread_join(fp_thread t) { pthread_join(t, NULL); }
 

@@ -42,3 +42,10 @@ def rng():
     seed = int(os.environ.get("FASTPROD_SEED", 0)) or random.SystemRandom().randrange(1 << 32)
     print(f"FASTPROD_SEED={seed}")
     return Seeded(seed)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """A skip is a hole: with FASTPROD_NO_SKIPS=1 it fails the run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("FASTPROD_NO_SKIPS") == "1" and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -345,7 +345,7 @@ def test_where_both_know_a_name_javas_meaning_holds():
     properties = resolve({"metadata.max.age.ms": 60_000, "batch.size": 5000, "linger.ms": 50}).librdkafka
     assert properties["topic.metadata.refresh.interval.ms"] == "60000"
     assert "metadata.max.age.ms" not in properties
-    assert (properties["batch.size"], properties["linger.ms"]) == ("1000000", "0")
+    assert (properties["batch.size"], properties["linger.ms"]) == ("1000000", "1")
 
 
 def test_the_prefix_forces_the_raw_property():

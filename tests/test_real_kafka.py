@@ -26,14 +26,16 @@ def test_flights_arrive_once_in_order_and_each_key_in_one_partition(kafka, kafka
     assert write_ndjson(tmp_path / "flights.ndjson") == 336_776
     sent = collections.defaultdict(list)
     count = 0
-    with Producer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=20) as producer:
-        with open(tmp_path / "flights.ndjson", "rb") as lines:
-            for line in lines:
-                value = line.rstrip()
-                key = json.loads(value)["tailnum"]
-                producer.send(topic, value, key)
-                sent[key].append(value)
-                count += 1
+    with (
+        Producer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=20) as producer,
+        open(tmp_path / "flights.ndjson", "rb") as lines,
+    ):
+        for line in lines:
+            value = line.rstrip()
+            key = json.loads(value)["tailnum"]
+            producer.send(topic, value, key)
+            sent[key].append(value)
+            count += 1
     assert count == 336_776
 
     messages = consume_all(kafka.bootstrap_servers, topic, count, timeout=60)

@@ -216,7 +216,7 @@ cdef class RecordAccumulator:
         return 0
 
     cdef void refresh_available(self, Topic *topic, int64_t now_ns) noexcept nogil:
-        """A partition is available if it has a leader, and that one takes data (partitioner.availability.timeout.ms)."""
+        """Available is what has a leader that takes data (partitioner.availability.timeout.ms)."""
         cdef int32_t i, available = 0
         cdef Leader *leader
         for i in range(topic.partitions.count):

@@ -90,8 +90,8 @@ cdef list batch_records(Batch *batch):
     cdef fp_record record
     cdef const char *p = batch.arena
     cdef list records = []
-    cdef int32_t i
-    for i in range(batch.count):
+    cdef int32_t _i
+    for _i in range(batch.count):
         p = fp_record_read(p, &record, batch.base_timestamp)
         records.append((
             record.key[:record.key_len] if record.key is not NULL else None,

@@ -33,7 +33,7 @@ cdef struct ProduceResult:
     # guarded by the completion lock
     int done               # also read without it: written once, after everything else
     Segment *segments      # inline_segment, or allocated
-    Segment inline_segment # most batches need one
+    Segment inline_segment  # most batches need one
     int32_t segment_count
     int32_t segment_capacity
     int32_t count          # records

@@ -4,7 +4,7 @@ Source: org.apache.kafka.clients.producer.internals.ProducerMetadata.
 """
 
 from libc.stdint cimport int32_t
-from fastprod._accumulator cimport RecordAccumulator, Topic
+from fastprod._accumulator cimport RecordAccumulator
 from fastprod._transport cimport Transport
 
 import array

@@ -120,7 +120,7 @@ cdef int32_t pick(StickyState *state, Partitions *partitions) noexcept nogil:
 cdef int32_t pick_evenly(StickyState *state, Partitions *partitions) noexcept nogil:
     cdef int32_t n = choices(partitions)
     cdef int32_t i = nth_available(partitions, <int32_t>(draw(&state.random) % <uint64_t>n))
-    cdef int32_t tried
+    cdef int32_t _tried
     cdef unsigned char *grown
     if state.drawn_size < partitions.count:
         grown = <unsigned char *>realloc(state.drawn, partitions.count)
@@ -129,7 +129,7 @@ cdef int32_t pick_evenly(StickyState *state, Partitions *partitions) noexcept no
         memset(grown + state.drawn_size, 0, partitions.count - state.drawn_size)
         state.drawn = grown
         state.drawn_size = partitions.count
-    for tried in range(partitions.count):
+    for _tried in range(partitions.count):
         if not state.drawn[i] and (partitions.available[i] or not partitions.available_count):
             state.drawn[i] = 1
             return i

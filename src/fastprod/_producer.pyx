@@ -7,7 +7,6 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
-from libc.string cimport memset
 from fastprod._accumulator cimport Appended, CallbackSlot, FlushPoint, RecordAccumulator
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks
@@ -31,7 +30,7 @@ from fastprod import config as options
 from fastprod._future import wait_deadline
 from fastprod._transport import knows
 from fastprod.errors import (
-    DeliveryError, FencedError, ForkedProducerError, KafkaError, ProducerClosedError, RecordTooLargeError,
+    DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, RecordTooLargeError,
     SerializationError, UnknownTopicOrPartitionError, for_delivery,
 )
 from fastprod.librdkafka import describe
@@ -66,7 +65,6 @@ def _after_fork_in_child():
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 _open_producers = weakref.WeakSet()
-_next_client = iter(range(1, sys.maxsize))
 
 
 @atexit.register
@@ -229,9 +227,8 @@ cdef class Producer:
         self.close_lock = threading.Lock()
         self.config = settings = options.resolve(
             config, keywords, knows, lambda message, **_: warnings.warn(message, stacklevel=2))
-        properties = dict(settings.librdkafka)
-        if not settings.client_id:
-            properties["client.id"] = f"producer-{next(_next_client)}"
+        properties = settings.librdkafka
+        max_in_flight = int(properties["max.in.flight.requests.per.connection"])
         named = isinstance(settings.partitioner, str)
         self.partitioner = None if named else settings.partitioner
         if self.partitioner is not None and hasattr(self.partitioner, "configure"):
@@ -246,8 +243,9 @@ cdef class Producer:
         self.max_block_ns = settings.max_block_ms * 1_000_000
         self.pool = BufferPool(settings.buffer_memory, settings.batch_size)
         self.accumulator = RecordAccumulator(
-            self.pool, batch_size=settings.batch_size, linger_ms=settings.linger_ms,
-            delivery_timeout_ms=settings.delivery_timeout_ms,
+            self.pool, batch_size=settings.batch_size,
+            linger_ms=max(0, settings.linger_ms - float(properties["linger.ms"])),
+            delivery_timeout_ms=settings.delivery_timeout_ms, max_in_flight=max_in_flight,
             partitioner=settings.partitioner if named else "uniform_sticky",
             adaptive=settings.partitioner_adaptive_partitioning_enable,
             availability_timeout_ms=settings.partitioner_availability_timeout_ms,

@@ -46,7 +46,7 @@ cdef class Sender:
     cdef void complete(self, Batch *batch) noexcept nogil
     cdef void dispose(self, Batch *batch) noexcept nogil
     cdef void fail_expired(self, Batch *chain, int code) noexcept nogil
-    cdef void keep_failed(self, Batch *batch) noexcept nogil
+    cdef void keep_failed(self, Batch *batch, char *arena) noexcept nogil
     cdef void prune_failed(self) noexcept nogil
     cdef void wakeup(self) noexcept nogil
     cdef void release_failed(self, Batch *batch) noexcept nogil

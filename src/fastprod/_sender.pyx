@@ -4,15 +4,16 @@ Source: org.apache.kafka.clients.producer.internals.Sender. The thread never
 takes the GIL, so an application that loops on send() cannot hold it up.
 """
 
-from libc.stdint cimport int8_t, int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
-from fastprod._accumulator cimport Topic, PartitionQueue, RecordAccumulator
+from libc.string cimport memcpy
+from fastprod._accumulator cimport PartitionQueue, RecordAccumulator
 from fastprod._batch cimport BATCH_IN_TRANSIT, Batch, batch_free, batch_records
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks
 from fastprod._future cimport (
-    NOT_PERSISTED, POSSIBLY_PERSISTED, ProduceResult, Segment, notify_completed, result_complete, result_fail_all,
-    result_let_go, result_record, result_segment, result_tell_all, result_was_told, wait_completed,
+    NOT_PERSISTED, POSSIBLY_PERSISTED, Segment, notify_completed, result_complete, result_fail_all, result_record,
+    result_segment, result_tell_all, result_was_told, wait_completed,
 )
 from fastprod._sync cimport (
     fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init,
@@ -205,14 +206,16 @@ cdef class Sender:
         This comes before settle(), which lets flush() return: that one looks at
         the kept failures next, and its caller perhaps at the memory.
         """
-        if batch.result.untold > 0:
-            self.keep_failed(batch)
+        if batch.result is not NULL and batch.result.untold > 0:
+            self.pool.release(batch.capacity)
+            self.keep_failed(batch, batch.arena)
         else:
             self.pool.deallocate(batch.arena, batch.capacity)
         batch.arena = NULL
 
     cdef void fail_expired(self, Batch *chain, int code) noexcept nogil:
         cdef Batch *batch
+        cdef char *copy
         cdef int in_transit
         while chain is not NULL:
             batch = chain
@@ -224,7 +227,13 @@ cdef class Sender:
                             POSSIBLY_PERSISTED if in_transit else NOT_PERSISTED)
             self.complete(batch)
             if in_transit:
-                # It goes on to release() when its last report has come.
+                # It goes on to release() when its last report has come; until
+                # then librdkafka reads the arena.
+                if batch.result.untold > 0:
+                    copy = <char *>malloc(max(batch.used, <size_t>1))
+                    if copy is not NULL:
+                        memcpy(copy, batch.arena, batch.used)
+                    self.keep_failed(batch, copy)
                 self.accumulator.abandon(batch)
             else:
                 self.dispose(batch)
@@ -233,33 +242,33 @@ cdef class Sender:
 
     # Failures that nobody has been told of.
 
-    cdef void keep_failed(self, Batch *batch) noexcept nogil:
-        """Keeps what is in the batch for flush() or close() to raise, with its records up to a quarter of buffer.memory.
+    cdef void keep_failed(self, Batch *batch, char *arena) noexcept nogil:
+        """Keeps the batch's result for flush() or close() to raise, with its records up to a quarter of buffer.memory.
 
-        Its memory leaves the pool, so that failures nobody asks about do not
-        stop the producer; past the limit only the count is kept.
+        Owns arena, the batch's contents, from here on; outside the pool, so that
+        failures nobody asks about do not stop the producer. Past the limit, or
+        with arena NULL, only the count is kept.
         """
         cdef Batch *kept = <Batch *>malloc(sizeof(Batch))
-        cdef char *arena
-        self.pool.release(batch.capacity)
+        cdef char *trimmed
         if kept is NULL:
-            free(batch.arena)
+            free(arena)
             return
         kept[0] = batch[0]
         kept.next = NULL
-        kept.capacity = 0
-        batch.result = NULL    # kept's from here on
+        batch.result = NULL    # kept's now
         fp_mutex_lock(&self.failed_lock)
         self.prune_failed()
-        if self.failed_bytes + kept.used <= self.failed_limit:
-            arena = <char *>realloc(kept.arena, max(kept.used, <size_t>1))
-            if arena is not NULL:
-                kept.arena = arena
-            self.failed_bytes += kept.used
-        else:
-            free(kept.arena)
-            kept.arena = NULL
+        if arena is NULL or self.failed_bytes + kept.used > self.failed_limit:
+            free(arena)
+            arena = NULL
             kept.used = 0
+        else:
+            trimmed = <char *>realloc(arena, max(kept.used, <size_t>1))
+            if trimmed is not NULL:
+                arena = trimmed
+            self.failed_bytes += kept.used
+        kept.arena = arena
         if self.failed_last is NULL:
             self.failed_first = kept
         else:

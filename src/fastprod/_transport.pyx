@@ -287,7 +287,8 @@ cdef class Transport:
                 if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME and not tag & PLAIN:
                     timestamp = -1
                 if (current.count and tag == expected and message.err == current.code
-                        and timestamp == current.timestamp and offset == (current.offset + current.count if current.offset >= 0 else -1)):
+                        and timestamp == current.timestamp
+                        and offset == (current.offset + current.count if current.offset >= 0 else -1)):
                     current.count += 1
                     expected += 1
                     continue

@@ -684,8 +684,9 @@ def _transport(values: Mapping[str, Any], given: Mapping[str, Any], passed: Mapp
         if option.maps_to and (option.name in given or not optional) and (text := _text(values[option.name])):
             properties[option.maps_to] = text
     properties |= {
-        # fastprod lingers, bounds memory and chooses partitions: librdkafka is to do none of it again.
-        "linger.ms": "0",
+        # fastprod lingers, bounds memory and chooses partitions: librdkafka is to do none of it again, but for
+        # the last of the lingering, in which batches of a partition meet and share a request.
+        "linger.ms": f"{min(values['linger.ms'] / 5, 1):g}",
         "queue.buffering.max.messages": "0",
         "queue.buffering.max.kbytes": "2147483647",
         "sticky.partitioning.linger.ms": "0",

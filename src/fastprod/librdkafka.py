@@ -15,7 +15,7 @@ import os
 MINIMUM_VERSION = (2, 11, 0)  # the first that knows every property fastprod sets
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def load() -> ctypes.CDLL:
     """The library, loaded once. ``FASTPROD_LIBRDKAFKA`` names another file.
 
@@ -72,7 +72,7 @@ def _dotted(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def describe(code: int) -> str:
     """librdkafka's text for an error code, such as ``Broker: Unknown topic or partition``."""
     function = load().rd_kafka_err2str

@@ -42,11 +42,12 @@ class Source:
     """
 
     def __init__(self, path: str, format: str | None = None, key: str | None = None) -> None:
+        self.path = path
+        self.name = "<stdin>" if path == "-" else path
         stem = path.removesuffix(".gz")
         self.format = format or _SUFFIXES.get(os.path.splitext(stem)[1].lower(), "lines")
         if key is not None and self.format == "lines":
-            raise ValueError(f"{path} is read as lines, which have no fields to take the key {key!r} from")
-        self.path = path
+            raise ValueError(f"{self.name} is read as lines, which have no fields to take the key {key!r} from")
         self.key = key
         self.line = 0  # number of the line that was read last, from 1
         self._raw: IO[bytes] | None = None
@@ -54,7 +55,7 @@ class Source:
     @property
     def place(self) -> str:
         """``file:line`` of what was read last."""
-        return f"{'<stdin>' if self.path == '-' else self.path}:{self.line}"
+        return f"{self.name}:{self.line}"
 
     @property
     def position(self) -> int:

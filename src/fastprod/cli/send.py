@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import logging
+import re
 import sys
 import threading
 import time
@@ -123,12 +125,15 @@ def run(arguments: argparse.Namespace, *, producer_factory: ProducerFactory | No
     """Sends the files and returns the exit code; the summary goes to stdout, messages go to stderr."""
     try:
         records = _input(arguments)
-        with _brokers(arguments) as config:
+        with _log_to_stderr(), _brokers(arguments) as config:
             producer, partitions = _connect(producer_factory or _new_producer, config, arguments.topic)
-            if not arguments.embedded:
-                return _transfer(arguments, records, producer, partitions, None)
-            with ReadBack(config["bootstrap.servers"], arguments.topic, partitions) as read_back:
-                return _transfer(arguments, records, producer, partitions, read_back)
+            try:
+                if not arguments.embedded:
+                    return _transfer(arguments, records, producer, partitions, None)
+                with ReadBack(config["bootstrap.servers"], arguments.topic, partitions) as read_back:
+                    return _transfer(arguments, records, producer, partitions, read_back)
+            finally:
+                _close(producer, 0)  # nothing is left to wait for
     except _RefusedError as error:
         _say(str(error))
         return 2
@@ -165,7 +170,7 @@ class Outstanding:
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
         self._futures: collections.deque[Future] = collections.deque()
-        self._next_look = 0.0
+        self._next_look = time.monotonic() + LOOK_SECONDS
         self._added = 0  # since the last look
 
     def add(self, future: Future) -> None:
@@ -201,6 +206,34 @@ class Outstanding:
 
 def _say(message: str) -> None:
     print(f"fastprod send: {message}", file=sys.stderr, flush=True)
+
+
+class _FirstOfItsKind(logging.Filter):
+    """Lets a line pass once: a client that cannot connect says so many times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = re.sub(r"\d+", "", record.getMessage())
+        new = kind not in self._seen
+        self._seen.add(kind)
+        return new
+
+
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Shows the producer's warnings in this command's style."""
+    handler = logging.StreamHandler()
+    handler.addFilter(_FirstOfItsKind())
+    handler.setFormatter(logging.Formatter("fastprod send: %(message)s"))
+    logger = logging.getLogger("fastprod")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _input(arguments: argparse.Namespace) -> Input:
@@ -286,7 +319,6 @@ def _transfer(
             _flush(producer, INTERRUPT_TIMEOUT)
         outstanding.finish()
         seconds = time.monotonic() - started
-        _close(producer, 0 if tally.unsettled else None)
     for line in _summary(arguments.topic, tally, partitions, seconds):
         print(line)
     intact = True
@@ -339,12 +371,13 @@ def _close(producer: Producer, timeout: float | None) -> None:
 
 
 def _summary(topic: str, tally: Tally, partitions: int, seconds: float) -> Iterator[str]:
-    rate = tally.acknowledged / seconds
-    megabytes = tally.bytes / 1e6
     yield f"{topic}: {tally.acknowledged:,} records acknowledged, {tally.failed:,} failed"
     if tally.unsettled:
         yield f"  {tally.unsettled:,} records given up while under way; they may have been written"
-    yield f"  {megabytes:,.1f} MB in {seconds:,.2f} s: {rate:,.0f} records/s, {megabytes / seconds:,.1f} MB/s"
+    yield (
+        f"  {tally.bytes:,} bytes in {seconds:,.2f} s: "
+        f"{tally.acknowledged / seconds:,.0f} records/s, {tally.bytes / 1e6 / seconds:,.1f} MB/s"
+    )
     counts = [tally.partitions[number] for number in range(max(partitions, *tally.partitions, 0))]
     yield (
         f"  partitions: {len(counts)}; records in each: "
@@ -480,19 +513,19 @@ class ReadBack:
         self._thread.join()
         lines = [f"read back: {self._count:,} of {tally.acknowledged:,} records"]
         lines += [f"  {sample}" for sample in self._samples]
-        intact = self._count + self._dropped >= tally.acknowledged and not self._split
-        shown = f"the first {MOST_KEYS:,}" if len(self._sent) == MOST_KEYS else f"{len(self._received):,}"
-        lines.append(f"  {shown} keys, {len(self._split):,} of them in more than one partition")
+        if self._sent:
+            most = " (of more, only these were followed)" if len(self._sent) == MOST_KEYS else ""
+            lines.append(f"  {len(self._received):,} keys{most}, {len(self._split):,} of them in several partitions")
         if self._dropped:
-            lines.append(f"  the broker dropped {self._dropped:,} records, being full, before they were read")
-        if self._dropped or tally.failed or tally.unsettled:
-            lines.append("  the order was not checked, because not all records arrived")
+            lines.append(f"  {self._dropped:,} records were dropped by the broker before they could be read")
+        intact = self._count + self._dropped == tally.acknowledged and not self._split
+        if self._count != tally.acknowledged or tally.failed or tally.unsettled:
+            lines.append("  the order was not checked, since what was read is not what was sent")
         elif self._received == self._sent and self._received_keyless == self._sent_keyless:
-            lines.append("  the records of every key came in the order in which they were sent")
+            lines.append("  every record as it was sent, and those of each key in the order in which they were sent")
         else:
             intact = False
-            wrong = sum(self._received.get(key) != checksum for key, checksum in self._sent.items())
-            lines.append(f"  {wrong:,} keys have records that came changed, twice, or out of order")
+            lines.append("  PROBLEM: records came changed or out of order")
         return intact, lines
 
     def _read(self) -> None:

@@ -1,0 +1,52 @@
+# Every target does its own set-up: an environment in .venv, and the package built in place.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
+
+.PHONY: demo test lint bench wheel clean
+
+demo: $(STAMP)
+	$(BIN)/python -m tests.flights build/flights.ndjson
+	$(BIN)/fastprod send build/flights.ndjson --topic flights --key tailnum --embedded
+
+test: $(STAMP)
+	$(BIN)/python -m pytest --durations=10
+
+lint: $(STAMP)
+	$(BIN)/pip install --quiet --group lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
+	$(BIN)/mypy
+	$(BIN)/stubtest fastprod._producer fastprod._future fastprod._partitioner --ignore-missing-stub
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+# The wheel is built from the sdist, named by auditwheel, and tested in an empty environment outside this tree.
+wheel: $(STAMP)
+	$(BIN)/pip install --quiet --group build
+	rm -rf dist wheelhouse build/wheel
+	$(BIN)/python -m build --outdir dist .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel show dist/*.whl
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --wheel-dir wheelhouse dist/*.whl
+	$(PYTHON) -m venv build/wheel/env
+	build/wheel/env/bin/pip install --quiet --upgrade pip
+	build/wheel/env/bin/pip install --quiet --group test wheelhouse/*.whl
+	mkdir -p build/wheel/tree && cp -r tests pyproject.toml build/wheel/tree/
+	cd build/wheel/tree && ../env/bin/python -m pytest -q -m mock
+
+clean:
+	rm -rf build dist wheelhouse .venv src/*.egg-info src/fastprod/*.so src/fastprod/*.c
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(STAMP): $(VENV)/bin/pip pyproject.toml $(SOURCES)
+	$(BIN)/pip install --quiet --group test
+	FASTPROD_JOBS=2 $(BIN)/pip install --quiet --editable .
+	touch $@

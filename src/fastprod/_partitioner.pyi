@@ -1,0 +1,6 @@
+from typing_extensions import Buffer
+
+KINDS: dict[str, int]
+
+def murmur2(data: Buffer) -> int: ...
+def partition_for_key(key: Buffer | str, num_partitions: int) -> int: ...
