@@ -41,6 +41,7 @@ static inline void fp_mutex_init(fp_mutex *m) {
 }
 static inline void fp_mutex_destroy(fp_mutex *m) { pthread_mutex_destroy(m); }
 static inline void fp_mutex_lock(fp_mutex *m) { pthread_mutex_lock(m); }
+static inline int fp_mutex_trylock(fp_mutex *m) { return pthread_mutex_trylock(m) == 0; }
 static inline void fp_mutex_unlock(fp_mutex *m) { pthread_mutex_unlock(m); }
 
 static inline void fp_cond_init(fp_cond *c) {

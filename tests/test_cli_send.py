@@ -244,9 +244,7 @@ def test_argparse_errors(arguments, capsys):
     assert "usage: fastprod" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "error", [KafkaError("no such host"), TimeoutError("no such host"), ValueError("no such host")]
-)
+@pytest.mark.parametrize("kind", [KafkaError, TimeoutError, ValueError])
 def test_nothing_is_sent_when_it_cannot_connect(write, capsys, kind):
     producer = FakeProducer(ready=kind("no such host"))
     assert run(producer, write("a.txt", "1\n")) == 2

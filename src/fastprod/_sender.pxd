@@ -13,18 +13,19 @@ cdef class Sender:
     cdef Callbacks callbacks
     cdef fp_thread thread
     cdef int started
-    cdef int sleeping            # atomic: the thread waits in poll(), or is about to
+    cdef int sleeping            # atomic: the thread waits for an event, or is about to
     cdef int stopping            # atomic: end once everything has settled
     cdef int aborting            # atomic: give up what has not settled
     cdef int finished            # atomic: the thread has ended
-    # the sender thread's own
+    # guarded by duty
+    cdef fp_mutex duty
     cdef Batch **slots           # batches in transit; their index travels through librdkafka
     cdef int32_t slot_count
     cdef int32_t *free_slots
     cdef int32_t free_count
     cdef int32_t transit_count
     cdef int64_t next_expiry_ns  # not to look for expired batches before
-    # counters, written by the sender thread
+    # counters, written under duty
     cdef int64_t records_sent    # acknowledged
     cdef int64_t records_failed
     cdef int64_t bytes_sent      # arena bytes of settled batches

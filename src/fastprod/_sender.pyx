@@ -15,9 +15,10 @@ from fastprod._future cimport (
     NOT_PERSISTED, POSSIBLY_PERSISTED, Segment, notify_completed, result_complete, result_fail_all, result_record,
     result_segment, result_tell_all, result_was_told, wait_completed,
 )
+from fastprod._rdkafka cimport rd_kafka_event_t
 from fastprod._sync cimport (
     fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init,
-    fp_mutex_lock, fp_mutex_unlock, fp_thread_join, fp_thread_start,
+    fp_mutex_lock, fp_mutex_trylock, fp_mutex_unlock, fp_thread_join, fp_thread_start,
 )
 from fastprod._transport cimport Report, Transport
 
@@ -30,7 +31,9 @@ cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
 cdef enum:
     DRAIN_LIMIT = 128 << 10       # bytes handed over before reports are looked at
     EVENT_LIMIT = 32              # events served before batches are
+    DIRECT_LIMIT = 1              # bytes that an application's thread hands over itself: a single batch
     EXPIRY_INTERVAL_MS = 100
+    LONGEST_SLEEP_MS = 1000
     MSG_TIMED_OUT = -192
     PURGE_QUEUE = -152
 
@@ -53,11 +56,13 @@ cdef class Sender:
 
     Owns a batch from drain() until its last report, then completes its result,
     gives its window and its arena back, and keeps it only if it failed and
-    nobody has been told. Its fields are the thread's own but where a lock or
-    `atomic` is named.
+    nobody has been told. All of this is done by whoever holds the lock `duty`:
+    the thread, but for the time that it sleeps, or then a thread that has
+    just appended. Lock order: duty, then the accumulator's lock.
     """
 
     def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
+        fp_mutex_init(&self.duty)
         fp_mutex_init(&self.failed_lock)
         self.accumulator = accumulator
         self.pool = pool
@@ -76,6 +81,7 @@ cdef class Sender:
         free(self.slots)
         free(self.free_slots)
         fp_mutex_destroy(&self.failed_lock)
+        fp_mutex_destroy(&self.duty)
 
     def start(self):
         if fp_thread_start(&self.thread, sender_main, <void *>self, b"fastprod-sender"):
@@ -83,9 +89,11 @@ cdef class Sender:
         self.started = 1
 
     cdef void run(self) noexcept nogil:
+        cdef rd_kafka_event_t *event
         cdef Batch *chain
         cdef int64_t now, until
         cdef int timeout_ms, served
+        fp_mutex_lock(&self.duty)
         while True:
             now = fp_monotonic_ns()
             if fp_atomic_load(&self.aborting):
@@ -95,32 +103,55 @@ cdef class Sender:
                 self.next_expiry_ns = now + EXPIRY_INTERVAL_MS * <int64_t>1_000_000
                 self.fail_expired(self.accumulator.expire(now, 0), MSG_TIMED_OUT)
             chain = self.accumulator.drain(now, DRAIN_LIMIT)
-            timeout_ms = 0
             if chain is not NULL:
                 self.send(chain)
+                event = self.transport.next_event(0)
             else:
-                # Whoever appends after this store sees it and wakes poll();
-                # whoever appended before it is seen by prepare_sleep(), which
-                # takes the lock under which records are appended.
+                # Whoever appends after this store sees it and does something
+                # about it; whoever appended before it is seen by
+                # prepare_sleep(), which takes the lock of the appends.
                 fp_atomic_store(&self.sleeping, 1)
                 until = self.accumulator.prepare_sleep(now)
                 if self.transit_count == 0 and fp_atomic_load(&self.stopping) and self.accumulator.unsettled == 0:
                     break
-                if until > now:
-                    timeout_ms = <int>min((until - now) // 1_000_000 + 1, EXPIRY_INTERVAL_MS * 10)
-            served = 0
-            while self.transport.poll(timeout_ms, sender_note, <void *>self):
                 timeout_ms = 0
+                if until > now:
+                    timeout_ms = <int>min((until - now) // 1_000_000 + 1, LONGEST_SLEEP_MS)
+                fp_mutex_unlock(&self.duty)
+                event = self.transport.next_event(timeout_ms)
+                fp_mutex_lock(&self.duty)
+                fp_atomic_store(&self.sleeping, 0)
+            served = 0
+            while event is not NULL:
+                self.transport.serve(event, sender_note, <void *>self)
                 served += 1
-                if served == EVENT_LIMIT:
-                    break
-            fp_atomic_store(&self.sleeping, 0)
+                event = self.transport.next_event(0) if served < EVENT_LIMIT else NULL
+        fp_mutex_unlock(&self.duty)
         fp_atomic_store(&self.finished, 1)
         notify_completed()
 
     cdef void wakeup(self) noexcept nogil:
-        """thread: any  lock: none"""
-        if fp_atomic_load(&self.sleeping) and fp_atomic_exchange(&self.sleeping, 0):
+        """There may be something to drain. thread: any  lock: none
+
+        While the thread sleeps its duty is free, and whoever has something to
+        send does a little of it at once: that saves a record on an idle
+        producer the way through another thread. What is left wakes the thread.
+        """
+        cdef int64_t now, until, sleeps_until
+        cdef Batch *chain
+        if not fp_atomic_load(&self.sleeping):
+            return
+        if fp_mutex_trylock(&self.duty):
+            now = fp_monotonic_ns()
+            sleeps_until = min(self.accumulator.sleep_until_ns, now + LONGEST_SLEEP_MS * <int64_t>1_000_000)
+            chain = self.accumulator.drain(now, DIRECT_LIMIT)
+            if chain is not NULL:
+                self.send(chain)
+            until = self.accumulator.prepare_sleep(now)
+            fp_mutex_unlock(&self.duty)
+            if until >= sleeps_until:
+                return
+        if fp_atomic_exchange(&self.sleeping, 0):
             self.transport.wake()
 
     cdef void send(self, Batch *chain) noexcept nogil:

@@ -16,6 +16,7 @@ cdef extern from "sync.h" nogil:
     void fp_mutex_init(fp_mutex *) noexcept
     void fp_mutex_destroy(fp_mutex *) noexcept
     void fp_mutex_lock(fp_mutex *) noexcept
+    int fp_mutex_trylock(fp_mutex *) noexcept
     void fp_mutex_unlock(fp_mutex *) noexcept
 
     void fp_cond_init(fp_cond *) noexcept

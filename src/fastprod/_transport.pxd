@@ -23,7 +23,7 @@ cdef class Transport:
     cdef rd_kafka_queue_t *queue
     cdef Callbacks callbacks
     cdef dict topics                     # name -> address of the rd_kafka_topic_t; guarded by the GIL
-    # the sender thread's own
+    # guarded by the sender's duty
     cdef rd_kafka_message_t *messages    # scratch for produce_batch
     cdef rd_kafka_vu_t *arguments        # scratch for produceva
     cdef size_t arguments_size
@@ -43,7 +43,8 @@ cdef class Transport:
                             report_function report, void *argument) noexcept nogil
     cdef void produce_stamped(self, void *topic, Batch *batch, int32_t index, fp_record *record,
                               report_function report, void *argument) noexcept nogil
-    cdef int poll(self, int timeout_ms, report_function report, void *argument) noexcept nogil
+    cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil
+    cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
     cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
     cdef void note_error(self, int code, const char *text, int fatal) noexcept nogil
     cdef void wake(self) noexcept nogil

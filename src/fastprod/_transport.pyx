@@ -67,8 +67,9 @@ cdef class Transport:
     pointers into the batch's arena and no flags, so the arena must live until
     the last report of the batch. Every record is reported exactly once.
 
-    ``hand_over`` and ``poll`` belong to the sender thread; ``metadata`` blocks
-    and belongs to the metadata thread; ``wake`` may be called by anyone.
+    ``hand_over`` and ``serve`` are called under the sender's duty, ``next_event``
+    by its thread; ``metadata`` blocks and belongs to the metadata thread;
+    ``wake`` may be called by anyone.
     ``RD_KAFKA_MSG_F_PARTITION``, ``F_BLOCK`` and ``F_FREE`` are never passed and
     ``rd_kafka_poll`` is never called: the first loses a message and flush() with
     it, the second keeps a new leader from being learnt, the third frees twice,
@@ -153,7 +154,7 @@ cdef class Transport:
         return code, topics
 
     cdef void hand_over(self, void *topic, Batch *batch, report_function report, void *argument) noexcept nogil:
-        """Gives the records of a batch to librdkafka, in order. thread: sender  lock: none
+        """Gives the records of a batch to librdkafka, in order. thread: any  lock: duty
 
         produce_batch is the cheap call, but it stamps records with the time of
         the call and carries no headers. So it takes those records that were
@@ -236,15 +237,16 @@ cdef class Transport:
             rd_kafka_error_destroy(error)
             report(argument, &refused)
 
-    cdef int poll(self, int timeout_ms, report_function report, void *argument) noexcept nogil:
-        """Serves one event, waiting up to timeout_ms for it; 0 if none came. thread: sender  lock: none"""
-        cdef rd_kafka_event_t *event = rd_kafka_queue_poll(self.queue, timeout_ms)
-        cdef int kind, level
+    cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil:
+        """Waits up to timeout_ms for an event; NULL if none came, or after wake(). thread: sender"""
+        return rd_kafka_queue_poll(self.queue, timeout_ms)
+
+    cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil:
+        """Reports what the event says, and ends it. thread: sender  lock: duty"""
+        cdef int kind = rd_kafka_event_type(event)
+        cdef int level
         cdef const char *facility
         cdef const char *text
-        if event is NULL:
-            return 0
-        kind = rd_kafka_event_type(event)
         if kind == RD_KAFKA_EVENT_DR:
             self.report_deliveries(event, report, argument)
         elif kind == RD_KAFKA_EVENT_ERROR:
@@ -255,7 +257,6 @@ cdef class Transport:
             if rd_kafka_event_log(event, &facility, &text, &level) == 0:
                 self.callbacks.log(level, facility, text)
         rd_kafka_event_destroy(event)
-        return 1
 
     cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil:
         """Reports the messages of an event, consecutive records of a batch together."""
@@ -321,7 +322,7 @@ cdef class Transport:
         fp_mutex_unlock(&self.error_lock)
 
     cdef void wake(self) noexcept nogil:
-        """Ends a poll() that waits, or else the next one. thread: any  lock: none"""
+        """Ends a next_event() that waits, or else the next one. thread: any  lock: none"""
         rd_kafka_queue_yield(self.queue)
 
     cdef void purge(self) noexcept nogil:

@@ -378,7 +378,9 @@ def _summary(topic: str, tally: Tally, partitions: int, seconds: float) -> Itera
         f"  {tally.bytes:,} bytes in {seconds:,.2f} s: "
         f"{tally.acknowledged / seconds:,.0f} records/s, {tally.bytes / 1e6 / seconds:,.1f} MB/s"
     )
-    counts = [tally.partitions[number] for number in range(max(partitions, *tally.partitions, 0))]
+    counts = [
+        tally.partitions[number] for number in range(max([partitions, *(number + 1 for number in tally.partitions)]))
+    ]
     yield (
         f"  partitions: {len(counts)}; records in each: "
         f"min {min(counts):,}, mean {sum(counts) / len(counts):,.1f}, max {max(counts):,}"

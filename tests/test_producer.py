@@ -1,0 +1,661 @@
+import pickle
+import re
+import threading
+import time
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from fastprod import (
+    ConfigError,
+    PartitionInfo,
+    Producer,
+    ProducerClosedError,
+    ProducerRecord,
+    RecordMetadata,
+    SerializationError,
+    partition_for_key,
+)
+
+pytestmark = pytest.mark.mock
+PARTITIONS = 4  # of the `topic` fixture
+
+
+@pytest.fixture
+def make(mock_cluster):
+    """Producers that are closed when the test ends."""
+    producers = []
+
+    def producer(**options):
+        producers.append(Producer({"bootstrap.servers": mock_cluster.bootstrap_servers}, **options))
+        return producers[-1]
+
+    yield producer
+    for producer in producers:
+        producer.close(10)
+
+
+@pytest.fixture
+def producer(make):
+    return make()
+
+
+@pytest.fixture
+def read(mock_cluster):
+    """read(topic, count): the records that another client finds there."""
+
+    def read(topic, count):
+        consumer = Consumer({"bootstrap.servers": mock_cluster.bootstrap_servers, "group.id": "g", "log_level": 0})
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+        messages = consumer.consume(count, 20)
+        consumer.close()
+        assert len(messages) == count
+        return messages
+
+    return read
+
+
+def eventually(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return condition()
+
+
+# The two forms of send() and what they give back
+
+
+def test_send_by_topic_gives_the_place_of_the_record(producer, topic):
+    metadata = producer.send(topic, b"value", b"key", partition=2).result(10)
+    assert isinstance(metadata, RecordMetadata)
+    assert (metadata.topic, metadata.partition, metadata.offset, metadata.has_offset) == (topic, 2, 0, True)
+    assert (metadata.serialized_key_size, metadata.serialized_value_size) == (3, 5)
+    assert metadata.timestamp > 0
+
+
+def test_send_by_record_is_the_same(producer, topic, read):
+    record = ProducerRecord(topic, b"value", b"key", 3, 1_700_000_000_000, [("h", b"1")])
+    metadata = producer.send(record).result(10)
+    assert metadata[:3] == (topic, 3, 0)
+    (message,) = read(topic, 1)
+    assert (message.value(), message.key(), message.partition(), message.headers(), message.timestamp()[1]) == (
+        b"value", b"key", 3, [("h", b"1")], 1_700_000_000_000)  # fmt: skip
+
+
+def test_a_record_takes_an_on_delivery(producer, topic):
+    told = []
+    producer.send(ProducerRecord(topic, b"v"), on_delivery=lambda metadata, error: told.append((metadata, error)))
+    producer.flush(10)
+    assert [(metadata.topic, error) for metadata, error in told] == [(topic, None)]
+
+
+@pytest.mark.parametrize(
+    "extra", [{"value": b"v"}, {"key": b"k"}, {"partition": 0}, {"timestamp": 1}, {"headers": [("a", b"b")]}]
+)
+def test_a_record_and_fields_beside_it_are_refused(producer, topic, extra):
+    with pytest.raises(TypeError, match="ProducerRecord"):
+        producer.send(ProducerRecord(topic), **extra)
+
+
+def test_all_of_send_can_be_given_by_name(producer, topic):
+    future = producer.send(topic=topic, value=b"v", key=b"k", partition=1, timestamp=5, headers={}, on_delivery=None)
+    assert future.result(10).partition == 1
+
+
+def test_sizes_of_null_are_minus_one_and_of_empty_zero(producer, topic):
+    null, empty = producer.send(topic), producer.send(topic, b"", b"")
+    assert null.result(10)[4:] == (-1, -1)
+    assert empty.result(10)[4:] == (0, 0)
+
+
+def test_offsets_of_a_partition_count_up(producer, topic):
+    futures = [producer.send(topic, b"%d" % i, partition=1) for i in range(1000)]
+    assert [future.result(10).offset for future in futures] == list(range(1000))
+
+
+def test_the_send_time_is_the_records_timestamp(producer, topic, read):
+    before = int(time.time() * 1000)
+    producer.send(topic, b"v")
+    producer.send(topic, b"v", headers={"by": b"the other path"})
+    after = int(time.time() * 1000)
+    producer.flush(10)
+    # The cheap hand-over stamps the millisecond in which it is called: at most one later.
+    assert all(before <= message.timestamp()[1] <= after + 1 for message in read(topic, 2))
+
+
+def test_several_topics_at_once(producer, mock_cluster, topic, read):
+    other = topic + "-2"
+    mock_cluster.create_topic(other, PARTITIONS)
+    futures = [producer.send((topic, other)[i % 2], b"%d" % i, partition=0) for i in range(100)]
+    assert [future.result(10)[:3] for future in futures] == [((topic, other)[i % 2], 0, i // 2) for i in range(100)]
+    assert [int(message.value()) for message in read(other, 50)] == list(range(1, 100, 2))
+
+
+# What arrives
+
+
+@pytest.mark.parametrize("field", ["value", "key"])
+@pytest.mark.parametrize(
+    "given, arrives",
+    [
+        (b"bytes", b"bytes"),
+        (bytearray(b"bytearray"), b"bytearray"),
+        (memoryview(b"-memoryview-")[1:-1], b"memoryview"),
+        (memoryview(bytearray(8)).cast("i"), bytes(8)),
+        ("zażółć 漢字 😀", "zażółć 漢字 😀".encode()),
+        ("nul\0inside", b"nul\0inside"),
+        (b"", b""),
+        ("", b""),
+        (bytearray(), b""),
+        (memoryview(b""), b""),
+        (None, None),
+        (type("Bytes", (bytes,), {})(b"subclass"), b"subclass"),
+        (type("Str", (str,), {})("subclass"), b"subclass"),
+        (b"x" * 100_000, b"x" * 100_000),
+    ],
+    ids=lambda value: f"{type(value).__name__}-{len(value) if value is not None else ''}",
+)
+def test_bytes_arrive_as_given(producer, topic, read, field, given, arrives):
+    producer.send(topic, **{field: given}).result(10)
+    (message,) = read(topic, 1)
+    assert getattr(message, field)() == arrives
+
+
+def test_a_buffer_may_be_changed_and_resized_as_soon_as_send_returns(make, topic, read):
+    producer = make(linger_ms=10_000)
+    value, key, header = bytearray(b"value"), bytearray(b"key"), bytearray(b"header")
+    producer.send(topic, value, key, headers=[("h", header)])
+    for buffer in (value, key, header):
+        buffer[:] = b"#" * 1000  # BufferError if it were still exported
+    producer.flush(10)
+    (message,) = read(topic, 1)
+    assert (message.value(), message.key(), message.headers()) == (b"value", b"key", [("h", b"header")])
+
+
+HEADERS = [("a", b"1"), ("null", None), ("empty", b""), ("a", b"again"), ("zażółć", "tekst")]
+
+
+@pytest.mark.parametrize(
+    "given, arrives",
+    [
+        (HEADERS, [*HEADERS[:4], ("zażółć", b"tekst")]),
+        (tuple(HEADERS[:2]), HEADERS[:2]),
+        ([["a", b"1"]], [("a", b"1")]),
+        ({"a": b"1", "null": None}, [("a", b"1"), ("null", None)]),
+        ((pair for pair in HEADERS[:2]), HEADERS[:2]),
+        ([("n" * 300, b"v" * 5000)], [("n" * 300, b"v" * 5000)]),
+        ([(f"h{i}", b"%d" % i) for i in range(200)], [(f"h{i}", b"%d" % i) for i in range(200)]),
+        ([("buffer", memoryview(bytearray(b"mv")))], [("buffer", b"mv")]),
+        ([], None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_headers_arrive_as_given(producer, topic, read, given, arrives):
+    producer.send(topic, b"v", headers=given).result(10)
+    assert read(topic, 1)[0].headers() == arrives
+
+
+@pytest.mark.parametrize("timestamp", [1, 1_700_000_000_123, 253_402_300_799_999])
+def test_a_given_timestamp_arrives(producer, topic, read, timestamp):
+    producer.send(topic, b"v", timestamp=timestamp).result(10)
+    assert read(topic, 1)[0].timestamp()[1] == timestamp
+
+
+def test_records_of_both_hand_over_paths_keep_their_order(producer, topic, read):
+    kinds = ({}, {"headers": {"h": b"1"}}, {}, {}, {"timestamp": 77})
+    for i in range(500):
+        producer.send(topic, b"%d" % i, partition=0, **kinds[i % 5])
+    producer.flush(10)
+    assert [int(message.value()) for message in read(topic, 500)] == list(range(500))
+
+
+def test_a_large_record_between_small_ones(producer, topic, read):
+    sizes = [10, 900_000, 20, 500_000, 0]
+    for size in sizes:
+        producer.send(topic, b"v" * size, partition=0)
+    producer.flush(10)
+    assert [len(message.value()) for message in read(topic, 5)] == sizes
+
+
+# Where records go
+
+
+def test_a_key_decides_the_partition(producer, topic):
+    keys = [b"", b"a", "text", bytearray(b"array"), *(b"key-%d" % i for i in range(200))]
+    futures = [producer.send(topic, b"v", key) for key in keys]
+    chosen = [future.result(10).partition for future in futures]
+    assert chosen == [partition_for_key(key, PARTITIONS) for key in keys]
+
+
+def test_an_explicit_partition_beats_the_key(producer, topic):
+    futures = [producer.send(topic, b"v", b"same key", partition=i) for i in range(PARTITIONS)]
+    assert [future.result(10).partition for future in futures] == [0, 1, 2, 3]
+
+
+def test_records_without_a_key_spread_over_all_partitions(make, topic):
+    producer = make(batch_size=500)
+    futures = [producer.send(topic, b"v" * 50) for _ in range(400)]
+    counts = [0] * PARTITIONS
+    for future in futures:
+        counts[future.result(10).partition] += 1
+    assert all(counts) and sum(counts) == 400
+
+
+@pytest.mark.parametrize("name", ["uniform_sticky", "sticky", "timed_sticky", "round_robin", "random"])
+def test_named_partitioners_reach_every_partition(make, topic, name):
+    producer = make(partitioner=name, batch_size=300, partitioner_sticky_interval_ms=1)
+    seen = set()
+    assert eventually(lambda: seen.add(producer.send(topic, b"v" * 60).result(10).partition) or len(seen) == PARTITIONS)
+
+
+@pytest.mark.parametrize("name", ["uniform_sticky", "sticky", "timed_sticky"])
+def test_sticky_partitioners_obey_keys(make, topic, name):
+    producer = make(partitioner=name)
+    keys = [b"%d" % i for i in range(50)]
+    futures = [producer.send(topic, b"v", key) for key in keys]
+    chosen = [future.result(10).partition for future in futures]
+    assert chosen == [partition_for_key(key, PARTITIONS) for key in keys]
+
+
+@pytest.mark.parametrize("key", [None, b"same"])
+def test_round_robin_takes_partitions_in_turn_whatever_the_key(make, topic, key):
+    producer = make(partitioner="round_robin")
+    futures = [producer.send(topic, b"v", key) for _ in range(12)]
+    chosen = [future.result(10).partition for future in futures]
+    start = chosen[0]
+    assert chosen == [(start + i) % PARTITIONS for i in range(12)]
+
+
+def test_ignore_keys_spreads_records_of_one_key(make, topic):
+    producer = make(partitioner_ignore_keys=True, batch_size=500)
+    futures = [producer.send(topic, b"v" * 50, b"same") for _ in range(400)]
+    assert {future.result(10).partition for future in futures} == set(range(PARTITIONS))
+
+
+class Recording:
+    """A partitioner that stays with a partition until a batch is full."""
+
+    def __init__(self):
+        self.calls, self.batches, self.configured, self.closed, self.current = [], [], None, 0, 0
+
+    def configure(self, config):
+        self.configured = config
+
+    def partition(self, topic, key, key_bytes, value, value_bytes, cluster):
+        self.calls.append((topic, key, key_bytes, value, value_bytes))
+        self.partitions = cluster.partitions_for_topic(topic)
+        self.available = cluster.available_partitions_for_topic(topic)
+        return self.current
+
+    def on_new_batch(self, topic, cluster, previous_partition):
+        self.batches.append((topic, previous_partition))
+        self.current = (previous_partition + 1) % len(cluster.partitions_for_topic(topic))
+
+    def close(self):
+        self.closed += 1
+
+
+def test_a_partitioner_object_with_partition_alone(make, topic):
+    class Last:
+        def partition(self, topic, key, key_bytes, value, value_bytes, cluster):
+            return len(cluster.partitions_for_topic(topic)) - 1
+
+    producer = make(partitioner=Last())
+    assert producer.send(topic, b"v", b"k").result(10).partition == PARTITIONS - 1
+    assert producer.send(topic, b"v", partition=1).result(10).partition == 1  # given ones are not asked about
+
+
+def test_a_partitioner_object_sees_values_before_and_after_serialization(make, topic):
+    partitioner = Recording()
+    producer = make(partitioner=partitioner, key_serializer=str.encode, value_serializer=lambda n: b"%d" % n)
+    producer.send(topic, 7, "k").result(10)
+    assert partitioner.calls[-1] == (topic, "k", b"k", 7, b"7")
+    assert partitioner.partitions == [PartitionInfo(topic, i, 1) for i in range(PARTITIONS)] == partitioner.available
+
+
+def test_a_partitioner_object_is_configured_told_of_batches_and_closed(make, topic):
+    partitioner = Recording()
+    producer = make(partitioner=partitioner, batch_size=300, linger_ms=10_000)
+    assert partitioner.configured["batch_size"] == 300 and "bootstrap.servers" in partitioner.configured
+    futures = [producer.send(topic, b"v" * 60) for _ in range(40)]
+    producer.flush(10)
+    chosen = [future.result(10).partition for future in futures]
+    switches = [new for old, new in zip(chosen, chosen[1:], strict=False) if old != new]
+    assert set(chosen) == set(range(PARTITIONS))
+    assert partitioner.batches[0] == (topic, 0) and len(partitioner.batches) == len(switches) + 1
+    producer.close(10)
+    producer.close(10)
+    assert partitioner.closed == 1
+
+
+@pytest.mark.parametrize("choice", [-1, PARTITIONS, 1 << 40, "0", None, 1.0, True, b"\0"], ids=repr)
+def test_a_partitioner_that_returns_nonsense_is_named(make, topic, choice):
+    class Wrong:
+        def __init__(self):
+            self.choice = choice
+
+        def partition(self, *_):
+            return self.choice
+
+    wrong = Wrong()
+    producer = make(partitioner=wrong)
+    with pytest.raises(ValueError, match=re.escape(f"{choice!r} for {topic!r}")):
+        producer.send(topic, b"v")
+    assert len(producer) == 0
+    wrong.choice = 3
+    assert producer.send(topic, b"v").result(10).partition == 3
+
+
+def test_what_a_partitioner_raises_comes_out_of_send(make, topic):
+    class Raising:
+        def partition(self, *_):
+            raise LookupError("no idea")
+
+    producer = make(partitioner=Raising())
+    with pytest.raises(LookupError, match="no idea"):
+        producer.send(topic, b"v")
+    assert producer.send(topic, b"v", partition=0).result(10).offset == 0
+
+
+# Serializers and interceptors
+
+
+class Upper:
+    def serialize(self, topic, value):
+        return f"{topic}:{value}".upper()
+
+
+def test_serializers_are_callables_or_objects_with_serialize(make, topic, read):
+    producer = make(key_serializer=lambda n: b"%d" % n, value_serializer=Upper())
+    producer.send(topic, "value", 42).result(10)
+    (message,) = read(topic, 1)
+    assert (message.value().decode(), message.key()) == (f"{topic}:value".upper(), b"42")
+
+
+def test_serializers_are_not_asked_about_null(make, topic, read):
+    producer = make(key_serializer=str.encode, value_serializer=str.encode)
+    producer.send(topic).result(10)
+    (message,) = read(topic, 1)
+    assert (message.value(), message.key()) == (None, None)
+
+
+def test_the_key_as_serialized_decides_the_partition(make, topic):
+    producer = make(key_serializer=lambda n: b"%d" % n)
+    assert producer.send(topic, b"v", 42).result(10).partition == partition_for_key(b"42", PARTITIONS)
+
+
+@pytest.mark.parametrize("field", ["key", "value"])
+def test_a_failing_serializer_is_a_serialization_error(make, topic, field):
+    producer = make(**{f"{field}_serializer": lambda n: b"%d" % n})
+    with pytest.raises(SerializationError, match=f"{field}_serializer.*'seven'.*{topic}") as caught:
+        producer.send(topic, **{field: "seven"})
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert producer.send(topic, **{field: 7}).result(10).offset == 0
+
+
+def test_a_serializer_must_give_bytes(make, topic):
+    producer = make(value_serializer=lambda value: value)
+    with pytest.raises((TypeError, SerializationError), match="bytes.*int.*7"):
+        producer.send(topic, 7)
+    assert producer.send(topic, b"7").result(10).offset == 0
+
+
+class Hooks:
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+
+    def on_send(self, record):
+        self.log.append((self.name, record.value))
+        headers = [*(record.headers or ()), (self.name, b"")]
+        return ProducerRecord(record.topic, record.value + b"!", record.key, record.partition, None, headers)
+
+    def on_acknowledgement(self, metadata, error):
+        self.log.append((self.name, metadata, error))
+
+    def close(self):
+        self.log.append((self.name, "closed"))
+
+
+def test_interceptors_change_records_in_order_and_hear_of_their_fate(make, topic, read):
+    log, told = [], []
+    producer = make(interceptors=[Hooks("a", log), Hooks("b", log)])
+    future = producer.send(topic, b"v", partition=2, on_delivery=lambda *outcome: told.append(outcome))
+    metadata = future.result(10)
+    producer.close(10)
+    assert log == [("a", b"v"), ("b", b"v!"), ("a", metadata, None), ("b", metadata, None),
+                   ("a", "closed"), ("b", "closed")]  # fmt: skip
+    assert told == [(metadata, None)]
+    (message,) = read(topic, 1)
+    assert (message.value(), message.headers()) == (b"v!!", [("a", b""), ("b", b"")])
+
+
+def test_an_interceptor_that_raises_hinders_neither_the_others_nor_on_delivery(make, topic, monkeypatch):
+    class Raising:
+        def on_acknowledgement(self, metadata, error):
+            raise LookupError("interceptor")
+
+    unraisable, log, told = [], [], []
+    monkeypatch.setattr("sys.unraisablehook", lambda raised: unraisable.append(raised.exc_type))
+    producer = make(interceptors=[Raising(), Hooks("b", log)])
+    producer.send(topic, b"v", on_delivery=lambda *outcome: told.append(outcome))
+    producer.flush(10)
+    assert (len(told), len(log), unraisable) == (1, 2, [LookupError])
+
+
+@pytest.mark.parametrize("returned", [None, "text"], ids=repr)
+def test_an_interceptor_must_return_a_record(make, topic, returned):
+    class Forgetful:
+        def on_send(self, record):
+            return returned if record.value == b"bad" else record
+
+    producer = make(interceptors=[Forgetful()])
+    with pytest.raises(TypeError, match="Forgetful.on_send must return a ProducerRecord"):
+        producer.send(topic, b"bad")
+    assert producer.send(topic, b"good").result(10).offset == 0
+
+
+# Looking at a producer
+
+
+def test_partitions_for(producer, topic):
+    assert producer.partitions_for(topic) == [PartitionInfo(topic, i, 1) for i in range(PARTITIONS)]
+
+
+def test_len_counts_what_has_not_settled(make, topic):
+    producer = make(linger_ms=10_000)
+    assert len(producer) == 0 and producer
+    for i in range(1, 6):
+        producer.send(topic, b"v")
+        assert len(producer) == i
+    producer.flush(10)
+    assert len(producer) == 0
+
+
+def test_all_of_buffer_memory_is_free_after_flush(make, topic):
+    producer = make(linger_ms=10_000, buffer_memory=1 << 20)
+    assert producer.buffer_available == 1 << 20
+    for _ in range(1000):
+        producer.send(topic, b"v" * 100)
+    assert producer.buffer_available < (1 << 20) - 100_000
+    producer.flush(10)
+    assert eventually(lambda: producer.buffer_available == 1 << 20)
+
+
+def test_flush_cuts_linger_short(make, topic):
+    producer = make(linger_ms=80_000)
+    future = producer.send(topic, b"v")
+    assert not future.done()
+    producer.flush(10)
+    assert future.done()
+
+
+def test_linger_holds_records_back_and_then_lets_them_go(make, topic):
+    producer = make(linger_ms=150)
+    producer.partitions_for(topic)
+    started = time.monotonic()
+    producer.send(topic, b"v").result(10)
+    assert time.monotonic() - started >= 0.15
+
+
+def test_close_sends_what_lingers(make, topic, read):
+    producer = make(linger_ms=80_000)
+    producer.send(topic, b"v")
+    producer.close(10)
+    assert len(read(topic, 1)) == 1
+
+
+JAVA_METRICS = {
+    "batch-size-avg", "batch-size-max", "buffer-available-bytes", "buffer-exhausted-total", "buffer-total-bytes",
+    "bufferpool-wait-ratio", "bufferpool-wait-time-ns-total", "flush-time-ns-total", "record-error-rate",
+    "record-error-total", "record-queue-time-avg", "record-queue-time-max", "record-send-rate", "record-send-total",
+    "record-size-avg", "records-per-request-avg", "request-latency-avg", "request-latency-max", "request-total",
+    "waiting-threads",
+}  # fmt: skip
+
+
+def test_metrics_have_javas_names_and_plausible_values(make, mock_cluster, topic):
+    producer = make(linger_ms=5, batch_size=2000)
+    before = producer.metrics()
+    assert before.keys() >= JAVA_METRICS and before["record-send-total"] == before["batch-size-avg"] == 0
+    for _ in range(500):
+        producer.send(topic, b"v" * 100)
+    producer.flush(10)
+    mock_cluster.push_request_errors("Produce", [29])
+    assert producer.send(topic, b"v").exception(10) is not None
+    metrics = producer.metrics()
+    assert all(isinstance(value, (int, float)) and value >= 0 for value in metrics.values())
+    assert (metrics["record-send-total"], metrics["record-error-total"]) == (500, 1)
+    assert 100 < metrics["record-size-avg"] < 250
+    assert 100 < metrics["batch-size-avg"] <= metrics["batch-size-max"] <= 2000
+    assert 0 < metrics["request-latency-avg"] <= metrics["request-latency-max"] < 10_000
+    assert 0 < metrics["record-queue-time-avg"] <= metrics["record-queue-time-max"] < 10_000
+    assert 1 <= metrics["request-total"] <= 501 and metrics["records-per-request-avg"] >= 1
+    assert metrics["flush-time-ns-total"] > 0 and metrics["record-send-rate"] > 0
+    assert metrics["buffer-total-bytes"] == 32 << 20
+    assert metrics["buffer-exhausted-total"] == metrics["waiting-threads"] == 0
+
+
+def test_a_producer_is_not_pickled(producer):
+    with pytest.raises(TypeError, match="pickled"):
+        pickle.dumps(producer)
+
+
+def test_repr_tells_where_and_how_it_stands(make, topic, mock_cluster):
+    producer = make(linger_ms=10_000)
+    producer.send(topic, b"v")
+    assert repr(producer) == f"<fastprod.Producer {mock_cluster.bootstrap_servers} 1 records under way>"
+    producer.close(10)
+    assert repr(producer) == f"<fastprod.Producer {mock_cluster.bootstrap_servers} closed>"
+
+
+def test_options_are_named_with_dots_or_underscores(mock_cluster, topic):
+    with Producer(bootstrap_servers=mock_cluster.bootstrap_servers, acks=1) as producer:
+        assert (producer.config.acks, producer.config.enable_idempotence) == (1, False)
+        assert producer.send(topic, b"v").result(10).offset == 0
+
+
+def test_acks_0_gives_no_offset(make, topic):
+    metadata = make(acks=0).send(topic, b"v").result(10)
+    assert (metadata.offset, metadata.has_offset) == (-1, False)
+
+
+# Closing
+
+
+def test_the_context_manager_delivers_and_closes(mock_cluster, topic, read):
+    with Producer(bootstrap_servers=mock_cluster.bootstrap_servers, linger_ms=80_000) as producer:
+        producer.send(topic, b"v")
+    assert "closed" in repr(producer)
+    assert len(read(topic, 1)) == 1
+
+
+def test_the_context_manager_delivers_and_closes_when_its_body_raises(mock_cluster, topic, read):
+    with (
+        pytest.raises(LookupError, match="body"),
+        Producer(bootstrap_servers=mock_cluster.bootstrap_servers, linger_ms=80_000) as producer,
+    ):
+        producer.send(topic, b"v")
+        raise LookupError("body")
+    assert "closed" in repr(producer)
+    assert len(read(topic, 1)) == 1
+
+
+def test_closing_twice_is_fine(producer):
+    producer.close()
+    producer.close()
+    producer.close(0)
+
+
+def test_closing_from_two_threads_at_once(make, topic):
+    producer = make(linger_ms=80_000)
+    future = producer.send(topic, b"v")
+    threads = [threading.Thread(target=producer.close) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert future.result(0).offset == 0
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda producer, topic: producer.send(topic, b"v"),
+        lambda producer, topic: producer.send("never-heard-of", b"v"),
+        lambda producer, topic: producer.flush(),
+        lambda producer, topic: producer.partitions_for(topic),
+        lambda producer, topic: producer.wait_ready(1),
+        lambda producer, topic: producer.__enter__(),
+    ],
+    ids=["send", "send-new-topic", "flush", "partitions_for", "wait_ready", "with"],
+)
+def test_a_closed_producer_refuses_work(producer, topic, use):
+    producer.send(topic, b"v")
+    producer.close(10)
+    with pytest.raises(ProducerClosedError, match="closed"):
+        use(producer, topic)
+
+
+def test_a_closed_producer_can_still_be_looked_at(producer, topic):
+    producer.send(topic, b"v")
+    producer.close(10)
+    assert len(producer) == 0 and producer.buffer_available == 32 << 20
+    assert producer.metrics()["record-send-total"] == 1
+
+
+@pytest.mark.parametrize("name", ["known", "new"])
+def test_a_producer_closed_while_a_serializer_runs_refuses_the_record(make, mock_cluster, topic, name):
+    closing = []
+
+    def close_first(value):
+        if value == "last":
+            closing.append(threading.Thread(target=producer.close))
+            closing[0].start()
+            closing[0].join(20)
+        return value
+
+    producer = make(value_serializer=close_first)
+    producer.send(topic, "first").result(10)
+    mock_cluster.create_topic(topic + "-new", 1)
+    with pytest.raises(ProducerClosedError):
+        producer.send(topic if name == "known" else topic + "-new", "last")
+
+
+def test_a_refused_configuration_leaves_nothing_behind():
+    before = threading.active_count()
+    for options in ({"batchsize": 1}, {"bootstrap.servers": ""}, {"bootstrap.servers": "h:1", "acks": 7}):
+        with pytest.raises(ConfigError):
+            Producer(options)
+    with pytest.raises(TypeError, match="mapping"):
+        Producer(5)
+    assert threading.active_count() == before
+
+
+def test_a_producer_that_was_never_initialised_harms_nobody():
+    producer = Producer.__new__(Producer)
+    with pytest.raises(ProducerClosedError):
+        producer.flush()
+    repr(producer)
+    del producer
