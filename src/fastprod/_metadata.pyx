@@ -60,6 +60,8 @@ cdef class ProducerMetadata:
         with self.changed:
             entry = self.topics.get(name)
             if entry is None:
+                if self.closed:
+                    raise ProducerClosedError("the producer is closed: no record can be sent any more")
                 entry = TopicMetadata()
                 entry.name = name
                 entry.leaders = ()
@@ -93,7 +95,8 @@ cdef class ProducerMetadata:
         with self.changed:
             before = self.rounds
             self.want()
-            return self.changed.wait_for(lambda: self.closed or self.rounds > before, timeout)
+            self.changed.wait_for(lambda: self.closed or self.rounds > before, timeout)
+            return self.rounds > before
 
     def want(self):
         """Asks once more, without waiting."""
@@ -117,8 +120,6 @@ cdef class ProducerMetadata:
                     self.changed.wait(self.patience())
                 if self.closed:
                     return
-                if not self.topics:
-                    continue
                 self.wanted = False
             code, found = self.transport.metadata(REQUEST_TIMEOUT_MS)
             with self.changed:

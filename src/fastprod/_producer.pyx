@@ -3,7 +3,7 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.exc cimport PyErr_CheckSignals, PyErr_WriteUnraisable
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
@@ -49,6 +49,8 @@ cdef extern from *:
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000
 cdef const char *EMPTY = ""                # what an empty value points at: NULL would be a null one
 cdef enum:
+    AUTHENTICATION = -169      # RD_KAFKA_RESP_ERR__AUTHENTICATION
+    SSL = -181                 # RD_KAFKA_RESP_ERR__SSL
     TOPIC_NAME_LIMIT = 249     # characters: org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
     EXIT_TIMEOUT_S = 30        # what an interpreter that exits without close() grants the records
 
@@ -204,7 +206,7 @@ cdef class Producer:
     cdef object close_lock
     cdef int born                          # value of `forks` when it was made
     cdef bint closing
-    cdef bint closed
+    cdef bint open                         # everything is there, and not closed yet
     cdef bint ignore_keys
     cdef bint plain                        # no serializers, interceptors or user's partitioner
     cdef size_t largest_record             # bytes: the lesser of max.request.size and buffer.memory
@@ -217,13 +219,10 @@ cdef class Producer:
     cdef object started                    # time.monotonic()
     cdef int64_t flush_ns
 
-    def __init__(self, config=None, **keywords):
-        if self.pool is not None:
-            raise RuntimeError("a Producer is initialised once")
+    def __cinit__(self, config=None, **keywords):
         if config is not None and not hasattr(config, "items"):
             raise TypeError(f"config must be a mapping of option names to values, not {type(config).__name__}")
         self.born = forks
-        self.closed = True                 # until everything is there
         self.close_lock = threading.Lock()
         self.config = settings = options.resolve(
             config, keywords, knows, lambda message, **_: warnings.warn(message, stacklevel=2))
@@ -264,7 +263,7 @@ cdef class Producer:
         self.metadata_thread.start()
         self.sender.start()
         self.started = time.monotonic()
-        self.closed = False
+        self.open = True
         _open_producers.add(self)
 
     # Sending
@@ -288,7 +287,7 @@ cdef class Producer:
                 raise TypeError("send() takes a ProducerRecord, or a topic with value, key, ..., but not both")
             value, key, partition = topic.value, topic.key, topic.partition
             timestamp, headers, topic = topic.timestamp, topic.headers, topic.topic
-        if self.closed or self.born != forks:
+        if not self.open or self.born != forks:
             self.refuse()
         if not self.plain:
             return self.send_through(topic, value, key, partition, timestamp, headers, on_delivery)
@@ -458,7 +457,7 @@ cdef class Producer:
             raise ForkedProducerError(
                 "this producer was made before the process forked, and its threads stayed in the parent: "
                 "make a new Producer in the child")
-        if self.closed or self.closing:
+        if not self.open or self.closing:
             raise ProducerClosedError("the producer is closed: no record can be sent any more")
         code = self.transport.fatal_code
         if code:
@@ -474,7 +473,7 @@ cdef class Producer:
         and nothing is lost by that. DeliveryError, with the records, if some failed and nobody had been told.
         """
         deadline = wait_deadline(timeout)
-        if self.closed or self.born != forks:
+        if not self.open or self.born != forks:
             self.refuse()
         self.refuse_in_callback("flush")
         started = fp_monotonic_ns()
@@ -539,20 +538,18 @@ cdef class Producer:
     def wait_ready(self, timeout=None):
         """Returns once a broker has answered; else the error that stands in the way, after timeout seconds."""
         deadline = wait_deadline(timeout)
-        if self.closed or self.born != forks:
+        if not self.open or self.born != forks:
             self.refuse()
-        while True:
-            code, _ = self.transport.metadata(int(min(max(deadline - fp_monotonic_ns(), 0) // 1_000_000, 500)))
-            if code == 0:
-                return
-            PyErr_CheckSignals()
+        while not self.metadata.refresh(min(max(deadline - fp_monotonic_ns(), 0) / 1e9, 0.5)):
+            if not self.open:
+                self.refuse()
             error, text = self.transport.last_error(within_ms=60_000)
-            if error in (-169, -181) or fp_monotonic_ns() >= deadline:
-                break
-        if error in (-169, -181):
-            raise for_delivery(-169, text, "no", "", -1)
-        raise TimeoutError(f"no broker answered within {timeout} s: " + (text or describe(code)) +
-                           ". Check bootstrap.servers and that the brokers are up")
+            if error in (AUTHENTICATION, SSL):
+                raise for_delivery(AUTHENTICATION, text, "no", "", -1)
+            if fp_monotonic_ns() >= deadline:
+                raise TimeoutError(f"no broker answered within {timeout} s"
+                                   + (f"; last error: {text}" if text else "")
+                                   + ". Check bootstrap.servers and that the brokers are up")
 
     def close(self, timeout=None):
         """Sends what is left, waits for it, and ends the threads. Idempotent.
@@ -565,11 +562,11 @@ cdef class Producer:
         if self.born != forks:
             self.refuse()
         self.refuse_in_callback("close")
-        if self.closed:
+        if not self.open:
             return
         self.closing = True
         with self.close_lock:
-            if self.closed:
+            if not self.open:
                 return
             left = self.shut(deadline)
         self.raise_failed(f"close() gave up {left} records after {timeout} s; " if left else "")
@@ -586,7 +583,7 @@ cdef class Producer:
             self.sender.abort()
         while not self.sender.join(fp_monotonic_ns() + SIGNAL_SLICE_NS):
             pass
-        self.closed = True
+        self.open = False
         self.metadata.close()
         self.metadata_thread.join()
         self.callbacks.close()
@@ -602,7 +599,7 @@ cdef class Producer:
 
     def _close_at_exit(self):
         """For who forgot close(): flushes for a bounded time, and says so on stderr if that fails."""
-        if self.closed or self.born != forks:
+        if not self.open or self.born != forks:
             return
         try:
             self.close(EXIT_TIMEOUT_S)
@@ -610,7 +607,7 @@ cdef class Producer:
             print(f"fastprod: a producer ended without close(): {error}", file=sys.stderr)
 
     def __enter__(self):
-        if self.closed or self.born != forks:
+        if not self.open or self.born != forks:
             self.refuse()
         return self
 
@@ -620,7 +617,7 @@ cdef class Producer:
 
     def __del__(self):
         """A producer dropped without close() is closed here: its thread works on parts that would be freed."""
-        if self.closed or self.born != forks:
+        if not self.open or self.born != forks:
             return
         warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, source=self)
         if threading.get_ident() == self.callbacks.thread_id:
@@ -632,7 +629,7 @@ cdef class Producer:
 
     def partitions_for(self, topic):
         """The topic's partitions, as PartitionInfo; asks the brokers if they are not known, at most max.block.ms."""
-        if self.closed or self.born != forks:
+        if not self.open or self.born != forks:
             self.refuse()
         self.topic_metadata(topic, self.block_deadline())
         return self.metadata.cluster().partitions_for_topic(topic)
@@ -688,7 +685,7 @@ cdef class Producer:
         raise TypeError("a Producer cannot be pickled: make one in each process")
 
     def __repr__(self):
-        state = "closed" if self.closed else f"{len(self)} records under way"
+        state = "closed" if not self.open else f"{len(self)} records under way"
         return f"<fastprod.Producer {self.config.bootstrap_servers} {state}>"
 
 
@@ -723,7 +720,10 @@ cdef object acknowledging(tuple interceptors, object on_delivery):
     def acknowledge(metadata, error):
         for interceptor in interceptors:
             if hasattr(interceptor, "on_acknowledgement"):
-                interceptor.on_acknowledgement(metadata, error)
+                try:
+                    interceptor.on_acknowledgement(metadata, error)
+                except Exception:
+                    PyErr_WriteUnraisable(interceptor)   # the others and on_delivery still hear of it
         if on_delivery is not None:
             on_delivery(metadata, error)
     return acknowledge

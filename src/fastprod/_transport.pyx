@@ -101,6 +101,9 @@ cdef class Transport:
         rd_kafka_set_log_queue(self.rk, NULL)
 
     def __dealloc__(self):
+        if self.rk is not NULL:    # a producer that did not get as far as its threads
+            rd_kafka_queue_destroy(self.queue)
+            rd_kafka_destroy(self.rk)
         free(self.messages)
         free(self.arguments)
         fp_mutex_destroy(&self.error_lock)
