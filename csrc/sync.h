@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -92,6 +93,8 @@ static inline int fp_thread_start(fp_thread *t, fp_thread_main main,
     return error;
 }
 static inline void fp_thread_join(fp_thread t) { pthread_join(t, NULL); }
+
+static inline void fp_yield(void) { sched_yield(); }
 
 static inline int32_t fp_atomic_add(int32_t *p, int32_t n) {
     return __atomic_add_fetch(p, n, __ATOMIC_ACQ_REL);

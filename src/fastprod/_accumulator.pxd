@@ -57,6 +57,7 @@ cdef struct Appended:
     int32_t index
     int32_t partition
     int wake                  # the sender has something to do
+    int ahead                 # and is far behind
 
 cdef struct CallbackSlot:
     void *function            # on_delivery, a new reference, or NULL
@@ -79,6 +80,7 @@ cdef class RecordAccumulator:
     cdef uint64_t seed
     cdef int sequential_random
     cdef wake_function wake           # called without the lock when the sender has something to do
+    cdef wake_function help           # likewise, without the GIL too: the sender needs a hand
     cdef void *wake_argument
     # guarded by lock
     cdef fp_mutex lock
@@ -94,6 +96,7 @@ cdef class RecordAccumulator:
     cdef int64_t sleep_until_ns       # when the sender wakes by itself
     cdef int32_t starving             # threads that wait for memory
     cdef int32_t flushing
+    cdef int64_t closed_bytes         # of full batches in the queues
     cdef FlushPoint *flush_points
     cdef int closed
     cdef int64_t unsettled            # records

@@ -43,6 +43,10 @@ cdef enum:
     TRANSPORT_RECORD_COST = 256
     LEADER_WINDOW = 6 << 20
     TOTAL_WINDOW = 24 << 20
+    # Of full batches that could go. An application that is this far ahead of the
+    # sender thread gains nothing by running on: it would write to cold memory,
+    # and its records would leave too late for the cheap way of handing over.
+    AHEAD_BYTES = 1 << 17
     TURN_BYTES = 1 << 16           # of one partition, before the next is drained
 
 
@@ -77,7 +81,8 @@ cdef class RecordAccumulator:
     Owns topics, queues and batches (drained ones too, until ``settle``), and
     the windows that bound what each broker has been given. It knows neither
     librdkafka nor the sender: partition counts and leaders are given to it,
-    and it calls ``wake`` when there may be something to drain.
+    it calls ``wake`` when there may be something to drain, and ``help`` when the
+    sender is far behind with that.
 
     Invariants, under the lock: a queue with a sendable batch at its head is
     ready or parked; unsettled = records of all incomplete and expired batches;
@@ -240,7 +245,7 @@ cdef class RecordAccumulator:
         cdef char *arena = NULL
         cdef size_t arena_size = 0
         cdef int status
-        appended.wake = 0
+        appended.wake = appended.ahead = 0
         try:
             while True:
                 fp_mutex_lock(&self.lock)
@@ -270,6 +275,9 @@ cdef class RecordAccumulator:
             raise MemoryError("no memory for a batch")
         if appended.wake:
             self.wake_sender()
+            if appended.ahead:
+                with nogil:
+                    self.help(self.wake_argument)
         return status == APPENDED
 
     cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
@@ -319,6 +327,7 @@ cdef class RecordAccumulator:
                 return NO_MEMORY
             arena[0] = NULL
             size = fp_wire_size(record, 0, 0)
+            appended.ahead = self.closed_bytes > AHEAD_BYTES and self.ready.first is not NULL
             appended.wake = (self.ready.first is not NULL or
                              batch.created_ns + self.linger_ns < self.sleep_until_ns)
         if callback.function is not NULL:
@@ -395,6 +404,7 @@ cdef class RecordAccumulator:
 
     cdef void close_batch(self, PartitionQueue *queue, Batch *batch) noexcept nogil:
         batch.state = BATCH_CLOSED
+        self.closed_bytes += batch.used
         queue.hot = 1
         self.stop_lingering(batch)
         self.make_ready(queue)
@@ -518,6 +528,8 @@ cdef class RecordAccumulator:
         cdef Batch *batch = queue.head
         if batch.state == BATCH_OPEN:
             queue.hot = 0
+        else:
+            self.closed_bytes -= batch.used
         self.stop_lingering(batch)
         queue.head = batch.next
         if queue.head is NULL:

@@ -2,6 +2,8 @@ from libc.stdint cimport int64_t
 from fastprod._future cimport ProduceResult
 from fastprod._sync cimport fp_cond, fp_mutex
 
+cdef void unraisable(object error, object where) noexcept
+
 cdef struct LogLine:
     int level                # syslog's, 0 to 7
     char text[480]

@@ -5,7 +5,7 @@ callbacks, waking asyncio loops, log lines) goes through a queue to this thread,
 so a slow callback delays other callbacks and nothing else.
 """
 
-from cpython.exc cimport PyErr_WriteUnraisable
+from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdio cimport snprintf
@@ -23,6 +23,12 @@ cdef enum:
 
 # syslog's levels as logging's.
 cdef tuple LEVELS = (50, 50, 50, 40, 30, 20, 20, 10)
+
+
+cdef void unraisable(object error, object where) noexcept:
+    """Shows an exception that has no caller to go to, through sys.unraisablehook."""
+    PyErr_SetObject(type(error), error)
+    PyErr_WriteUnraisable(where)
 
 
 def _settle_awaited(list futures):
@@ -160,10 +166,8 @@ cdef class Callbacks:
                     awaited.setdefault(function.get_loop(), []).append(function)
                 else:
                     function(future)
-            except BaseException:
-                # The others still run. sys.unraisablehook shows it, as for any
-                # exception that has no caller to go to.
-                PyErr_WriteUnraisable(function)
+            except BaseException as raised:
+                unraisable(raised, function)   # the others still run
         free(callbacks)
         if awaited is not None:
             for loop, futures in awaited.items():
@@ -181,8 +185,8 @@ cdef class Callbacks:
             try:
                 logging.getLogger("fastprod").log(
                     LEVELS[line.level & 7], "%s", (<bytes>line.text).decode("utf-8", "replace"))
-            except BaseException as error:
-                PyErr_WriteUnraisable(error)
+            except BaseException as raised:
+                unraisable(raised, None)
             written = line
             line = line.next
             free(written)

@@ -3,13 +3,13 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_CheckSignals, PyErr_WriteUnraisable
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
 from fastprod._accumulator cimport Appended, CallbackSlot, FlushPoint, RecordAccumulator
 from fastprod._buffer_pool cimport BufferPool
-from fastprod._callbacks cimport Callbacks
+from fastprod._callbacks cimport Callbacks, unraisable
 from fastprod._future cimport FutureRecordMetadata, wait_completed
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partition
@@ -722,8 +722,8 @@ cdef object acknowledging(tuple interceptors, object on_delivery):
             if hasattr(interceptor, "on_acknowledgement"):
                 try:
                     interceptor.on_acknowledgement(metadata, error)
-                except Exception:
-                    PyErr_WriteUnraisable(interceptor)   # the others and on_delivery still hear of it
+                except Exception as raised:
+                    unraisable(raised, interceptor)   # the others and on_delivery still hear of it
         if on_delivery is not None:
             on_delivery(metadata, error)
     return acknowledge

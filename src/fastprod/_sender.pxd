@@ -17,6 +17,7 @@ cdef class Sender:
     cdef int stopping            # atomic: end once everything has settled
     cdef int aborting            # atomic: give up what has not settled
     cdef int finished            # atomic: the thread has ended
+    cdef int32_t helpers         # atomic: threads that wait for duty in help()
     # guarded by duty
     cdef fp_mutex duty
     cdef Batch **slots           # batches in transit; their index travels through librdkafka
@@ -50,4 +51,5 @@ cdef class Sender:
     cdef void keep_failed(self, Batch *batch, char *arena) noexcept nogil
     cdef void prune_failed(self) noexcept nogil
     cdef void wakeup(self) noexcept nogil
+    cdef void help(self) noexcept nogil
     cdef void release_failed(self, Batch *batch) noexcept nogil

@@ -17,8 +17,9 @@ from fastprod._future cimport (
 )
 from fastprod._rdkafka cimport rd_kafka_event_t
 from fastprod._sync cimport (
-    fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init,
+    fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init,
     fp_mutex_lock, fp_mutex_trylock, fp_mutex_unlock, fp_thread_join, fp_thread_start,
+    fp_yield,
 )
 from fastprod._transport cimport Report, Transport
 
@@ -30,7 +31,7 @@ cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
 
 cdef enum:
     DRAIN_LIMIT = 128 << 10       # bytes handed over before reports are looked at
-    EVENT_LIMIT = 32              # events served before batches are
+    EVENT_LIMIT = 8               # events served before batches are
     DIRECT_LIMIT = 1              # bytes that an application's thread hands over itself: a single batch
     EXPIRY_INTERVAL_MS = 100
     LONGEST_SLEEP_MS = 1000
@@ -47,6 +48,10 @@ cdef void sender_wakeup(void *argument) noexcept nogil:
     (<Sender>argument).wakeup()
 
 
+cdef void sender_help(void *argument) noexcept nogil:
+    (<Sender>argument).help()
+
+
 cdef void sender_note(void *argument, const Report *report) noexcept nogil:
     (<Sender>argument).note(report)
 
@@ -57,8 +62,8 @@ cdef class Sender:
     Owns a batch from drain() until its last report, then completes its result,
     gives its window and its arena back, and keeps it only if it failed and
     nobody has been told. All of this is done by whoever holds the lock `duty`:
-    the thread, but for the time that it sleeps, or then a thread that has
-    just appended. Lock order: duty, then the accumulator's lock.
+    the thread, but for the time that it sleeps, or a thread that has just
+    appended: while the sender thread sleeps, or when it is far behind. Lock order: duty, then the accumulator's lock.
     """
 
     def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
@@ -70,6 +75,7 @@ cdef class Sender:
         self.callbacks = callbacks
         self.failed_limit = pool.total_memory // 4
         accumulator.wake = sender_wakeup
+        accumulator.help = sender_help
         accumulator.wake_argument = <void *>self
 
     def __dealloc__(self):
@@ -121,6 +127,10 @@ cdef class Sender:
                 event = self.transport.next_event(timeout_ms)
                 fp_mutex_lock(&self.duty)
                 fp_atomic_store(&self.sleeping, 0)
+            if self.helpers:
+                fp_mutex_unlock(&self.duty)
+                fp_yield()
+                fp_mutex_lock(&self.duty)
             served = 0
             while event is not NULL:
                 self.transport.serve(event, sender_note, <void *>self)
@@ -153,6 +163,21 @@ cdef class Sender:
                 return
         if fp_atomic_exchange(&self.sleeping, 0):
             self.transport.wake()
+
+    cdef void help(self) noexcept nogil:
+        """Hands over in the thread's place, which is far behind. thread: app, without the GIL  lock: none
+
+        Not when brokers are slow: then windows are full, nothing is ready, and
+        buffer.memory takes what comes.
+        """
+        cdef Batch *chain
+        fp_atomic_add(&self.helpers, 1)
+        fp_mutex_lock(&self.duty)
+        fp_atomic_add(&self.helpers, -1)
+        chain = self.accumulator.drain(fp_monotonic_ns(), DRAIN_LIMIT)
+        if chain is not NULL:
+            self.send(chain)
+        fp_mutex_unlock(&self.duty)
 
     cdef void send(self, Batch *chain) noexcept nogil:
         cdef Batch *batch

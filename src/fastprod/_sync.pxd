@@ -28,6 +28,8 @@ cdef extern from "sync.h" nogil:
     int fp_thread_start(fp_thread *, fp_thread_main, void *, const char *name) noexcept
     void fp_thread_join(fp_thread) noexcept
 
+    void fp_yield() noexcept
+
     int32_t fp_atomic_add(int32_t *, int32_t) noexcept
     int fp_atomic_load(const int *) noexcept
     void fp_atomic_store(int *, int) noexcept

@@ -262,7 +262,10 @@ class _Child:
         self._answer()
 
     def pause(self) -> None:
+        if self._paused:
+            return
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)  # until its last thread has stopped, some time after the signal
         self._paused = True
 
     def resume(self) -> None:
