@@ -340,7 +340,7 @@ def test_embedded_notices_what_is_wrong(write, capsys, monkeypatch, change):
 @pytest.mark.mock
 def test_failures_of_the_broker_are_told(write, capsys):
     with MockCluster(topics={"t": 1}) as cluster:
-        cluster.push_request_errors("Produce", [10])  # MSG_SIZE_TOO_LARGE
+        cluster.push_request_errors("Produce", [10, 10])  # MSG_SIZE_TOO_LARGE, whether in one batch or two
         path = write("a.txt", "1\n2\n")
         assert main(["send", path, "--topic", "t", "--bootstrap-servers", cluster.bootstrap_servers]) == 1
     out = capsys.readouterr().out

@@ -158,6 +158,7 @@ def test_a_paused_cluster_is_silent_until_it_is_resumed():
         producer = make_producer(cluster)
         assert produce(producer) is None
         cluster.pause()
+        cluster.pause()
         producer.produce("orders", b"value")
         assert producer.flush(0.3) == 1
         with pytest.raises(RuntimeError, match="paused and cannot do broker_set_down: resume"):

@@ -1,7 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from fastprod._batch cimport Batch
 from fastprod._buffer_pool cimport BufferPool
-from fastprod._future cimport ProduceResult
+from fastprod._future cimport CallbackKind, ProduceResult
 from fastprod._partitioner cimport PartitionerKind, Partitions, StickyState
 from fastprod._record cimport fp_record
 from fastprod._sync cimport fp_mutex
@@ -60,7 +60,8 @@ cdef struct Appended:
     int ahead                 # and is far behind
 
 cdef struct CallbackSlot:
-    void *function            # on_delivery, a new reference, or NULL
+    CallbackKind kind
+    void *function            # a new reference, or NULL
     void *future              # a new reference to the record's future
 
 ctypedef void (*wake_function)(void *) noexcept nogil

@@ -14,7 +14,7 @@ from fastprod._batch cimport (
 )
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport (
-    NOT_PERSISTED, ON_DELIVERY, notify_completed, result_add_callback, result_complete, result_fail_all,
+    NOT_PERSISTED, notify_completed, result_add_callback, result_complete, result_fail_all,
 )
 from fastprod._partitioner cimport (
     STICKY, TIMED_STICKY, UNIFORM_STICKY, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition,
@@ -331,7 +331,7 @@ cdef class RecordAccumulator:
             appended.wake = (self.ready.first is not NULL or
                              batch.created_ns + self.linger_ns < self.sleep_until_ns)
         if callback.function is not NULL:
-            if result_add_callback(batch.result, batch.count, ON_DELIVERY, callback.function, callback.future) < 0:
+            if result_add_callback(batch.result, batch.count, callback.kind, callback.function, callback.future) < 0:
                 return NO_MEMORY   # the batch stays, perhaps empty; the next record goes there
             callback.function = NULL
         appended.result = batch.result

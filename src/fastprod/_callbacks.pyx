@@ -10,7 +10,7 @@ from cpython.ref cimport Py_DECREF
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
-from fastprod._future cimport AWAITED, ON_DELIVERY, Callback, FutureRecordMetadata, notify_completed
+from fastprod._future cimport AWAITED, ON_ACKNOWLEDGEMENT, ON_DELIVERY, Callback, FutureRecordMetadata, notify_completed
 from fastprod._sync cimport (
     fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_mutex_destroy, fp_mutex_init,
     fp_mutex_lock, fp_mutex_unlock,
@@ -154,7 +154,7 @@ cdef class Callbacks:
             Py_DECREF(function)
             Py_DECREF(future)
             try:
-                if callbacks[i].kind == ON_DELIVERY:
+                if callbacks[i].kind in (ON_DELIVERY, ON_ACKNOWLEDGEMENT):
                     error = future.error()
                     if error is None:
                         function(future.metadata(), None)

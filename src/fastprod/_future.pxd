@@ -16,8 +16,13 @@ cdef struct Segment:
 
 cdef enum CallbackKind:
     ON_DELIVERY            # function(metadata, error)
+    ON_ACKNOWLEDGEMENT     # the same, for interceptors: the user has not been told by it
     DONE_CALLBACK          # function(future)
     AWAITED                # function is an asyncio future
+
+# How often this process was forked off. A child has its parent's producers and
+# futures but not the threads that would settle them.
+cdef int forks
 
 cdef struct Callback:
     CallbackKind kind
@@ -36,6 +41,8 @@ cdef struct ProduceResult:
     Segment inline_segment  # most batches need one
     int32_t segment_count
     int32_t segment_capacity
+    int32_t recorded_end   # index behind the record noted last: only its neighbour may share a segment
+    int born               # value of `forks` when it was made
     int32_t count          # records
     int32_t untold         # failed records whose failure nobody has been told of
     unsigned char *told    # bit per record: somebody asks, or is called back
@@ -47,7 +54,7 @@ cdef struct ProduceResult:
 
 cdef ProduceResult *result_new(int32_t partition) noexcept nogil
 cdef void result_let_go(ProduceResult *result) noexcept nogil
-cdef int result_record(ProduceResult *result, int32_t index, int32_t code, int64_t offset,
+cdef int result_record(ProduceResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
                        int64_t timestamp, int8_t persisted) noexcept nogil
 cdef void result_fail_all(ProduceResult *result, int32_t count, int32_t code, int8_t persisted) noexcept nogil
 cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil
@@ -73,4 +80,5 @@ cdef class FutureRecordMetadata:
     cdef object error(self)
     cdef int wait(self, object timeout) except -1
     cdef void tell(self) noexcept
+    cdef int refuse_in_child(self) except -1
     cdef int register(self, CallbackKind kind, object function) except -1

@@ -16,7 +16,9 @@ from fastprod._sync cimport (
     fp_monotonic_ns, fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
 
-from fastprod.errors import for_delivery
+import os
+
+from fastprod.errors import ForkedProducerError, for_delivery
 from fastprod.librdkafka import describe
 from fastprod.records import RecordMetadata
 
@@ -34,12 +36,26 @@ fp_mutex_init(&completion_lock)
 fp_cond_init(&completed)
 
 
+def _after_fork_in_child():
+    # The parent's threads may have held the lock or waited for the condition;
+    # they are not here to let go of either.
+    global waiters, forks
+    fp_mutex_init(&completion_lock)
+    fp_cond_init(&completed)
+    waiters = 0
+    forks += 1
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 cdef ProduceResult *result_new(int32_t partition) noexcept nogil:
     cdef ProduceResult *result = <ProduceResult *>calloc(1, sizeof(ProduceResult))
     if result is not NULL:
         result.partition = partition
         result.segments = &result.inline_segment
         result.segment_capacity = 1
+        result.born = forks
     return result
 
 
@@ -61,7 +77,7 @@ cdef void result_let_go(ProduceResult *result) noexcept nogil:
     result_unref(result, result.futures)
 
 
-cdef int result_record(ProduceResult *result, int32_t index, int32_t code, int64_t offset,
+cdef int result_record(ProduceResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
                        int64_t timestamp, int8_t persisted) noexcept nogil:
     """Notes the outcome of one record; consecutive ones share a segment. thread: sender  lock: none
 
@@ -74,8 +90,9 @@ cdef int result_record(ProduceResult *result, int32_t index, int32_t code, int64
     if result.segment_count > 0:
         last = &result.segments[result.segment_count - 1]
         if (last.code == code and last.persisted == persisted and last.timestamp == timestamp and
-                index >= last.first and
+                index == result.recorded_end and
                 offset == (last.base_offset + index - last.first if last.base_offset >= 0 else -1)):
+            result.recorded_end = index + count
             return 1
     if result.segment_count == result.segment_capacity:
         capacity = 4 * result.segment_capacity
@@ -96,13 +113,14 @@ cdef int result_record(ProduceResult *result, int32_t index, int32_t code, int64
     last.timestamp = timestamp
     last.persisted = persisted
     result.segment_count += 1
+    result.recorded_end = index + count
     return 1
 
 
 cdef void result_fail_all(ProduceResult *result, int32_t count, int32_t code, int8_t persisted) noexcept nogil:
     """Fails every record of the batch alike, whatever was noted before. thread: sender  lock: none"""
     result.segment_count = 0
-    result_record(result, 0, code, -1, -1, persisted)
+    result_record(result, 0, count, code, -1, -1, persisted)
 
 
 cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil:
@@ -174,7 +192,8 @@ cdef int result_add_callback(ProduceResult *result, int32_t index, CallbackKind 
             result.callbacks[result.callback_count].function = function
             result.callbacks[result.callback_count].future = future
             result.callback_count += 1
-            told_bit(result, index)
+            if kind in (ON_DELIVERY, DONE_CALLBACK):
+                told_bit(result, index)
             added = 1
         else:
             added = -1
@@ -245,8 +264,9 @@ cdef class FutureRecordMetadata:
     """The outcome of one record, to come: ``result()``, ``await``, or a callback.
 
     Owns a share of its batch's ProduceResult. It settles when the whole batch
-    has settled. Thread-safe. Asking it (result, exception, await or a callback)
-    counts as being told: flush() and close() then do not raise for the record.
+    has settled. Thread-safe. Who gets an answer from it (result, exception, await)
+    or leaves a callback counts as told: flush() and close() do not raise for the
+    record then.
     """
 
     def __init__(self):
@@ -271,6 +291,7 @@ cdef class FutureRecordMetadata:
         cdef int done
         if fp_atomic_load(&self.produced.done):
             return 0
+        self.refuse_in_child()
         deadline = wait_deadline(timeout)
         while True:
             with nogil:
@@ -334,9 +355,15 @@ cdef class FutureRecordMetadata:
             self.tell()
             function(self)
 
+    cdef int refuse_in_child(self) except -1:
+        if self.produced.born != forks and not fp_atomic_load(&self.produced.done):
+            raise ForkedProducerError("the record was sent before the process forked: ask its future in the parent")
+        return 0
+
     cdef int register(self, CallbackKind kind, object function) except -1:
         """Whether the callback will be called; 0: the record has settled already."""
         cdef int added
+        self.refuse_in_child()
         Py_INCREF(function)
         Py_INCREF(self)
         added = result_add_callback(self.produced, self.index, kind, <PyObject *>function, <PyObject *>self)
@@ -351,6 +378,7 @@ cdef class FutureRecordMetadata:
         if not self.done():
             import asyncio
             settled = asyncio.get_running_loop().create_future()
+            # Not told by this: the await may be cancelled. result() tells.
             if self.register(AWAITED, settled):
                 yield from settled
         return self.result()

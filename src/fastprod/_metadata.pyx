@@ -16,7 +16,7 @@ from fastprod.librdkafka import describe
 from fastprod.records import Cluster, PartitionInfo
 
 REQUEST_TIMEOUT_MS = 1000     # of one attempt; close() may have to wait for it
-UNKNOWN_TOPIC_ANSWERS = 5     # after which a topic that no broker knows is an error: it may have been made just now
+UNKNOWN_TOPIC_ANSWERS = 10     # after which a topic that no broker knows is an error: it may have been made just now
 cdef enum:
     UNKNOWN_TOPIC_OR_PART = 3
     LEADER_NOT_AVAILABLE = 5
@@ -43,7 +43,7 @@ cdef class ProducerMetadata:
         self.transport = transport
         self.accumulator = accumulator
         self.max_age = max_age_ms / 1000
-        self.backoff = backoff_ms / 1000
+        self.backoff = max(backoff_ms, 50) / 1000
         self.topics = {}
         self.changed = threading.Condition()
 
@@ -78,6 +78,8 @@ cdef class ProducerMetadata:
                         "allow.auto.create.topics=true if the brokers may create it", code=UNKNOWN_TOPIC_OR_PART)
                 if entry.answers and entry.code not in (0, UNKNOWN_TOPIC_OR_PART, LEADER_NOT_AVAILABLE):
                     raise for_delivery(entry.code, describe(entry.code), "no", name, -1)
+                self.wanted = True
+                self.changed.notify_all()
                 left = deadline - time.monotonic()
                 if left <= 0:
                     code, text = self.transport.last_error()
@@ -85,8 +87,6 @@ cdef class ProducerMetadata:
                         f"the partitions of {name!r} were not known within {timeout:g} s (max.block.ms); "
                         + (f"last error: {text}" if code else "no broker answered")
                         + ". Check bootstrap.servers and that the brokers are up", code=code or None, retriable=True)
-                self.wanted = True
-                self.changed.notify_all()
                 self.changed.wait(left)
         return entry
 
@@ -128,8 +128,9 @@ cdef class ProducerMetadata:
                     self.rounds += 1
                 self.changed.notify_all()
                 if not self.closed and (code or not self.settled()):
-                    # Ask again, but not at once: the cluster needs time to change.
-                    self.changed.wait(self.backoff)
+                    # Ask again, but not at once: the cluster needs time to change,
+                    # however often the condition is notified meanwhile.
+                    self.changed.wait_for(lambda: self.closed, self.backoff)
 
     def settled(self):
         return all((<TopicMetadata>entry).partitions for entry in self.topics.values())

@@ -10,7 +10,7 @@ from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
 from fastprod._accumulator cimport Appended, CallbackSlot, FlushPoint, RecordAccumulator
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks, unraisable
-from fastprod._future cimport FutureRecordMetadata, wait_completed
+from fastprod._future cimport ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, forks, wait_completed
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partition
 from fastprod._record cimport fp_header, fp_header_wire, fp_header_write, fp_record, fp_wire_upper_bound
@@ -53,18 +53,6 @@ cdef enum:
     SSL = -181                 # RD_KAFKA_RESP_ERR__SSL
     TOPIC_NAME_LIMIT = 249     # characters: org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
     EXIT_TIMEOUT_S = 30        # what an interpreter that exits without close() grants the records
-
-# A forked child has the parent's producers but not their threads. It learns of
-# the fork by this number, which costs a send() less than asking for the pid.
-cdef int forks = 0
-
-
-def _after_fork_in_child():
-    global forks
-    forks += 1
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
 
 _open_producers = weakref.WeakSet()
 
@@ -282,7 +270,7 @@ cdef class Producer:
         record itself is a TypeError, ValueError, SerializationError or RecordTooLargeError. Whatever it
         raises, the record was not taken and the producer works on.
         """
-        if type(topic) is ProducerRecord:
+        if type(topic) is not str and isinstance(topic, ProducerRecord):
             if not (value is None and key is None and partition is None and timestamp is None and headers is None):
                 raise TypeError("send() takes a ProducerRecord, or a topic with value, key, ..., but not both")
             value, key, partition = topic.value, topic.key, topic.partition
@@ -305,7 +293,7 @@ cdef class Producer:
         cdef int64_t deadline = 0
         cdef bytes encoded_headers
         cdef size_t size
-        if entry is None or topic is not entry.name:
+        if entry is None or topic is not entry.name or self.transport.fatal_code:
             deadline = self.block_deadline()
             entry = self.topic_metadata(topic, deadline)
         if on_delivery is not None:
@@ -355,6 +343,9 @@ cdef class Producer:
         callback.function = NULL
         if on_delivery is not None:
             # The batch takes these references over, or leaves function set.
+            callback.kind = ON_DELIVERY
+            if type(on_delivery) is Acknowledgement and (<Acknowledgement>on_delivery).on_delivery is None:
+                callback.kind = ON_ACKNOWLEDGEMENT
             callback.function = <PyObject *>on_delivery
             callback.future = <PyObject *>future
             Py_INCREF(on_delivery)
@@ -412,7 +403,7 @@ cdef class Producer:
             timestamp, headers = record.timestamp, record.headers
             if on_delivery is not None:
                 check_callback(on_delivery)
-            on_delivery = acknowledging(self.interceptors, on_delivery)
+            on_delivery = Acknowledgement(self.interceptors, on_delivery)
         check_topic(topic)
         original = (key, value) if self.partitioner is not None else None
         if self.key_serializer is not None and key is not None:
@@ -425,8 +416,9 @@ cdef class Producer:
         return min(fp_monotonic_ns() + self.max_block_ns, INT64_MAX)
 
     cdef TopicMetadata topic_metadata(self, object topic, int64_t deadline):
-        if topic not in self.metadata.topics:
+        if type(topic) is not str or topic not in self.metadata.topics:
             check_topic(topic)
+            topic = str.__str__(topic)     # of an enum, its value
         if self.transport.fatal_code:
             self.refuse()
         return self.metadata.topic(topic, max(0, deadline - fp_monotonic_ns()) / 1e9)
@@ -521,13 +513,15 @@ cdef class Producer:
     cdef object raise_failed(self, str preface=""):
         count, reasons, records = self.sender.take_failed()
         if not count:
+            if preface:
+                raise DeliveryError(preface + "whoever asked for their outcome has been told")
             return
         listed = "; ".join(f"{n} x {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
-        kept = "" if len(records) == count else (
-            f", of which {len(records)} (a quarter of buffer.memory)")
+        kept = "they are in .records" if len(records) == count else (
+            f"{len(records)} of them, as many as a quarter of buffer.memory holds, are in .records")
         raise DeliveryError(
-            f"{preface}{count} records failed and nobody had been told: {listed}. They are in .records{kept}; "
-            "give on_delivery or ask the futures to handle failures one by one",
+            f"{preface}{count} records failed and nobody had been told: {listed}; {kept}. "
+            "Give on_delivery or ask the futures to handle failures one by one",
             count=count, reasons=reasons, records=records,
             code=records[0].error.code if records else None)
 
@@ -619,11 +613,13 @@ cdef class Producer:
         """A producer dropped without close() is closed here: its thread works on parts that would be freed."""
         if not self.open or self.born != forks:
             return
-        warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, source=self)
-        if threading.get_ident() == self.callbacks.thread_id:
-            threading.Thread(target=self._close_at_exit, name="fastprod-close").start()
-        else:
-            self._close_at_exit()
+        try:
+            warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, source=self)
+        finally:                           # the warning may be an exception (-W error)
+            if threading.get_ident() in (self.callbacks.thread_id, self.metadata_thread.ident):
+                threading.Thread(target=self._close_at_exit, name="fastprod-close").start()
+            else:
+                self._close_at_exit()
 
     # Looking
 
@@ -716,14 +712,21 @@ cdef int64_t checked_timestamp(object timestamp) except -1:
     return timestamp
 
 
-cdef object acknowledging(tuple interceptors, object on_delivery):
-    def acknowledge(metadata, error):
-        for interceptor in interceptors:
+cdef class Acknowledgement:
+    """Tells the interceptors what became of a record, then on_delivery, if there is one."""
+    cdef tuple interceptors
+    cdef object on_delivery
+
+    def __init__(self, tuple interceptors, on_delivery):
+        self.interceptors = interceptors
+        self.on_delivery = on_delivery
+
+    def __call__(self, metadata, error):
+        for interceptor in self.interceptors:
             if hasattr(interceptor, "on_acknowledgement"):
                 try:
                     interceptor.on_acknowledgement(metadata, error)
                 except Exception as raised:
                     unraisable(raised, interceptor)   # the others and on_delivery still hear of it
-        if on_delivery is not None:
-            on_delivery(metadata, error)
-    return acknowledge
+        if self.on_delivery is not None:
+            self.on_delivery(metadata, error)

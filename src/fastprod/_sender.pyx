@@ -224,7 +224,7 @@ cdef class Sender:
         """A report on consecutive records of one batch."""
         cdef Batch *batch = self.slots[report.slot]
         if not batch.expired:
-            result_record(batch.result, report.first, report.code, report.offset, report.timestamp,
+            result_record(batch.result, report.first, report.count, report.code, report.offset, report.timestamp,
                           report.persisted)
             if report.code == 0:
                 self.records_sent += report.count

@@ -1,0 +1,236 @@
+"""RecordAccumulator against a model: whatever happens, in whatever order, nothing is lost, stuck or out of order."""
+
+from collections import Counter, defaultdict, deque
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fastprod import BufferExhaustedError, partition_for_key
+from fastprod._accumulator import RecordAccumulator
+from fastprod._buffer_pool import BufferPool
+
+BATCH_SIZE = 2000
+DELIVERY_TIMEOUT_MS = 200
+GRACE_MS = 50
+MOST_PARTITIONS = 8
+
+BROKERS = st.integers(-1, 2)
+SIZES = st.one_of(st.integers(0, 100), st.integers(100, 2500), st.sampled_from([900, 1000, 1930, 1939, 1940]))
+
+
+class AccumulatorMachine(RuleBasedStateMachine):
+    """The model knows, per partition, the records that are in the queue, oldest first, and when each came.
+
+    Where a batch ends is the accumulator's affair; but what leaves a queue, drained or expired, must be its oldest
+    records. The records are small beside the window, so only max_in_flight bounds what a leader is given.
+    """
+
+    @initialize(
+        linger_ms=st.sampled_from([0, 10]),
+        max_in_flight=st.integers(1, 3),
+        partitioner=st.sampled_from(["uniform_sticky", "sticky", "timed_sticky", "round_robin", "random"]),
+        adaptive=st.booleans(),
+        memory=st.sampled_from([8_000, 100_000]),
+        leaders=st.lists(BROKERS, min_size=1, max_size=4),
+        seed=st.integers(0, 1 << 32),
+    )
+    def begin(self, linger_ms, max_in_flight, partitioner, adaptive, memory, leaders, seed):
+        self.linger_ms = linger_ms
+        self.max_in_flight = max_in_flight
+        self.pool = BufferPool(memory, BATCH_SIZE)
+        self.accumulator = RecordAccumulator(
+            self.pool,
+            batch_size=BATCH_SIZE,
+            linger_ms=linger_ms,
+            delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+            transit_grace_ms=GRACE_MS,
+            partitioner=partitioner,
+            adaptive=adaptive,
+            max_in_flight=max_in_flight,
+            seed=seed,
+        )
+        self.leaders = leaders
+        self.accumulator.set_topic("t", leaders)
+        self.now = 1
+        self.records = 0
+        self.queues = defaultdict(deque)  # partition -> (number, came at)
+        self.outstanding = []  # (batch, leader, the numbers of its records, when its first record came)
+        self.unsettled = Counter()  # record numbers, each once
+
+    def numbers(self, batch):
+        """The numbers of a batch's records, which it has left the queue with."""
+        found = []
+        for key, value, headers, timestamp in batch.records:
+            assert headers == []
+            assert value is None or set(value) <= {timestamp % 256}
+            assert key is None or partition_for_key(key, 10**6) == timestamp % 997
+            found.append(timestamp)
+        return found
+
+    # What may happen.
+
+    @rule(
+        size=st.one_of(st.none(), SIZES),
+        key=st.one_of(st.none(), st.binary(max_size=20)),
+        choice=st.one_of(st.none(), st.integers(0, MOST_PARTITIONS - 1)),
+        abort=st.sampled_from([False, False, False, True]),
+        burst=st.integers(1, 12),
+    )
+    def put(self, size, key, choice, abort, burst):
+        count = len(self.leaders)
+        if key is not None:
+            chosen = partition_for_key(key, count)
+        elif choice is not None:
+            chosen = choice % count
+        else:
+            chosen = -1
+        for _ in range(burst):
+            self.put_one(size, chosen, abort)
+
+    @rule(choices=st.sets(st.integers(0, MOST_PARTITIONS - 1), min_size=1))
+    def touch(self, choices):
+        """Batches that are far from full, which wait for each other."""
+        for choice in choices:
+            self.put_one(5, choice % len(self.leaders), False)
+
+    def put_one(self, size, chosen, abort):
+        """A record's timestamp is its number."""
+        number = self.records
+        value = None if size is None else bytes([number % 256]) * size
+        try:
+            place = self.accumulator.put(
+                "t", value, partition=chosen, timestamp=number, now_ms=self.now, abort_on_new_batch=abort
+            )
+        except BufferExhaustedError:
+            assert not abort
+            return
+        if place is None:
+            assert abort
+            return
+        partition, _ = place
+        assert chosen in (-1, partition)
+        assert 0 <= partition < len(self.leaders)
+        self.queues[partition].append((number, self.now))
+        self.unsettled[number] += 1
+        self.records += 1
+
+    @rule(ms=st.sampled_from([1, 5, 9, 10, 11, 60, 100, 190, 200, 250]))
+    def clock(self, ms):
+        self.now += ms
+
+    @rule(limit=st.sampled_from([1 << 40, 1 << 40, 1, 3000]))
+    def drain(self, limit):
+        batches = self.accumulator.drain_batches(self.now, limit=limit)
+        for batch in batches:
+            assert batch.in_transit
+            came = self.leave_queue(batch)
+            self.outstanding.append((batch, self.leaders[batch.partition], self.numbers(batch), came))
+        if limit == 1 << 40:
+            self.nothing_is_stuck()
+
+    def leave_queue(self, batch):
+        """Its records are the oldest of its partition. Returns when the first of them came."""
+        queue = self.queues[batch.partition]
+        oldest = [queue.popleft() for _ in batch.records]
+        assert [number for number, _ in oldest] == self.numbers(batch)
+        return oldest[0][1]
+
+    def nothing_is_stuck(self):
+        """What still waits after a drain is one batch that lingers, or its leader has max_in_flight others already."""
+        assert max(self.accumulator.queue_lengths("t")) <= 1
+        travelling = Counter(leader for _, leader, _, _ in self.outstanding)
+        for partition, queue in self.queues.items():
+            if queue and self.now - queue[0][1] >= self.linger_ms:
+                assert travelling[self.leaders[partition]] >= self.max_in_flight
+
+    @precondition(lambda self: self.outstanding)
+    @rule(which=st.lists(st.integers(0, 50), min_size=1, max_size=5))
+    def settle(self, which):
+        for index in which:
+            if self.outstanding:
+                batch, _, numbers, _ = self.outstanding.pop(index % len(self.outstanding))
+                self.settle_one(batch, numbers)
+
+    def settle_one(self, batch, numbers):
+        assert self.numbers(batch) == numbers  # the arena was left alone meanwhile
+        batch.settle()
+        self.unsettled.subtract(numbers)
+
+    @rule()
+    def expire(self):
+        expired = self.accumulator.expire_batches(self.now)
+        travelling = {tuple(numbers) for _, _, numbers, came in self.outstanding if self.too_old(came, GRACE_MS)}
+        for batch in expired:
+            if batch.in_transit:
+                travelling.remove(tuple(self.numbers(batch)))
+            else:
+                assert self.too_old(self.leave_queue(batch))
+                self.settle_one(batch, self.numbers(batch))
+        assert not travelling
+        for queue in self.queues.values():
+            assert not queue or not self.too_old(queue[0][1])
+
+    def too_old(self, came, grace=0):
+        return self.now - came >= DELIVERY_TIMEOUT_MS + grace
+
+    @rule(leaders=st.lists(BROKERS, min_size=1, max_size=MOST_PARTITIONS))
+    def change_leaders(self, leaders):
+        """Partitions may be added; fewer than before means that nothing is known of the rest."""
+        self.leaders = leaders + self.leaders[len(leaders) :]
+        self.accumulator.set_topic("t", leaders)
+
+    @rule()
+    def sleep(self):
+        """The sender must not sleep longer than until something is to be done."""
+        until = self.accumulator.next_wakeup_ms(self.now)
+        came = [queue[0][1] for queue in self.queues.values() if queue]
+        lingering = [then + self.linger_ms for then in came if self.now - then < self.linger_ms]
+        if lingering:
+            assert until is not None
+            assert until <= min(lingering)
+        if came or self.outstanding:
+            assert until is not None
+
+    # What holds at any time.
+
+    @invariant()
+    def the_books_agree(self):
+        if not hasattr(self, "pool"):
+            return
+        lengths = self.accumulator.queue_lengths("t")
+        for partition, length in enumerate(lengths):
+            queue = self.queues[partition]
+            assert bool(length) == bool(queue)
+            assert length <= len(queue)
+        assert self.accumulator.unsettled_records == sum(self.unsettled.values())
+        assert all(count in (0, 1) for count in self.unsettled.values())
+        used = self.pool.total_memory - self.pool.available_memory
+        assert bool(used) == bool(sum(lengths) + len(self.outstanding))
+        assert self.pool.queued == 0
+
+    def teardown(self):
+        """After enough time and enough reports everything has gone."""
+        if not hasattr(self, "pool"):
+            return
+        while self.outstanding or any(self.queues.values()):
+            self.now += self.linger_ms
+            self.drain(1 << 40)
+            assert self.outstanding, "batches are stuck"
+            for batch, _, numbers, _ in self.outstanding:
+                self.settle_one(batch, numbers)
+            self.outstanding.clear()
+        assert sum(self.accumulator.queue_lengths("t")) == 0
+        assert self.accumulator.unsettled_records == 0
+        assert self.pool.available_memory == self.pool.total_memory
+        assert self.accumulator.drain_batches(self.now) == []
+        assert self.accumulator.next_wakeup_ms(self.now) is None
+
+
+TestAccumulator = AccumulatorMachine.TestCase
+TestAccumulator.settings = settings(
+    max_examples=250,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
