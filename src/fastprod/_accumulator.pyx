@@ -97,7 +97,7 @@ cdef class RecordAccumulator:
                   sticky_interval_ms=100, max_in_flight=5, uint64_t seed=0, sequential_random=False):
         fp_mutex_init(&self.lock)
         self.pool = pool
-        self.batch_size = max(batch_size, 1)
+        self.batch_size = max(batch_size, <size_t>1)
         self.linger_ns = <int64_t>(linger_ms * 1_000_000)
         self.delivery_timeout_ns = <int64_t>(delivery_timeout_ms * 1_000_000)
         self.transit_grace_ns = <int64_t>(transit_grace_ms * 1_000_000)
@@ -643,8 +643,15 @@ cdef class RecordAccumulator:
     cdef int64_t prepare_sleep(self, int64_t now_ns) noexcept nogil:
         """Until when there is nothing to do, monotonic; now_ns or earlier if there is. lock: none"""
         cdef int64_t until = INT64_MAX
+        cdef int32_t i
         fp_mutex_lock(&self.lock)
         self.end_lingering(now_ns)
+        for i in range(self.leader_count):
+            # unpark() counts on each queue that it makes ready to be drained.
+            # One whose batches expired meanwhile was not, and nothing else is
+            # outstanding that would call it again.
+            if self.leaders[i].batches == 0 and self.leaders[i].parked.first is not NULL:
+                self.unpark(&self.leaders[i])
         if self.ready.first is not NULL and self.outstanding_cost < TOTAL_WINDOW:
             until = now_ns
         else:

@@ -86,7 +86,7 @@ cdef int result_record(ProduceResult *result, int32_t index, int32_t count, int3
     """
     cdef Segment *last
     cdef Segment *grown
-    cdef int32_t capacity
+    cdef size_t capacity
     if result.segment_count > 0:
         last = &result.segments[result.segment_count - 1]
         if (last.code == code and last.persisted == persisted and last.timestamp == timestamp and
@@ -95,7 +95,7 @@ cdef int result_record(ProduceResult *result, int32_t index, int32_t count, int3
             result.recorded_end = index + count
             return 1
     if result.segment_count == result.segment_capacity:
-        capacity = 4 * result.segment_capacity
+        capacity = 4 * <size_t>max(result.segment_capacity, 1)
         if result.segments is &result.inline_segment:
             grown = <Segment *>malloc(capacity * sizeof(Segment))
             if grown is not NULL:
@@ -105,7 +105,7 @@ cdef int result_record(ProduceResult *result, int32_t index, int32_t count, int3
         if grown is NULL:
             return 0
         result.segments = grown
-        result.segment_capacity = capacity
+        result.segment_capacity = <int32_t>capacity
     last = &result.segments[result.segment_count]
     last.first = index
     last.code = code

@@ -525,7 +525,7 @@ cdef class Producer:
             count=count, reasons=reasons, records=records,
             code=records[0].error.code if records else None)
 
-    def refuse_in_callback(self, name):
+    cdef int refuse_in_callback(self, str name) except -1:
         if threading.get_ident() == self.callbacks.thread_id:
             raise RuntimeError(f"{name}() would wait for the very callback that calls it: call it from another thread")
 
