@@ -5,6 +5,7 @@ walks over all partitions to find the ready ones; here a partition joins a list
 when it becomes ready, so 1000 idle partitions cost nothing.
 """
 
+cimport cython
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset, strdup
@@ -75,6 +76,7 @@ cdef int64_t transport_cost(Batch *batch) noexcept nogil:
     return <int64_t>batch.used + <int64_t>batch.count * TRANSPORT_RECORD_COST
 
 
+@cython.no_gc_clear   # __dealloc__ gives arenas back to the pool
 cdef class RecordAccumulator:
     """Batches from the first append until they have settled.
 
@@ -275,7 +277,7 @@ cdef class RecordAccumulator:
             raise MemoryError("no memory for a batch")
         if appended.wake:
             self.wake_sender()
-            if appended.ahead:
+            if appended.ahead and self.help is not NULL:
                 with nogil:
                     self.help(self.wake_argument)
         return status == APPENDED
@@ -302,6 +304,13 @@ cdef class RecordAccumulator:
                     partition = sticky.current
         queue = topic.queues[partition]
         size = self.room_in_tail(queue, record)
+        if size == 0 and sticky is not NULL and sticky.kind == UNIFORM_STICKY:
+            # That closed the batch, so a switch that was held back happens now:
+            # after two batches at full speed, as in Java.
+            if sticky_update(sticky, &topic.partitions, 0, 1):
+                partition = sticky.current
+                queue = topic.queues[partition]
+                size = self.room_in_tail(queue, record)
         if size == 0:
             if abort_on_new_batch:
                 return ABORTED
@@ -337,6 +346,9 @@ cdef class RecordAccumulator:
         appended.result = batch.result
         appended.partition = partition
         appended.index = batch_append(batch, record, size)
+        if batch.wire_size >= self.batch_size:
+            self.close_batch(queue, batch)
+            appended.wake = 1
         self.unsettled += 1
         self.records_appended += 1
         if sticky is not NULL and sticky.kind == UNIFORM_STICKY:
@@ -550,19 +562,18 @@ cdef class RecordAccumulator:
         cdef Batch *last = NULL
         cdef Batch *batch
         cdef Batch *newer
-        cdef int64_t limit
+        cdef int64_t age
         fp_mutex_lock(&self.lock)
         newer = self.oldest
         while newer is not NULL:
             batch = newer
             newer = batch.newer
-            limit = self.delivery_timeout_ns
-            if batch.state == BATCH_IN_TRANSIT:
-                limit += self.transit_grace_ns
-                if all:
-                    continue
-            if not all and now_ns - batch.created_ns < limit:
+            age = now_ns - batch.created_ns
+            if not all and age < self.delivery_timeout_ns:
                 break
+            if batch.state == BATCH_IN_TRANSIT and (
+                    batch.expired or all or age < self.delivery_timeout_ns + self.transit_grace_ns):
+                continue
             if batch.state != BATCH_IN_TRANSIT:
                 # The oldest of all but those in transit is the head of its queue.
                 self.take_head(<PartitionQueue *>batch.queue)
@@ -626,7 +637,6 @@ cdef class RecordAccumulator:
         cdef Batch *batch
         cdef int64_t cost = leader.cost
         cdef int32_t batches = leader.batches
-        leader.blocked_ns = 0
         while leader.parked.first is not NULL:
             queue = leader.parked.first
             batch = queue.head
@@ -639,6 +649,8 @@ cdef class RecordAccumulator:
             list_remove(&leader.parked, queue)
             queue.state = QUEUE_READY
             list_append(&self.ready, queue)
+        if leader.parked.first is NULL:
+            leader.blocked_ns = 0
 
     cdef int64_t prepare_sleep(self, int64_t now_ns) noexcept nogil:
         """Until when there is nothing to do, monotonic; now_ns or earlier if there is. lock: none"""

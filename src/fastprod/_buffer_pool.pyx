@@ -3,6 +3,7 @@
 Source: org.apache.kafka.clients.producer.internals.BufferPool, made stricter.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -300,6 +301,7 @@ cdef class BufferPool:
         return self.exhausted_total
 
 
+@cython.no_gc_clear   # __dealloc__ gives the memory back to the pool
 cdef class Buffer:
     """Memory taken from a pool through the Python door; goes back by ``deallocate()`` or when dropped."""
 

@@ -26,9 +26,13 @@ def murmur2(const unsigned char[::1] data not None):
     return <int32_t>fp_murmur2(&data[0] if data.shape[0] else NULL, data.shape[0])
 
 
-def partition_for_key(key, int32_t num_partitions):
+def partition_for_key(key, num_partitions):
     """The partition, from 0 to num_partitions - 1, that Kafka's producers give to a key (bytes-like or str)."""
     cdef const unsigned char[::1] data
+    if isinstance(num_partitions, bool) or not isinstance(num_partitions, int):
+        raise TypeError(f"num_partitions must be an int, not {type(num_partitions).__name__}")
+    if key is None:
+        raise TypeError("a null key has no partition of its own: the partitioner chooses one")
     if num_partitions < 1:
         raise ValueError(f"num_partitions is {num_partitions}: it must be at least 1")
     data = key.encode() if isinstance(key, str) else key

@@ -4,6 +4,7 @@ Source: org.apache.kafka.clients.producer.internals.Sender. The thread never
 takes the GIL, so an application that loops on send() cannot hold it up.
 """
 
+cimport cython
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
@@ -17,8 +18,8 @@ from fastprod._future cimport (
 )
 from fastprod._rdkafka cimport rd_kafka_event_t
 from fastprod._sync cimport (
-    fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init,
-    fp_mutex_lock, fp_mutex_trylock, fp_mutex_unlock, fp_thread_join, fp_thread_start,
+    fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy,
+    fp_mutex_init, fp_mutex_lock, fp_mutex_trylock, fp_mutex_unlock, fp_thread_join, fp_thread_start,
     fp_yield,
 )
 from fastprod._transport cimport Report, Transport
@@ -56,6 +57,7 @@ cdef void sender_note(void *argument, const Report *report) noexcept nogil:
     (<Sender>argument).note(report)
 
 
+@cython.no_gc_clear   # __dealloc__ frees what it kept, with the pool at hand
 cdef class Sender:
     """The thread between the accumulator and librdkafka.
 
