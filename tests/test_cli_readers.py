@@ -2,6 +2,7 @@ import gzip
 import io
 import itertools
 import json
+import os
 
 import pytest
 
@@ -23,7 +24,7 @@ def complaint_about(source):
     """The error's message without the folder."""
     with pytest.raises(InputError) as error:
         list(source)
-    return str(error.value).rpartition("/")[2]
+    return str(error.value).removeprefix(os.path.dirname(source.path) + "/")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_long_csv_fields(write):
 @pytest.mark.parametrize(("cut", "told"), [(slice(0, -9), "ended"), (slice(3, None), "Not a gzipped file")])
 def test_damaged_gzip(tmp_path, cut, told):
     path = tmp_path / "a.txt.gz"
-    path.write_bytes(gzip.compress(b"line\n" * 9)[cut])
+    path.write_bytes(gzip.compress(b"line\n" * 9, mtime=0)[cut])
     complaint = complaint_about(Source(str(path)))
     assert complaint.startswith("a.txt.gz:") and "the gzip data is damaged" in complaint and told in complaint
 

@@ -1,8 +1,5 @@
 """FutureRecordMetadata without a producer: where it does not come from, and what a timeout may be."""
 
-import copy
-import pickle
-
 import pytest
 
 from fastprod import FutureRecordMetadata

@@ -572,7 +572,7 @@ cdef class RecordAccumulator:
             if not all and age < self.delivery_timeout_ns:
                 break
             if batch.state == BATCH_IN_TRANSIT and (
-                    batch.expired or all or age < self.delivery_timeout_ns + self.transit_grace_ns):
+                    all or age < self.delivery_timeout_ns + self.transit_grace_ns):
                 continue
             if batch.state != BATCH_IN_TRANSIT:
                 # The oldest of all but those in transit is the head of its queue.
@@ -647,8 +647,10 @@ cdef class RecordAccumulator:
                     break
                 batches += 1
             list_remove(&leader.parked, queue)
-            queue.state = QUEUE_READY
-            list_append(&self.ready, queue)
+            queue.state = QUEUE_IDLE
+            if batch is not NULL:   # else it expired
+                queue.state = QUEUE_READY
+                list_append(&self.ready, queue)
         if leader.parked.first is NULL:
             leader.blocked_ns = 0
 

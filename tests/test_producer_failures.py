@@ -1,0 +1,680 @@
+"""What goes wrong on the way to the broker: nothing is lost in silence, and the producer works on afterwards."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from fastprod import (
+    AuthorizationError,
+    BufferExhaustedError,
+    DeliveryError,
+    DeliveryTimeoutError,
+    KafkaError,
+    MetadataTimeoutError,
+    Producer,
+    ProducerClosedError,
+    RecordTooLargeError,
+    UnknownTopicOrPartitionError,
+)
+from fastprod.testing import MockCluster
+
+pytestmark = pytest.mark.mock
+TOPIC, PARTITIONS = "t", 4
+FORBIDDEN, TOO_LARGE, INVALID_RECORD = 29, 10, 87  # answers after which librdkafka does not retry
+SHORT = {"delivery_timeout_ms": 1000, "request_timeout_ms": 500}
+
+
+@pytest.fixture
+def cluster():
+    """A cluster of its own, since the errors pushed to one hit whoever comes next."""
+    with MockCluster(topics={TOPIC: PARTITIONS}, process=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def make(cluster):
+    """Producers that are closed when the test ends; they know the topic already unless ready=False."""
+    producers = []
+
+    def producer(*, ready=True, **options):
+        producers.append(Producer({"bootstrap.servers": cluster.bootstrap_servers}, **options))
+        if ready:
+            future = producers[-1].send(TOPIC, b"warm up", partition=PARTITIONS - 1)
+            producers[-1].flush(10)
+            assert future.result(0).offset == 0
+        return producers[-1]
+
+    yield producer
+    for producer in producers:
+        with contextlib.suppress(DeliveryError):
+            producer.close(10)
+
+
+@pytest.fixture
+def paused(cluster):
+    """with paused(): nothing answers."""
+
+    @contextlib.contextmanager
+    def paused():
+        cluster.pause()
+        try:
+            yield
+        finally:
+            cluster.resume()
+
+    return paused
+
+
+@pytest.fixture
+def nowhere():
+    """host:port where nobody listens, and nobody else will."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+def failures(wait, *arguments):
+    """The DeliveryError that flush() or close() raises, checked to be consistent in itself."""
+    with pytest.raises(DeliveryError) as caught:
+        wait(*arguments)
+    error = caught.value
+    assert sum(error.reasons.values()) == error.count >= len(error.records)
+    assert str(error.count) in str(error)
+    assert type(error) is DeliveryError
+    return error
+
+
+def fail_next(cluster, code=FORBIDDEN, requests=200):
+    cluster.push_request_errors("Produce", [code] * requests)
+
+
+def read(cluster, partition, count):
+    """offset -> value of what the partition holds; waits for `count` records."""
+    consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g", "log_level": 0})
+    try:
+        consumer.assign([TopicPartition(TOPIC, partition, 0)])
+        return {message.offset(): message.value() for message in consumer.consume(count, 10 if count else 0.2)}
+    finally:
+        consumer.close()
+
+
+def eventually(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return condition()
+
+
+def whole(producer):
+    """Whether all of buffer.memory is free again and nobody waits for it."""
+    total = producer.config.buffer_memory
+    return eventually(lambda: producer.buffer_available == total and producer.metrics()["waiting-threads"] == 0)
+
+
+class Interrupted(BaseException):
+    pass
+
+
+@contextlib.contextmanager
+def interrupted(seconds=0.2):
+    """What a signal handler raises comes out of the body, as KeyboardInterrupt does."""
+
+    def handler(number, frame):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, handler)
+    started = time.monotonic()
+    try:
+        with pytest.raises(Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 20
+
+
+# What a record fails with
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(FORBIDDEN, AuthorizationError), (TOO_LARGE, RecordTooLargeError), (INVALID_RECORD, DeliveryError)],
+)
+def test_a_permanent_error_has_its_class_code_and_persistence(make, cluster, code, kind):
+    producer = make()
+    fail_next(cluster, code, 1)
+    error = producer.send(TOPIC, b"v", partition=2).exception(10)
+    assert type(error) is kind and isinstance(error, KafkaError)
+    assert (error.code, error.persisted, error.fatal, error.retriable) == (code, "no", False, False)
+    assert f"{TOPIC} [2]" in str(error) and f"code {code}" in str(error)
+    assert producer.send(TOPIC, b"v", partition=2).result(10).offset == 0
+    assert whole(producer)
+
+
+@pytest.mark.parametrize("code", [2, 3, 5, 6, 7, 19, 20, -195])
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_transient_error_is_retried_to_success(make, cluster, code, idempotent):
+    producer = make(enable_idempotence=idempotent, retry_backoff_ms=10, reconnect_backoff_ms=10)
+    told = []
+    fail_next(cluster, code, 2)
+    future = producer.send(TOPIC, b"v", partition=0, on_delivery=lambda *outcome: told.append(outcome))
+    metadata = future.result(20)
+    producer.flush(20)
+    assert metadata.offset == 0 and told == [(metadata, None)]
+
+
+def test_without_retries_a_transient_error_is_final(make, cluster):
+    producer = make(retries=0, enable_idempotence=False)
+    fail_next(cluster, 7, 1)
+    error = producer.send(TOPIC, b"v").exception(10)
+    assert error is not None and (error.code, error.retriable) == (7, True)
+
+
+# flush() and close() tell of what nobody was told of
+
+
+def test_flush_raises_with_the_failed_records_themselves(make, cluster):
+    producer = make(linger_ms=80_000)
+    fail_next(cluster)
+    headers = [("h", b"1"), ("n", None), ("h", b"")]
+    producer.send(TOPIC, b"value", b"key", partition=0, timestamp=1_700_000_000_000, headers=headers)
+    producer.send(TOPIC, None, b"", partition=0, timestamp=1_700_000_000_001)
+    producer.send(TOPIC, b"", partition=0, timestamp=1_600_000_000_000, headers={"utf-8": "ä"})
+    producer.send(TOPIC, "text ä", "k", partition=1, timestamp=5)
+    error = failures(producer.flush, 10)
+    assert error.count == 4 and list(error.reasons.values()) == [4]
+    fields = {(r.partition, r.key, r.value, tuple(r.headers), r.timestamp) for r in error.records}
+    assert fields == {
+        (0, b"key", b"value", tuple(headers), 1_700_000_000_000),
+        (0, b"", None, (), 1_700_000_000_001),
+        (0, None, b"", (("utf-8", "ä".encode()),), 1_600_000_000_000),
+        (1, b"k", "text ä".encode(), (), 5),
+    }
+    assert {record.topic for record in error.records} == {TOPIC}
+    assert {type(record.error) for record in error.records} == {AuthorizationError}
+    assert {(record.error.code, record.error.persisted) for record in error.records} == {(FORBIDDEN, "no")}
+    assert len({id(record.error) for record in error.records}) == 4
+    assert [r.value for r in error.records if r.partition == 0] == [b"value", None, b""]  # in order
+
+
+@pytest.mark.parametrize("end", ["flush", "close"])
+def test_exactly_those_that_nobody_was_told_of_are_raised_and_only_once(make, cluster, end):
+    producer = make(linger_ms=200)
+    fail_next(cluster)
+    told = []
+    futures = {}
+    for name in (b"asked", b"result", b"looked at", b"done callback", b"timed out", b"cancelled", b"awaited"):
+        futures[name] = producer.send(TOPIC, name, partition=0)
+    producer.send(TOPIC, b"on_delivery", partition=0, on_delivery=lambda _, error: told.append(error))
+    producer.send(TOPIC, b"dropped", partition=0)
+    futures[b"done callback"].add_done_callback(lambda future: told.append(future))
+    with pytest.raises(TimeoutError):
+        futures[b"timed out"].result(0)
+
+    async def main():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(futures[b"cancelled"], 0.001)
+        with pytest.raises(AuthorizationError):
+            await futures[b"awaited"]
+
+    asyncio.run(main())
+    assert futures[b"asked"].exception(10) is not None
+    with pytest.raises(AuthorizationError):
+        futures[b"result"].result(10)
+    assert eventually(futures[b"looked at"].done) and "AuthorizationError" in repr(futures[b"looked at"])
+    error = failures(getattr(producer, end), 10)
+    assert [record.value for record in error.records] == [b"looked at", b"timed out", b"cancelled", b"dropped"]
+    assert error.count == 4 and len(told) == 2
+    if end == "flush":
+        producer.flush(10)
+    producer.close(10)
+
+
+def test_a_flush_where_everybody_was_told_is_silent(make, cluster):
+    producer = make()
+    fail_next(cluster)
+    told = []
+    for _ in range(100):
+        producer.send(TOPIC, b"v", on_delivery=lambda _, error: told.append(error.code))
+    producer.flush(10)
+    assert told == [FORBIDDEN] * 100 and whole(producer)
+    producer.close(10)
+
+
+def test_what_is_asked_after_the_failure_and_before_flush_is_told(make, cluster):
+    producer = make()
+    fail_next(cluster)
+    futures = [producer.send(TOPIC, b"%d" % i, partition=0) for i in range(50)]
+    assert eventually(lambda: all(future.done() for future in futures))
+    for future in futures[::2]:
+        assert future.exception(0) is not None
+        assert future.exception(0) is not None  # twice tells no other record
+    error = failures(producer.flush, 10)
+    assert [record.value for record in error.records] == [b"%d" % i for i in range(1, 50, 2)]
+    assert whole(producer)
+
+
+class Silent:
+    def on_send(self, record):
+        return record
+
+
+class Hearing(Silent):
+    def __init__(self):
+        self.heard = []
+
+    def on_acknowledgement(self, metadata, error):
+        self.heard.append(error.code)
+
+
+@pytest.mark.parametrize("end", ["flush", "close"])
+def test_interceptors_do_not_count_as_being_told(make, cluster, end):
+    hearing = Hearing()
+    told = []
+    producer = make(ready=False, interceptors=[Silent(), hearing])
+    fail_next(cluster)
+    for value in (b"a", b"b"):
+        producer.send(TOPIC, value, partition=0)
+    producer.send(TOPIC, b"c", partition=0, on_delivery=lambda _, error: told.append(error.code))
+    error = failures(getattr(producer, end), 10)
+    assert [record.value for record in error.records] == [b"a", b"b"]
+    assert hearing.heard == [FORBIDDEN] * 3 and told == [FORBIDDEN]
+
+
+def test_interceptors_without_on_acknowledgement_do_not_count_either(make, cluster):
+    producer = make(ready=False, interceptors=[Silent()])
+    fail_next(cluster)
+    producer.send(TOPIC, b"a", partition=0)
+    assert [record.value for record in failures(producer.flush, 10).records] == [b"a"]
+
+
+def test_leaving_the_with_block_raises_for_what_failed(cluster):
+    fail_next(cluster)
+    with (
+        pytest.raises(DeliveryError) as caught,
+        Producer({"bootstrap.servers": cluster.bootstrap_servers}) as producer,
+    ):
+        producer.send(TOPIC, b"v")
+    assert caught.value.count == 1 and "closed" in repr(producer)
+    producer.close(10)
+
+
+def test_failed_records_can_be_sent_again(make, cluster):
+    producer = make()
+    fail_next(cluster, requests=1)
+    producer.send(TOPIC, b"v", b"k", partition=0, headers=[("h", b"1")])
+    (record,) = failures(producer.flush, 10).records
+    topic, partition, key, value, headers, timestamp, _ = record
+    again = producer.send(topic, value, key, partition=partition, headers=headers, timestamp=timestamp)
+    assert again.result(10).offset == 0
+    assert read(cluster, 0, 1) == {0: b"v"}
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize(
+    "codes", [(0, FORBIDDEN, 0), (FORBIDDEN, 0, FORBIDDEN), (0, 0, INVALID_RECORD), (TOO_LARGE, 0, 0)]
+)
+def test_each_record_of_a_batch_that_is_split_gets_its_own_outcome(cluster, idempotent, codes):
+    producer = Producer(
+        {"bootstrap.servers": cluster.bootstrap_servers, "librdkafka.batch.num.messages": 3},
+        enable_idempotence=idempotent,
+        linger_ms=80_000,
+    )
+    try:
+        producer.partitions_for(TOPIC)
+        cluster.push_request_errors("Produce", codes)
+        values = [b"%d" % i for i in range(9)]
+        futures = [producer.send(TOPIC, value, partition=0) for value in values]
+        error = failures(producer.flush, 20)
+        failed = [record.value for record in error.records]
+        assert error.count == len(failed) and 1 <= len(failed) < 9
+        outcomes = {value: future.exception(0) for value, future in zip(values, futures, strict=True)}
+        assert [value for value in values if outcomes[value] is not None] == failed
+        assert {record.value: record.error.code for record in error.records} == {
+            value: outcomes[value].code for value in failed
+        }
+        assert {outcomes[value].code for value in failed} == {code for code in codes if code}
+        offsets = {
+            future.result(0).offset: value
+            for value, future in zip(values, futures, strict=True)
+            if outcomes[value] is None
+        }
+        assert offsets == read(cluster, 0, 9 - len(failed))
+        assert len(producer) == 0 and whole(producer)
+    finally:
+        producer.close(10)
+
+
+def test_records_of_failures_are_kept_up_to_a_quarter_of_buffer_memory_and_counted_beyond(make, cluster):
+    producer = make(buffer_memory=400_000)
+    fail_next(cluster)
+    values = [b"%05d" % i * 2000 for i in range(60)]  # 10 kB each
+    for value in values:
+        producer.send(TOPIC, value, partition=0)
+    error = failures(producer.flush, 20)
+    assert error.count == 60 and list(error.reasons.values()) == [60]
+    kept = [record.value for record in error.records]
+    assert 5 <= len(kept) <= 10 and kept == values[: len(kept)]
+    assert f"{len(kept)} of them" in str(error)
+    assert whole(producer)
+    producer.flush(10)
+
+
+def test_failures_kept_for_flush_do_not_stop_the_producer(make, cluster):
+    producer = make(buffer_memory=100_000, max_block_ms=10_000)
+    fail_next(cluster, requests=20)
+    for _ in range(100):
+        producer.send(TOPIC, b"v" * 10_000, partition=0)  # ten times buffer.memory
+    assert failures(producer.flush, 20).count >= 20
+    assert whole(producer) and producer.send(TOPIC, b"v").result(10) is not None
+
+
+# delivery.timeout.ms
+
+
+def test_with_the_broker_down_records_fail_by_delivery_timeout(make, cluster):
+    producer = make(**SHORT)
+    cluster.broker_down(1)
+    started = time.monotonic()
+    futures = [producer.send(TOPIC, b"%d" % i, partition=i % PARTITIONS) for i in range(100)]
+    errors = [future.exception(30) for future in futures]
+    assert 0.5 < time.monotonic() - started < 20
+    assert {type(error) for error in errors} == {DeliveryTimeoutError}
+    assert all(isinstance(error, TimeoutError) and error.retriable and error.code == -192 for error in errors)
+    cluster.broker_up(1)
+    producer.flush(10)
+    assert producer.send(TOPIC, b"v").result(20) is not None and whole(producer)
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_records_queued_and_in_transit_both_fail_by_delivery_timeout(make, paused, idempotent):
+    producer = make(max_in_flight_requests_per_connection=1, batch_size=1000, enable_idempotence=idempotent, **SHORT)
+    with paused():
+        started = time.monotonic()
+        futures = [producer.send(TOPIC, b"v" * 800, partition=0) for _ in range(3000)]
+        errors = [future.exception(30) for future in futures]
+        assert time.monotonic() - started < 25
+    assert {type(error) for error in errors} == {DeliveryTimeoutError}
+    assert (errors[0].persisted, errors[-1].persisted) == ("possibly", "no")
+    producer.flush(10)
+    assert producer.send(TOPIC, b"v").result(20) is not None and whole(producer)
+
+
+def test_flush_tells_of_timed_out_records_even_those_in_transit(make, paused):
+    producer = make(max_in_flight_requests_per_connection=1, batch_size=1000, **SHORT)
+    values = [b"%03d" % i + b"v" * 700 for i in range(100)]
+    with paused():
+        for value in values:
+            producer.send(TOPIC, value, partition=0)
+        error = failures(producer.flush, 30)
+    assert error.count == 100 and sorted(record.value for record in error.records) == values
+    assert {type(record.error) for record in error.records} == {DeliveryTimeoutError}
+    producer.flush(10)
+    assert whole(producer)
+
+
+# Timeouts of flush() and close()
+
+
+def test_flush_that_times_out_loses_nothing(make, paused):
+    producer = make()
+    with paused():
+        futures = [producer.send(TOPIC, b"v", partition=0) for _ in range(100)]
+        for timeout in (0, 0.2):
+            with pytest.raises(TimeoutError, match="100 records.*on their way") as caught:
+                producer.flush(timeout)
+            assert not isinstance(caught.value, KafkaError)
+        assert len(producer) == 100
+    producer.flush(20)
+    assert [future.result(0).offset for future in futures] == list(range(100))
+
+
+@pytest.mark.parametrize("timeout", [0, 0.2])
+def test_close_that_times_out_gives_up_and_says_how_many(make, paused, timeout):
+    producer = make(batch_size=1000, max_in_flight_requests_per_connection=1)
+    values = [b"%03d" % i + b"v" * 300 for i in range(100)]
+    with paused():
+        futures = [producer.send(TOPIC, value, partition=0) for value in values]
+        started = time.monotonic()
+        error = failures(producer.close, timeout)
+        assert time.monotonic() - started < 15
+    assert "gave up 100 records" in str(error) and error.count == 100
+    assert sorted(record.value for record in error.records) == values
+    assert all(type(future.exception(0)) is DeliveryError for future in futures)
+    assert {future.exception(0).persisted for future in futures} == {"no", "possibly"}
+    assert "closed" in repr(producer) and len(producer) == 0 and whole(producer)
+    producer.close()
+
+
+def test_close_that_gives_up_says_so_even_if_everybody_was_told(make, paused):
+    producer, told = make(), []
+    with paused():
+        for _ in range(10):
+            producer.send(TOPIC, b"v", on_delivery=lambda _, error: told.append(error))
+        with pytest.raises(DeliveryError, match="gave up 10 records"):
+            producer.close(0.1)
+    assert [type(error) for error in told] == [DeliveryError] * 10
+
+
+# buffer.memory
+
+
+def fill(producer, size=1000):
+    """Sends until buffer.memory is full; the futures of what was taken."""
+    futures = []
+    with pytest.raises(BufferExhaustedError) as caught:
+        for i in range(10_000):
+            futures.append(producer.send(TOPIC, b"%05d" % i + b"v" * size, partition=0))
+    assert isinstance(caught.value, TimeoutError) and "max.block.ms" in str(caught.value)
+    return futures
+
+
+def test_a_full_buffer_refuses_after_max_block_ms_and_all_it_took_arrives(make, paused, cluster):
+    producer = make(buffer_memory=100_000, max_block_ms=300)
+    with paused():
+        started = time.monotonic()
+        futures = fill(producer)
+        assert 0.25 < time.monotonic() - started < 20
+        assert 50 <= len(futures) <= 100 and len(producer) == len(futures)
+        with pytest.raises(BufferExhaustedError):
+            producer.send(TOPIC, b"v" * 50_000)
+        assert producer.metrics()["buffer-exhausted-total"] == 2
+    producer.flush(20)
+    assert [future.result(0).offset for future in futures] == list(range(len(futures)))
+    assert [value[:5] for value in read(cluster, 0, len(futures)).values()] == [
+        b"%05d" % i for i in range(len(futures))
+    ]
+    assert len(producer) == 0 and whole(producer)
+
+
+def test_whoever_waits_for_memory_goes_on_once_it_is_free(make, cluster, paused):
+    producer = make(buffer_memory=50_000, max_block_ms=30_000)
+    counts = []
+
+    def work():
+        for _ in range(100):
+            producer.send(TOPIC, b"v" * 1000)
+        counts.append(100)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    with paused():
+        for thread in threads:
+            thread.start()
+        assert eventually(lambda: producer.metrics()["waiting-threads"] == 4)
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    producer.flush(20)
+    assert counts == [100] * 4 and whole(producer) and producer.metrics()["record-send-total"] == 401
+
+
+def test_max_block_ms_0_works_once_metadata_is_known_and_fails_at_once_when_full(make, paused):
+    producer = make(ready=False, buffer_memory=100_000, max_block_ms=0)
+    with pytest.raises(MetadataTimeoutError):
+        producer.send(TOPIC, b"v")
+
+    def known():
+        with contextlib.suppress(MetadataTimeoutError):
+            return producer.send(TOPIC, b"first", partition=1)
+
+    assert eventually(known)
+    producer.flush(10)
+    with paused():
+        futures = fill(producer)
+        started = time.monotonic()
+        for _ in range(10):
+            with pytest.raises(BufferExhaustedError):
+                producer.send(TOPIC, b"v" * 20_000)
+        assert time.monotonic() - started < 5
+    producer.flush(20)
+    assert [future.result(0).offset for future in futures] == list(range(len(futures))) and whole(producer)
+
+
+# Metadata
+
+
+def test_an_unknown_topic_is_an_error_soon_and_works_once_it_exists(make, cluster):
+    producer = make()
+    started = time.monotonic()
+    with pytest.raises(UnknownTopicOrPartitionError, match="'new'") as caught:
+        producer.send("new", b"v")
+    assert time.monotonic() - started < 15 and caught.value.code == 3
+    with pytest.raises(UnknownTopicOrPartitionError):
+        producer.partitions_for("new")
+    cluster.create_topic("new", 2)
+    assert producer.send("new", b"v", partition=1).result(10).offset == 0
+    assert len(producer.partitions_for("new")) == 2 and whole(producer)
+
+
+def test_a_topic_created_while_send_waits_is_found(make, cluster):
+    producer = make()
+    timer = threading.Timer(0.3, cluster.create_topic, ("late", 1))
+    timer.start()
+    try:
+        assert producer.send("late", b"v").result(10).offset == 0
+    finally:
+        timer.join(20)
+
+
+def test_without_a_broker_send_raises_within_max_block_ms(nowhere):
+    with Producer(bootstrap_servers=nowhere, max_block_ms=400) as producer:
+        started = time.monotonic()
+        with pytest.raises(MetadataTimeoutError, match="max.block.ms") as caught:
+            producer.send(TOPIC, b"v")
+        assert 0.35 < time.monotonic() - started < 15
+        assert isinstance(caught.value, TimeoutError) and caught.value.retriable
+        assert len(producer) == 0 and whole(producer)
+
+
+def test_wait_ready_returns_once_a_broker_answers(make):
+    producer = make(ready=False)
+    assert producer.wait_ready(10) is None
+    assert producer.wait_ready() is None
+
+
+def test_wait_ready_times_out_without_a_broker(nowhere):
+    with Producer(bootstrap_servers=nowhere) as producer:
+        started = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"no broker answered within 0\.5 s"):
+            producer.wait_ready(0.5)
+        assert 0.4 < time.monotonic() - started < 15
+
+
+# Ctrl-C
+
+
+def test_an_interrupt_comes_out_of_send_that_waits_for_memory(make, paused):
+    producer = make(buffer_memory=100_000, max_block_ms=60_000)
+    futures = []
+    with paused():
+        with interrupted(0.5):
+            while True:
+                futures.append(producer.send(TOPIC, b"v" * 1000, partition=0))
+        assert producer.metrics()["waiting-threads"] == 0 and len(producer) == len(futures) >= 50
+    producer.flush(20)
+    assert [future.result(0).offset for future in futures] == list(range(len(futures)))
+    assert producer.send(TOPIC, b"v").result(10) is not None and whole(producer)
+
+
+def test_an_interrupt_comes_out_of_send_that_waits_for_metadata(make, paused):
+    producer = make(ready=False, max_block_ms=60_000)
+    with paused(), interrupted():
+        producer.send(TOPIC, b"v")
+    assert len(producer) == 0
+    assert producer.send(TOPIC, b"v", partition=0).result(20).offset == 0 and whole(producer)
+
+
+def test_an_interrupt_comes_out_of_flush(make, paused):
+    producer = make()
+    with paused():
+        future = producer.send(TOPIC, b"v", partition=0)
+        with interrupted():
+            producer.flush()
+        assert len(producer) == 1
+    producer.flush(20)
+    assert future.result(0).offset == 0
+    assert producer.send(TOPIC, b"v", partition=0).result(10).offset == 1 and whole(producer)
+
+
+@pytest.mark.parametrize("ask", ["result", "exception"])
+def test_an_interrupt_comes_out_of_a_future(make, paused, ask):
+    producer = make()
+    with paused():
+        future = producer.send(TOPIC, b"v", partition=0)
+        with interrupted():
+            getattr(future, ask)()
+        assert not future.done()
+    assert future.result(20).offset == 0
+    assert producer.send(TOPIC, b"v", partition=0).result(10).offset == 1
+    producer.flush(10)
+    assert whole(producer)
+
+
+def test_an_interrupt_comes_out_of_close_which_can_be_called_again(make, paused):
+    producer = make()
+    with paused():
+        future = producer.send(TOPIC, b"v", partition=0)
+        with interrupted():
+            producer.close()
+        with pytest.raises(ProducerClosedError):
+            producer.send(TOPIC, b"v")
+        assert len(producer) == 1
+    producer.close(20)
+    assert future.result(0).offset == 0 and "closed" in repr(producer)
+    assert len(producer) == 0 and whole(producer)
+
+
+# Outages
+
+
+def test_what_is_sent_while_the_broker_is_down_arrives_once_it_is_up(make, cluster):
+    producer = make(reconnect_backoff_ms=10, reconnect_backoff_max_ms=100)
+    futures = []
+    for _ in range(2):
+        cluster.broker_down(1)
+        futures += [producer.send(TOPIC, b"%d" % len(futures), partition=0) for _ in range(50)]
+        with pytest.raises(TimeoutError):
+            producer.flush(0.1)
+        cluster.broker_up(1)
+        futures += [producer.send(TOPIC, b"%d" % len(futures), partition=0) for _ in range(50)]
+        producer.flush(20)
+    assert [future.result(0).offset for future in futures] == list(range(200))
+    assert len(producer) == 0 and whole(producer)
+
+
+def test_a_pause_shorter_than_the_timeouts_goes_unnoticed(make, cluster, paused):
+    producer = make(batch_size=500)
+    futures = [producer.send(TOPIC, b"v", partition=0) for _ in range(100)]
+    with paused():
+        futures += [producer.send(TOPIC, b"v", partition=0) for _ in range(100)]
+        time.sleep(0.2)
+    producer.flush(20)
+    assert [future.result(0).offset for future in futures] == list(range(200))
+    assert len(read(cluster, 0, 200)) == 200
