@@ -231,7 +231,8 @@ class AccumulatorMachine(RuleBasedStateMachine):
         assert sum(self.accumulator.queue_lengths("t")) == 0
         assert self.accumulator.unsettled_records == 0
         assert self.pool.available_memory == self.pool.total_memory
-        assert self.accumulator.drain_batches(self.now) == []
+        self.run()
+        assert not self.outstanding
         assert self.accumulator.next_wakeup_ms(self.now) is None
 
 
