@@ -98,7 +98,7 @@ cdef int span_of(object value, Span *span, str what) except -1:
     else:
         raise TypeError(
             f"the {what} must be bytes, bytearray, memoryview, str or None, not {type(value).__name__}: "
-            f"{shorten(value)}; give {what}_serializer for anything else")
+            f"{shorten(value)}" + (f"; give {what}_serializer for anything else" if what in ("key", "value") else ""))
     if span.size > INT32_MAX:
         span_release(span)
         raise RecordTooLargeError(f"the {what} has {span.size} bytes: Kafka's limit is {INT32_MAX}")
@@ -640,6 +640,8 @@ cdef class Producer:
     @property
     def buffer_available(self):
         """Bytes of buffer.memory that are free."""
+        if self.born != forks:
+            self.refuse()
         return self.pool.available_memory
 
     def metrics(self):
@@ -649,6 +651,8 @@ cdef class Producer:
         """
         cdef RecordAccumulator accumulator = self.accumulator
         cdef Sender sender = self.sender
+        if self.born != forks:
+            self.refuse()
         seconds = max(time.monotonic() - self.started, 1e-9)
 
         def ratio(total, count):
