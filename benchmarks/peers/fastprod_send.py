@@ -7,7 +7,9 @@ NAME = "fastprod send()"
 
 class Peer:
     def __init__(self, servers, linger_ms):
-        self.producer = Producer(bootstrap_servers=servers, acks=1, enable_idempotence=False, linger_ms=linger_ms)
+        self.producer = Producer(
+            bootstrap_servers=servers, acks=1, enable_idempotence=False, linger_ms=linger_ms, batch_size=65536
+        )
 
     def produce(self, topic, values):
         send = self.producer.send
