@@ -304,6 +304,9 @@ cdef class RecordAccumulator:
                     partition = sticky.current
         queue = topic.queues[partition]
         size = self.room_in_tail(queue, record)
+        if size == 0:
+            # A batch may have been closed, though the record goes elsewhere.
+            appended.wake = self.ready.first is not NULL
         if size == 0 and sticky is not NULL and sticky.kind == UNIFORM_STICKY:
             # That closed the batch, so a switch that was held back happens now:
             # after two batches at full speed, as in Java.
