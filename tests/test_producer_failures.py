@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -178,6 +180,35 @@ def test_without_retries_a_transient_error_is_final(make, cluster):
     fail_next(cluster, 7, 1)
     error = producer.send(TOPIC, b"v").exception(10)
     assert error is not None and (error.code, error.retriable) == (7, True)
+
+
+CALLED_BACK_EARLY = """
+import sys
+from fastprod import Producer
+from fastprod.testing import MockCluster
+
+errors = [int(code) for code in sys.argv[1:]]
+with MockCluster(topics={"t": 1}, process=True) as cluster:
+    for _ in range(6):
+        with Producer(bootstrap_servers=cluster.bootstrap_servers, enable_idempotence=False) as producer:
+            producer.partitions_for("t")
+            cluster.push_request_errors("Produce", errors)
+            told = []
+            for _ in range(10_000):
+                producer.send("t", b"v" * 2000, on_delivery=lambda metadata, error: told.append(error))
+            producer.flush(20)
+        assert len(told) == 10_000
+        assert errors or told == [None] * 10_000
+"""
+
+
+@pytest.mark.parametrize("errors", [[], ["29"] * 3], ids=["delivered", "refused at once"])
+def test_a_callback_that_is_due_before_send_has_returned_finds_its_record(errors):
+    # A send() far ahead of the sender thread hands over in its place, and others run meanwhile.
+    # In a process of its own: it once ended in a segmentation fault.
+    command = [sys.executable, "-c", CALLED_BACK_EARLY, *errors]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert child.returncode == 0, child.stderr
 
 
 # flush() and close() tell of what nobody was told of

@@ -57,7 +57,7 @@ cdef struct Appended:
     int32_t index
     int32_t partition
     int wake                  # the sender has something to do
-    int ahead                 # and is far behind
+    int ahead                 # and is far behind: the caller may call help(), when it can let go of the GIL
 
 cdef struct CallbackSlot:
     CallbackKind kind

@@ -277,9 +277,6 @@ cdef class RecordAccumulator:
             raise MemoryError("no memory for a batch")
         if appended.wake:
             self.wake_sender()
-            if appended.ahead and self.help is not NULL:
-                with nogil:
-                    self.help(self.wake_argument)
         return status == APPENDED
 
     cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,

@@ -360,6 +360,11 @@ cdef class Producer:
         if done:
             future.produced = appended.result
             future.index = appended.index
+            # Only now may the GIL be let go: once it is, the batch can settle,
+            # and the callback thread reads the future that was just bound.
+            if appended.ahead:
+                with nogil:
+                    self.accumulator.help(self.accumulator.wake_argument)
         return done
 
     cdef FutureRecordMetadata send_partitioned(self, TopicMetadata entry, fp_record *record,
