@@ -34,7 +34,7 @@ MAY_KNOW = {
     "_metadata": {"_accumulator", "_transport", "errors", "librdkafka", "records"},
     "_sender": {
         "_accumulator", "_batch", "_buffer_pool", "_callbacks", "_future", "_rdkafka", "_sync", "_transport",
-        "errors", "librdkafka", "records",
+        "librdkafka", "records",
     },
     # The whole
     "_producer": {

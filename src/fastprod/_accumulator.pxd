@@ -39,7 +39,6 @@ cdef struct Leader:
 cdef struct Topic:
     char *name
     void *handle              # the transport's
-    int64_t number            # of records accepted; only counted
     Partitions partitions
     int32_t capacity          # of the arrays below and in partitions
     PartitionQueue **queues
@@ -103,7 +102,6 @@ cdef class RecordAccumulator:
     cdef int64_t unsettled            # records
     cdef int64_t outstanding_cost     # of all leaders
     # counters, written under the lock
-    cdef int64_t records_appended
     cdef int64_t batches_drained
     cdef int64_t bytes_drained        # estimated, format v2
     cdef int64_t records_drained

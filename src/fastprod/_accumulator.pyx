@@ -350,7 +350,6 @@ cdef class RecordAccumulator:
             self.close_batch(queue, batch)
             appended.wake = 1
         self.unsettled += 1
-        self.records_appended += 1
         if sticky is not NULL and sticky.kind == UNIFORM_STICKY:
             if sticky.produced_bytes + <int64_t>(batch.wire_size - before) >= sticky.stick_bytes:
                 if self.availability_timeout_ns > 0:

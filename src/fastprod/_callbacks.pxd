@@ -30,4 +30,5 @@ cdef class Callbacks:
     cdef void add(self, ProduceResult *result) noexcept nogil
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil
     cdef void want_refresh(self) noexcept nogil
+    cdef int write_log(self, LogLine *line) except -1
     cdef int run_result(self, ProduceResult *result) except -1

@@ -130,7 +130,7 @@ cdef class Callbacks:
                 self.run_result(results)
                 results = next_result
                 count += 1
-            self.write_log(<size_t>lines)
+            self.write_log(lines)
             if count:
                 with nogil:
                     fp_mutex_lock(&self.lock)
@@ -177,8 +177,7 @@ cdef class Callbacks:
                     pass   # the loop was closed: nobody awaits any more
         return 0
 
-    def write_log(self, size_t address):
-        cdef LogLine *line = <LogLine *>address
+    cdef int write_log(self, LogLine *line) except -1:
         cdef LogLine *written
         while line is not NULL:
             import logging
@@ -190,6 +189,7 @@ cdef class Callbacks:
             written = line
             line = line.next
             free(written)
+        return 0
 
     def close(self):
         """Lets run() return once the queue is empty."""

@@ -59,11 +59,11 @@ cdef int result_record(ProduceResult *result, int32_t index, int32_t count, int3
 cdef void result_fail_all(ProduceResult *result, int32_t count, int32_t code, int8_t persisted) noexcept nogil
 cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil
 cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil
+cdef object segment_error(Segment *segment, str topic, int32_t partition)
 cdef int result_was_told(ProduceResult *result, int32_t index) noexcept nogil
 cdef void result_tell_all(ProduceResult *result) noexcept nogil
 cdef int result_add_callback(ProduceResult *result, int32_t index, CallbackKind kind,
                              void *function, void *future) noexcept nogil
-cdef int result_callback_room(ProduceResult *result) noexcept nogil
 
 cdef int wait_completed(int *done, int64_t until_ns) noexcept nogil
 cdef void notify_completed() noexcept nogil

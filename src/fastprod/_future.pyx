@@ -133,6 +133,14 @@ cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogi
     return best
 
 
+cdef object segment_error(Segment *segment, str topic, int32_t partition):
+    """What the records of the segment failed with, or None. A new exception for each reader: a shared one would
+    gather everyone's traceback."""
+    if segment.code == 0:
+        return None
+    return for_delivery(segment.code, describe(segment.code), PERSISTED_WORDS[segment.persisted], topic, partition)
+
+
 cdef int result_was_told(ProduceResult *result, int32_t index) noexcept nogil:
     return index // 8 < result.told_bytes and result.told[index // 8] >> (index % 8) & 1
 
@@ -312,12 +320,7 @@ cdef class FutureRecordMetadata:
             self.key_size, self.value_size)
 
     cdef object error(self):
-        """A new exception for each reader, or None: a shared one would gather everyone's traceback."""
-        cdef Segment *segment = result_segment(self.produced, self.index)
-        if segment.code == 0:
-            return None
-        return for_delivery(segment.code, describe(segment.code), PERSISTED_WORDS[segment.persisted],
-                            self.topic, self.produced.partition)
+        return segment_error(result_segment(self.produced, self.index), self.topic, self.produced.partition)
 
     def result(self, timeout=None):
         """The RecordMetadata; waits at most `timeout` seconds (None: for ever).

@@ -19,6 +19,7 @@ cdef class ProducerMetadata:
     cdef object changed                  # Condition, guards the fields below
     cdef bint wanted                     # somebody waits for an answer, or an error made one doubtful
     cdef bint closed
+    cdef object snapshot                 # Cluster of what is known; None: to be made
     cdef long rounds                     # answers received
 
     cdef TopicMetadata topic(self, str name, double timeout)

@@ -105,12 +105,15 @@ cdef class ProducerMetadata:
             self.changed.notify_all()
 
     def cluster(self):
-        """A Cluster of the known topics, for partitioners."""
-        return Cluster([
-            PartitionInfo(name, partition, leader if leader >= 0 else None)
-            for name, entry in list(self.topics.items())
-            for partition, leader in enumerate((<TopicMetadata>entry).leaders)
-        ])
+        """A Cluster of the known topics, for partitioners: the same one until something changes."""
+        with self.changed:
+            if self.snapshot is None:
+                self.snapshot = Cluster([
+                    PartitionInfo(name, partition, leader if leader >= 0 else None)
+                    for name, entry in self.topics.items()
+                    for partition, leader in enumerate((<TopicMetadata>entry).leaders)
+                ])
+            return self.snapshot
 
     def run(self):
         """The thread's loop."""
@@ -157,6 +160,7 @@ cdef class ProducerMetadata:
                 self.accumulator.set_partitions(entry.topic, &brokers[0], brokers.shape[0])
                 entry.leaders = tuple(leaders)
                 entry.partitions = brokers.shape[0]
+                self.snapshot = None
 
     def close(self):
         with self.changed:

@@ -29,7 +29,6 @@ cdef class Sender:
     # counters, written under duty
     cdef int64_t records_sent    # acknowledged
     cdef int64_t records_failed
-    cdef int64_t bytes_sent      # arena bytes of settled batches
     cdef int64_t latency_us      # summed over the runs of records in `latency_count`
     cdef int64_t latency_count
     cdef int64_t longest_latency_us

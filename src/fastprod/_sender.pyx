@@ -14,7 +14,7 @@ from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks
 from fastprod._future cimport (
     NOT_PERSISTED, POSSIBLY_PERSISTED, Segment, notify_completed, result_complete, result_fail_all, result_record,
-    result_segment, result_tell_all, result_was_told, wait_completed,
+    result_segment, result_tell_all, result_was_told, segment_error, wait_completed,
 )
 from fastprod._rdkafka cimport rd_kafka_event_t
 from fastprod._sync cimport (
@@ -24,11 +24,8 @@ from fastprod._sync cimport (
 )
 from fastprod._transport cimport Report, Transport
 
-from fastprod.errors import for_delivery
 from fastprod.librdkafka import describe
 from fastprod.records import FailedRecord
-
-cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
 
 cdef enum:
     DRAIN_LIMIT = 128 << 10       # bytes handed over before reports are looked at
@@ -36,6 +33,8 @@ cdef enum:
     DIRECT_LIMIT = 1              # bytes that an application's thread hands over itself: a single batch
     EXPIRY_INTERVAL_MS = 100
     LONGEST_SLEEP_MS = 1000
+    # librdkafka's codes, RD_KAFKA_RESP_ERR__...
+    CRIT_SYS_RESOURCE = -194
     MSG_TIMED_OUT = -192
     PURGE_QUEUE = -152
 
@@ -65,7 +64,8 @@ cdef class Sender:
     gives its window and its arena back, and keeps it only if it failed and
     nobody has been told. All of this is done by whoever holds the lock `duty`:
     the thread, but for the time that it sleeps, or a thread that has just
-    appended: while the sender thread sleeps, or when it is far behind. Lock order: duty, then the accumulator's lock.
+    appended: while the sender thread sleeps, or when it is far behind. Lock
+    order: duty, then the accumulator's lock.
     """
 
     def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
@@ -196,7 +196,7 @@ cdef class Sender:
                                          sender_note, <void *>self)
                 self.release(batch, 1)
             else:
-                result_fail_all(batch.result, batch.count, -194, NOT_PERSISTED)
+                result_fail_all(batch.result, batch.count, CRIT_SYS_RESOURCE, NOT_PERSISTED)
                 self.release(batch, batch.count + 1)
 
     cdef int take_slot(self, Batch *batch) noexcept nogil:
@@ -254,7 +254,6 @@ cdef class Sender:
         batch_free(batch, self.pool)
 
     cdef void complete(self, Batch *batch) noexcept nogil:
-        self.bytes_sent += batch.used
         if result_complete(batch.result, batch.count):
             self.callbacks.add(batch.result)
 
@@ -375,8 +374,7 @@ cdef class Sender:
                 reasons[reason] = reasons.get(reason, 0) + 1
                 if contents is not None:
                     key, value, headers, timestamp = contents[i]
-                    error = for_delivery(segment.code, reason, PERSISTED_WORDS[segment.persisted],
-                                         topic, batch.result.partition)
+                    error = segment_error(segment, topic, batch.result.partition)
                     records.append(FailedRecord(topic, batch.result.partition, key, value, headers, timestamp, error))
             result_tell_all(batch.result)
             self.release_failed(batch)

@@ -28,8 +28,6 @@ cdef class Transport:
     cdef rd_kafka_vu_t *arguments        # scratch for produceva
     cdef size_t arguments_size
     cdef int64_t events                  # delivery events: one per ProduceResponse
-    cdef int64_t plain_records           # handed over by produce_batch
-    cdef int64_t stamped_records         # handed over by produceva
     # guarded by error_lock
     cdef fp_mutex error_lock
     cdef int error_code

@@ -197,7 +197,6 @@ cdef class Transport:
                             report_function report, void *argument) noexcept nogil:
         cdef Report refused
         cdef int32_t i
-        self.plain_records += count
         if rd_kafka_produce_batch(
                 <rd_kafka_topic_t *>topic, batch.result.partition, 0, self.messages, count) == count:
             return
@@ -215,7 +214,6 @@ cdef class Transport:
         cdef size_t n = FIXED_ARGUMENTS
         cdef rd_kafka_error_t *error
         cdef Report refused
-        self.stamped_records += 1
         fp_vu_topic(&arguments[0], <rd_kafka_topic_t *>topic)
         fp_vu_partition(&arguments[1], batch.result.partition)
         fp_vu_value(&arguments[2], record.value, record.value_len)
