@@ -160,6 +160,24 @@ def test_a_failed_wait_hurries_nobody_afterwards():
     assert topic.drain(1) == []
 
 
+def test_the_sender_is_woken_for_a_full_batch_though_the_record_goes_to_another_partition():
+    """The record finds no room, closes the batch, and lands in the other partition's open one: no batch is new."""
+    topic = Topic([0, 0], batch_size=16384, linger_ms=1_000_000, adaptive=False)
+    topic.put(partition=0)
+    topic.put(partition=1)
+    before = topic.put(bytes(100), partition=-1)
+    topic.next_wakeup_ms(1)  # the sender sleeps until linger.ms has passed
+    while True:
+        batches = topic.drain(1)
+        placed = topic.put(bytes(100), partition=-1)
+        if placed[0] != before[0]:
+            break
+        before = placed
+    assert not batches and placed[1] == 1  # the second record of a batch that was open already
+    assert topic.accumulator.woke
+    assert len(topic.drain(1)) == 1
+
+
 # Order, and how much at once.
 
 

@@ -197,6 +197,7 @@ def test_partitions_added_to_a_topic_come_into_use(kafka, kafka_topic):
     topic = kafka_topic(partitions=2)
     with Producer(bootstrap_servers=kafka.bootstrap_servers) as producer:
         assert producer.send(topic, b"v", partition=1).result(10).partition == 1
+        assert len(producer.partitions_for(topic)) == 2
         with pytest.raises(fastprod.UnknownTopicOrPartitionError, match="0 to 1"):
             producer.send(topic, b"v", partition=3)
         kafka.admin.create_partitions([NewPartitions(topic, 4)])[topic].result(10)

@@ -145,5 +145,6 @@ cdef class RecordAccumulator:
     cdef int check_flush_points(self) noexcept nogil
     cdef void wake_sender(self) noexcept nogil
     # tests
+    cdef readonly bint woke           # the last put() would have woken the sender
     cdef Topic *find(self, str name) except? NULL
     cdef list wrap(self, Batch *batch)

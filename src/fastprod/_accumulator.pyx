@@ -756,9 +756,11 @@ cdef class RecordAccumulator:
             record.key = key
             record.key_len = len(key)
         record.timestamp = timestamp
-        if not self.append(self.find(topic), partition, &record, <int64_t>(now_ms * 1_000_000),
+        done = self.append(self.find(topic), partition, &record, <int64_t>(now_ms * 1_000_000),
                            fp_monotonic_ns() + <int64_t>(max_block_ms * 1_000_000),
-                           &callback, abort_on_new_batch, &appended):
+                           &callback, abort_on_new_batch, &appended)
+        self.woke = appended.wake
+        if not done:
             return None
         appended.result.futures -= 1
         return appended.partition, appended.index
