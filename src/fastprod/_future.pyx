@@ -213,7 +213,7 @@ cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil:
     """Makes the outcome known; once. Returns the number of its callbacks. thread: sender  lock: none"""
     cdef Segment *segment
     cdef int32_t i
-    cdef int callbacks
+    cdef int callbacks, waited_for
     fp_mutex_lock(&completion_lock)
     result.count = count
     for i in range(result.segment_count):
@@ -228,9 +228,11 @@ cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil:
                 result.untold += 1
     callbacks = result.callback_count
     fp_atomic_store(&result.done, 1)
-    if waiters:
-        fp_cond_broadcast(&completed)
+    waited_for = waiters
     fp_mutex_unlock(&completion_lock)
+    # Outside the lock: whoever wakes takes it first thing.
+    if waited_for:
+        fp_cond_broadcast(&completed)
     return callbacks
 
 
@@ -249,10 +251,12 @@ cdef int wait_completed(int *done, int64_t until_ns) noexcept nogil:
 
 cdef void notify_completed() noexcept nogil:
     """Wakes whoever waits for something that has just been stored. lock: none"""
+    cdef int waited_for
     fp_mutex_lock(&completion_lock)
-    if waiters:
-        fp_cond_broadcast(&completed)
+    waited_for = waiters
     fp_mutex_unlock(&completion_lock)
+    if waited_for:
+        fp_cond_broadcast(&completed)
 
 
 def wait_deadline(timeout):
