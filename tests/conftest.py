@@ -9,6 +9,11 @@ from fastprod.testing import MockCluster
 
 pytest_plugins = ["tests.kafka.fixtures"]
 
+# Options that change nothing but how soon a producer starts. librdkafka asks for an idempotent producer's id when
+# metadata arrives, and if the connection was not up by then (it often is not) only half a second later; and it
+# lets half of reconnect.backoff.ms pass between its first connection and the second.
+QUICK = {"librdkafka.topic.metadata.refresh.interval.ms": 20, "reconnect.backoff.ms": 10}
+
 
 @pytest.fixture(scope="session")
 def mock_cluster():

@@ -16,6 +16,7 @@ from fastprod import (
     SerializationError,
     partition_for_key,
 )
+from tests.conftest import QUICK
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4  # of the `topic` fixture
@@ -27,7 +28,7 @@ def make(mock_cluster):
     producers = []
 
     def producer(**options):
-        producers.append(Producer({"bootstrap.servers": mock_cluster.bootstrap_servers}, **options))
+        producers.append(Producer({"bootstrap.servers": mock_cluster.bootstrap_servers, **QUICK}, **options))
         return producers[-1]
 
     yield producer

@@ -25,6 +25,7 @@ from fastprod import (
     UnknownTopicOrPartitionError,
 )
 from fastprod.testing import MockCluster
+from tests.conftest import QUICK
 
 pytestmark = pytest.mark.mock
 TOPIC, PARTITIONS = "t", 4
@@ -46,7 +47,7 @@ def make(cluster):
     producers = []
 
     def producer(*, ready=True, **options):
-        producers.append(Producer({"bootstrap.servers": cluster.bootstrap_servers}, **options))
+        producers.append(Producer({"bootstrap.servers": cluster.bootstrap_servers, **QUICK}, **options))
         if ready:
             future = producers[-1].send(TOPIC, b"warm up", partition=PARTITIONS - 1)
             producers[-1].flush(10)
@@ -333,7 +334,7 @@ def test_leaving_the_with_block_raises_for_what_failed(cluster):
     fail_next(cluster)
     with (
         pytest.raises(DeliveryError) as caught,
-        Producer({"bootstrap.servers": cluster.bootstrap_servers}) as producer,
+        Producer({"bootstrap.servers": cluster.bootstrap_servers, **QUICK}) as producer,
     ):
         producer.send(TOPIC, b"v")
     assert caught.value.count == 1 and "closed" in repr(producer)
@@ -357,7 +358,7 @@ def test_failed_records_can_be_sent_again(make, cluster):
 )
 def test_each_record_of_a_batch_that_is_split_gets_its_own_outcome(cluster, idempotent, codes):
     producer = Producer(
-        {"bootstrap.servers": cluster.bootstrap_servers, "librdkafka.batch.num.messages": 3},
+        {"bootstrap.servers": cluster.bootstrap_servers, "librdkafka.batch.num.messages": 3, **QUICK},
         enable_idempotence=idempotent,
         linger_ms=80_000,
     )

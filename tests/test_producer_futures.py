@@ -10,6 +10,7 @@ import pytest
 
 from fastprod import AuthorizationError, DeliveryError, KafkaError, Producer, RecordMetadata
 from fastprod.testing import MockCluster
+from tests.conftest import QUICK
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4  # of the `topic` fixture
@@ -23,7 +24,7 @@ def make(mock_cluster):
     producers = []
 
     def producer(cluster=mock_cluster, **options):
-        producers.append(Producer({"bootstrap.servers": cluster.bootstrap_servers}, **options))
+        producers.append(Producer({"bootstrap.servers": cluster.bootstrap_servers, **QUICK}, **options))
         return producers[-1]
 
     yield producer
@@ -31,11 +32,12 @@ def make(mock_cluster):
         producer.close(10)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def failing():
-    """A cluster of its own that answers the next 100 Produce requests with FORBIDDEN; its topic is "t"."""
+    """A cluster of its own that answers the next 10,000 Produce requests with FORBIDDEN; its topic is "t"."""
+    # It outlives the producers that talk to it: a producer is slow to close while no broker answers.
     with MockCluster(topics={"t": PARTITIONS}, process=True) as cluster:
-        cluster.push_request_errors("Produce", [FORBIDDEN] * 100)
+        cluster.push_request_errors("Produce", [FORBIDDEN] * 10_000)
         yield cluster
 
 
@@ -227,7 +229,6 @@ def test_await_of_a_failing_record_raises_and_counts_as_told(make, failing):
 
 
 def test_gather_sorts_failures_from_successes(make, failing):
-    failing.push_request_errors("Produce", [FORBIDDEN])
     producer = make(failing)
 
     async def main():
@@ -305,10 +306,10 @@ def test_awaits_of_one_batch_from_several_loops_all_wake(make, topic):
 
 
 def test_futures_outlive_their_producer(mock_cluster, failing, topic):
-    producer = Producer({"bootstrap.servers": mock_cluster.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": mock_cluster.bootstrap_servers, **QUICK})
     futures = [producer.send(topic, b"v", partition=0) for _ in range(1000)]
     producer.close(10)
-    other = Producer({"bootstrap.servers": failing.bootstrap_servers})
+    other = Producer({"bootstrap.servers": failing.bootstrap_servers, **QUICK})
     failed = other.send("t", b"v")
     with pytest.raises(DeliveryError):
         other.close(10)
