@@ -351,8 +351,8 @@ def test_failures_of_the_broker_are_told(write, capsys):
 @pytest.mark.mock
 def test_an_unknown_topic_is_a_usage_error(write, capsys):
     with MockCluster(topics={"t": 1}) as cluster:
-        path = write("a.txt", "1\n2\n")
-        assert main(["send", path, "--topic", "other", "--bootstrap-servers", cluster.bootstrap_servers]) == 2
+        path, soon = write("a.txt", "1\n2\n"), ["-X", "retry.backoff.ms=50"]
+        assert main(["send", path, "--topic", "other", "--bootstrap-servers", cluster.bootstrap_servers, *soon]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("fastprod send: no broker knows the topic 'other'")
 

@@ -16,6 +16,7 @@ from fastprod import (
     SerializationError,
     UnknownTopicOrPartitionError,
 )
+from tests.conftest import QUICK
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4
@@ -28,7 +29,7 @@ TIMESTAMP_LIMIT = 2**63 - 1
 def producer(mock_cluster):
     """One producer for every bad thing in this file."""
     mock_cluster.create_topic(TOPIC, PARTITIONS)
-    with Producer(bootstrap_servers=mock_cluster.bootstrap_servers, linger_ms=0) as producer:
+    with Producer(QUICK, bootstrap_servers=mock_cluster.bootstrap_servers, linger_ms=0) as producer:
         producer.send(TOPIC, b"first").result(20)
         yield producer
 
@@ -351,7 +352,7 @@ def test_a_timeout_may_be_as_long_as_one_likes(producer, timeout):
 
 
 def test_a_timeout_of_0_does_not_wait_and_loses_nothing(mock_cluster, topic):
-    with Producer(bootstrap_servers=mock_cluster.bootstrap_servers, linger_ms=50_000) as producer:
+    with Producer(QUICK, bootstrap_servers=mock_cluster.bootstrap_servers, linger_ms=50_000) as producer:
         future = producer.send(topic, b"v")
         with pytest.raises(TimeoutError, match="within 0 s; it is still on its way"):
             future.result(0)
@@ -472,7 +473,7 @@ def largest_value(limit, key, headers):
 def small(mock_cluster, producer, request):
     """A producer of that max.request.size."""
     servers = mock_cluster.bootstrap_servers
-    with Producer(bootstrap_servers=servers, linger_ms=0, max_request_size=request.param) as small:
+    with Producer(QUICK, bootstrap_servers=servers, linger_ms=0, max_request_size=request.param) as small:
         yield small
 
 
@@ -491,7 +492,7 @@ def test_a_record_of_exactly_max_request_size_is_delivered_and_one_byte_more_ref
 
 
 def test_the_key_counts_too(mock_cluster, topic):
-    with Producer(bootstrap_servers=mock_cluster.bootstrap_servers, max_request_size=1000) as small:
+    with Producer(QUICK, bootstrap_servers=mock_cluster.bootstrap_servers, max_request_size=1000) as small:
         with pytest.raises(RecordTooLargeError, match="max.request.size=1000"):
             small.send(topic, None, b"k" * 1000)
         assert small.send(topic, None, b"k" * 900).result(20)[4:] == (900, -1)
@@ -500,7 +501,7 @@ def test_the_key_counts_too(mock_cluster, topic):
 def test_buffer_memory_is_a_limit_too(mock_cluster, topic):
     servers = mock_cluster.bootstrap_servers
     largest = largest_value(50_000, None, [])
-    with Producer(bootstrap_servers=servers, linger_ms=0, buffer_memory=50_000, batch_size=1000) as small:
+    with Producer(QUICK, bootstrap_servers=servers, linger_ms=0, buffer_memory=50_000, batch_size=1000) as small:
         with pytest.raises(RecordTooLargeError, match=r"takes up to 50001 bytes, more than buffer\.memory=50000"):
             small.send(topic, b"v" * (largest + 1))
         assert small.send(topic, b"v" * largest).result(20)[5] == largest

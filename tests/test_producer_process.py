@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import Producer
+from tests.conftest import QUICK
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4
@@ -40,10 +41,9 @@ def read(mock_cluster):
 
 
 def run(script, *arguments, flags=()):
-    """How a Python process with that script ended; it is killed and the test fails if it hangs."""
-    return subprocess.run(
-        [sys.executable, *flags, "-c", script, *arguments], capture_output=True, text=True, timeout=PATIENCE
-    )
+    """How a Python process with that script ended, which may use QUICK; the test fails if it hangs."""
+    command = [sys.executable, *flags, "-c", f"QUICK = {QUICK!r}\n{script}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def check_quiet(ended, code=0):
@@ -81,7 +81,7 @@ def child():
         else:
             raise AssertionError(f"{name} did not raise in the child")
     assert not unsettled.done() and settled.result(0).topic == parents
-    with Producer(bootstrap_servers=servers) as own:
+    with Producer(QUICK, bootstrap_servers=servers) as own:
         own.send(childrens, b"child").result(30)
     sys.exit(0)
 
@@ -94,8 +94,8 @@ def load():
         if i % 20 == 0:
             time.sleep(0.001)
 
-producer = Producer(bootstrap_servers=servers, linger_ms=5)
-lingering = Producer(bootstrap_servers=servers, linger_ms=60_000)
+producer = Producer(QUICK, bootstrap_servers=servers, linger_ms=5)
+lingering = Producer(QUICK, bootstrap_servers=servers, linger_ms=60_000)
 unsettled = lingering.send(parents, b"parent")
 settled = producer.send(parents, b"parent")
 settled.result(30)
@@ -144,7 +144,7 @@ def test_forks_under_load_harm_neither_parent_nor_child(mock_cluster, topic, rea
 DROP_IN_CHILD = """
 import gc, os, sys
 from fastprod import Producer
-producer = Producer(bootstrap_servers=sys.argv[1], linger_ms=60_000)
+producer = Producer(QUICK, bootstrap_servers=sys.argv[1], linger_ms=60_000)
 producer.send(sys.argv[2], b"parent")
 pid = os.fork()
 if pid == 0:
@@ -166,7 +166,7 @@ def test_a_child_may_drop_the_parents_producer_with_a_batch_in_it(mock_cluster, 
 EXIT = """
 import sys
 from fastprod import Producer
-producer = Producer(bootstrap_servers=sys.argv[1], linger_ms=60_000)
+producer = Producer(QUICK, bootstrap_servers=sys.argv[1], linger_ms=60_000)
 for i in range(1000):
     producer.send(sys.argv[2], b"%d" % i)
 """
@@ -189,7 +189,7 @@ def test_exit_from_a_thread_that_still_sends_ends(mock_cluster, topic):
     script = """
 import sys, threading, time
 from fastprod import Producer
-producer = Producer(bootstrap_servers=sys.argv[1])
+producer = Producer(QUICK, bootstrap_servers=sys.argv[1])
 sent = threading.Event()
 def load():
     for _ in range(20_000):
@@ -213,7 +213,7 @@ from fastprod.testing import MockCluster
 logging.disable()  # that the broker is gone is logged too
 with MockCluster(topics={"lost": 1}, process=True) as cluster:
     producer = Producer(
-        bootstrap_servers=cluster.bootstrap_servers, delivery_timeout_ms=1500, linger_ms=0, request_timeout_ms=1000
+        QUICK, bootstrap_servers=cluster.bootstrap_servers, delivery_timeout_ms=1000, request_timeout_ms=500
     )
     producer.send("lost", b"kept").result(30)
 for _ in range(7):
@@ -231,7 +231,7 @@ DROP = """
 import sys
 from fastprod import Producer
 def job():
-    producer = Producer(bootstrap_servers=sys.argv[1], linger_ms=60_000)
+    producer = Producer(QUICK, bootstrap_servers=sys.argv[1], linger_ms=60_000)
     for _ in range(100):
         producer.send(sys.argv[2], b"v")
 job()
@@ -261,7 +261,7 @@ dropped = threading.Event()
 def told(metadata, error):
     holder.clear()
     dropped.set()
-holder = [Producer(bootstrap_servers=sys.argv[1])]
+holder = [Producer(QUICK, bootstrap_servers=sys.argv[1])]
 holder[0].send(sys.argv[2], b"v", on_delivery=told)
 assert dropped.wait(30)
 for thread in threading.enumerate():
@@ -289,7 +289,7 @@ def test_threads_that_share_a_producer_lose_nothing_and_keep_their_order(mock_cl
         except BaseException as error:
             failures.append(error)
 
-    with Producer(bootstrap_servers=mock_cluster.bootstrap_servers, batch_size=1000, linger_ms=1) as producer:
+    with Producer(QUICK, bootstrap_servers=mock_cluster.bootstrap_servers, batch_size=1000, linger_ms=1) as producer:
         workers = [threading.Thread(target=send, args=(i,)) for i in range(threads)]
         for worker in workers:
             worker.start()
@@ -319,7 +319,7 @@ def left():
             counts.append(len(os.listdir(folder)))
     return counts
 def use():
-    with Producer(bootstrap_servers=sys.argv[1], linger_ms=0) as producer:
+    with Producer(QUICK, bootstrap_servers=sys.argv[1], linger_ms=0) as producer:
         producer.send(sys.argv[2], b"v").result(30)
 use()  # what librdkafka keeps for good is there after the first
 before = left()
