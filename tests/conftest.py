@@ -13,6 +13,8 @@ pytest_plugins = ["tests.kafka.fixtures"]
 # metadata arrives, and if the connection was not up by then (it often is not) only half a second later; and it
 # lets half of reconnect.backoff.ms pass between its first connection and the second.
 QUICK = {"librdkafka.topic.metadata.refresh.interval.ms": 20, "reconnect.backoff.ms": 10}
+# A consumer's, likewise: else a fetch that leaves before all partitions are assigned waits half a second for records.
+READER = {"group.id": "g", "log_level": 0, "fetch.wait.max.ms": 10}
 
 
 @pytest.fixture(scope="session")

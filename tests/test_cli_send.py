@@ -18,6 +18,7 @@ from fastprod.errors import (
 )
 from fastprod.records import PartitionInfo, RecordMetadata
 from fastprod.testing import MockCluster
+from tests.conftest import READER
 
 
 class FakeFuture:
@@ -375,7 +376,7 @@ def test_ctrl_c():
 
 
 def wait_for_records(servers, count):
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "g", "log_level": 0})
+    consumer = Consumer({"bootstrap.servers": servers, **READER})
     consumer.assign([TopicPartition("t", 0, 0)])
     for _ in range(count):
         assert consumer.poll(20).error() is None

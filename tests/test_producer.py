@@ -16,7 +16,7 @@ from fastprod import (
     SerializationError,
     partition_for_key,
 )
-from tests.conftest import QUICK
+from tests.conftest import QUICK, READER
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4  # of the `topic` fixture
@@ -46,7 +46,7 @@ def read(mock_cluster):
     """read(topic, count): the records that another client finds there."""
 
     def read(topic, count):
-        consumer = Consumer({"bootstrap.servers": mock_cluster.bootstrap_servers, "group.id": "g", "log_level": 0})
+        consumer = Consumer({"bootstrap.servers": mock_cluster.bootstrap_servers, **READER})
         consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
         messages = consumer.consume(count, 20)
         consumer.close()

@@ -25,7 +25,7 @@ from fastprod import (
     UnknownTopicOrPartitionError,
 )
 from fastprod.testing import MockCluster
-from tests.conftest import QUICK
+from tests.conftest import QUICK, READER
 
 pytestmark = pytest.mark.mock
 TOPIC, PARTITIONS = "t", 4
@@ -103,7 +103,7 @@ def fail_next(cluster, code=INVALID_RECORD, requests=200):
 
 def read(cluster, partition, count):
     """offset -> value of what the partition holds; waits for `count` records."""
-    consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g", "log_level": 0})
+    consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, **READER})
     try:
         consumer.assign([TopicPartition(TOPIC, partition, 0)])
         return {message.offset(): message.value() for message in consumer.consume(count, 10 if count else 0.2)}

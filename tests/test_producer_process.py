@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import Producer
-from tests.conftest import QUICK
+from tests.conftest import QUICK, READER
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4
@@ -23,7 +23,7 @@ def read(mock_cluster):
     """read(topic, count): the records that another client finds there; there must be no more and no fewer."""
 
     def read(topic, count):
-        consumer = Consumer({"bootstrap.servers": mock_cluster.bootstrap_servers, "group.id": "g", "log_level": 0})
+        consumer = Consumer({"bootstrap.servers": mock_cluster.bootstrap_servers, **READER})
         try:
             places = [TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)]
             stored = sum(consumer.get_watermark_offsets(place, timeout=20)[1] for place in places)

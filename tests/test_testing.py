@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from fastprod import librdkafka, testing
 from fastprod.testing import ALL_BROKERS, MockCluster
+from tests.conftest import READER
 
 pytestmark = pytest.mark.mock
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -44,7 +45,7 @@ def produce(producer, topic="orders", partition=0, value=b"value", timeout=10):
 def test_what_was_produced_can_be_consumed(cluster):
     assert len(cluster.bootstrap_servers.split(",")) == 2
     assert produce(make_producer(cluster), partition=2) is None
-    consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g", "log_level": 0})
+    consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, **READER})
     consumer.assign([TopicPartition("orders", 2, 0)])
     message = consumer.poll(10)
     consumer.close()
