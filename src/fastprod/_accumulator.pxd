@@ -71,6 +71,7 @@ cdef class RecordAccumulator:
     cdef size_t batch_size
     cdef int64_t linger_ns
     cdef int64_t delivery_timeout_ns
+    cdef int64_t max_block_ns
     cdef int64_t transit_grace_ns
     cdef int64_t availability_timeout_ns
     cdef int64_t sticky_interval_ns

@@ -95,13 +95,14 @@ cdef class RecordAccumulator:
     """
 
     def __cinit__(self, BufferPool pool, *, size_t batch_size=16384, linger_ms=0, delivery_timeout_ms=120000,
-                  transit_grace_ms=1500, partitioner="uniform_sticky", adaptive=True, availability_timeout_ms=0,
-                  sticky_interval_ms=100, max_in_flight=5, uint64_t seed=0, sequential_random=False):
+                  max_block_ms=60000, transit_grace_ms=1500, partitioner="uniform_sticky", adaptive=True,
+                  availability_timeout_ms=0, sticky_interval_ms=100, max_in_flight=5, uint64_t seed=0, sequential_random=False):
         fp_mutex_init(&self.lock)
         self.pool = pool
         self.batch_size = max(batch_size, <size_t>1)
         self.linger_ns = <int64_t>(linger_ms * 1_000_000)
         self.delivery_timeout_ns = <int64_t>(delivery_timeout_ms * 1_000_000)
+        self.max_block_ns = <int64_t>(max_block_ms * 1_000_000)
         self.transit_grace_ns = <int64_t>(transit_grace_ms * 1_000_000)
         self.availability_timeout_ns = <int64_t>(availability_timeout_ms * 1_000_000)
         self.sticky_interval_ns = <int64_t>(sticky_interval_ms * 1_000_000)
@@ -241,8 +242,8 @@ cdef class RecordAccumulator:
         """Copies a record into the open batch of its partition; partition -1 lets the partitioner choose.
 
         Returns 1; 0 if abort_on_new_batch and a new batch would be needed. Waits for memory until deadline_ns
-        with the GIL released (BufferExhaustedError), at the end of the queue of those who wait. now_ns is 0 but
-        for tests: the clock is then read where it is needed, once per batch.
+        (0: max.block.ms from now) with the GIL released (BufferExhaustedError), at the end of the queue of those
+        who wait. now_ns is 0 but for tests: the clock is then read where it is needed, once per batch.
         """
         cdef char *arena = NULL
         cdef size_t arena_size = 0
@@ -262,6 +263,8 @@ cdef class RecordAccumulator:
                 # looks, drains every batch whether full or not; that is what
                 # brings memory back, and it must not sleep through it.
                 self.wake_sender()
+                if deadline_ns == 0:
+                    deadline_ns = fp_monotonic_ns() + self.max_block_ns
                 try:
                     arena = <char *>self.pool.allocate(arena_size, deadline_ns)
                 finally:

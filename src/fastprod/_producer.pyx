@@ -15,7 +15,7 @@ from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partition
 from fastprod._record cimport fp_header, fp_header_wire, fp_header_write, fp_record, fp_wire_upper_bound
 from fastprod._sender cimport Sender
-from fastprod._sync cimport fp_monotonic_ns, fp_wall_ms
+from fastprod._sync cimport fp_monotonic_ns, fp_wall_clock, fp_wall_clock_ms
 from fastprod._transport cimport Transport
 
 import atexit
@@ -203,6 +203,7 @@ cdef class Producer:
     cdef object key_serializer
     cdef object value_serializer
     cdef tuple interceptors
+    cdef fp_wall_clock clock               # guarded by the GIL
     cdef TopicMetadata last_topic          # of the last send(), which is mostly the next one's too
     cdef object started                    # time.monotonic()
     cdef int64_t flush_ns
@@ -232,7 +233,8 @@ cdef class Producer:
         self.accumulator = RecordAccumulator(
             self.pool, batch_size=settings.batch_size,
             linger_ms=max(0, settings.linger_ms - float(properties["linger.ms"])),
-            delivery_timeout_ms=settings.delivery_timeout_ms, max_in_flight=max_in_flight,
+            delivery_timeout_ms=settings.delivery_timeout_ms, max_block_ms=settings.max_block_ms,
+            max_in_flight=max_in_flight,
             partitioner=settings.partitioner if named else "uniform_sticky",
             adaptive=settings.partitioner_adaptive_partitioning_enable,
             availability_timeout_ms=settings.partitioner_availability_timeout_ms,
@@ -298,7 +300,7 @@ cdef class Producer:
             entry = self.topic_metadata(topic, deadline)
         if on_delivery is not None:
             check_callback(on_delivery)
-        record.timestamp = fp_wall_ms() if timestamp is None else checked_timestamp(timestamp)
+        record.timestamp = fp_wall_clock_ms(&self.clock) if timestamp is None else checked_timestamp(timestamp)
         record.headers = NULL
         record.headers_len = record.headers_wire = 0
         record.headers_count = 0
@@ -351,7 +353,7 @@ cdef class Producer:
             Py_INCREF(on_delivery)
             Py_INCREF(future)
         try:
-            done = self.accumulator.append(entry.topic, partition, record, 0, deadline or self.block_deadline(),
+            done = self.accumulator.append(entry.topic, partition, record, 0, deadline,
                                            &callback, abort_on_new_batch, appended)
         finally:
             if callback.function is not NULL:

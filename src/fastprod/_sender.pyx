@@ -169,16 +169,23 @@ cdef class Sender:
     cdef void help(self) noexcept nogil:
         """Hands over in the thread's place, which is far behind. thread: app, without the GIL  lock: none
 
+        And serves an event for it: the application would wait for duty anyway.
         Not when brokers are slow: then windows are full, nothing is ready, and
         buffer.memory takes what comes.
         """
         cdef Batch *chain
+        cdef rd_kafka_event_t *event
         fp_atomic_add(&self.helpers, 1)
         fp_mutex_lock(&self.duty)
         fp_atomic_add(&self.helpers, -1)
         chain = self.accumulator.drain(fp_monotonic_ns(), DRAIN_LIMIT)
         if chain is not NULL:
             self.send(chain)
+        if not fp_atomic_load(&self.sleeping):
+            # Else the thread may hold an event already, which comes first.
+            event = self.transport.next_event(0)
+            if event is not NULL:
+                self.transport.serve(event, sender_note, <void *>self)
         fp_mutex_unlock(&self.duty)
 
     cdef void send(self, Batch *chain) noexcept nogil:

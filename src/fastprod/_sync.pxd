@@ -12,6 +12,9 @@ cdef extern from "sync.h" nogil:
 
     int64_t fp_monotonic_ns() noexcept
     int64_t fp_wall_ms() noexcept
+    ctypedef struct fp_wall_clock:
+        pass
+    int64_t fp_wall_clock_ms(fp_wall_clock *) noexcept
 
     void fp_mutex_init(fp_mutex *) noexcept
     void fp_mutex_destroy(fp_mutex *) noexcept

@@ -68,7 +68,7 @@ cdef class Transport:
     the last report of the batch. Every record is reported exactly once.
 
     ``hand_over`` and ``serve`` are called under the sender's duty, ``next_event``
-    by its thread; ``metadata`` blocks and belongs to the metadata thread;
+    under it or by its thread; ``metadata`` blocks and belongs to the metadata thread;
     ``wake`` may be called by anyone.
     ``RD_KAFKA_MSG_F_PARTITION``, ``F_BLOCK`` and ``F_FREE`` are never passed and
     ``rd_kafka_poll`` is never called: the first loses a message and flush() with
@@ -239,11 +239,14 @@ cdef class Transport:
             report(argument, &refused)
 
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil:
-        """Waits up to timeout_ms for an event; NULL if none came, or after wake(). thread: sender"""
+        """Waits up to timeout_ms for an event; NULL if none came, or after wake().
+
+        thread: sender; any under the sender's duty, with timeout_ms 0
+        """
         return rd_kafka_queue_poll(self.queue, timeout_ms)
 
     cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil:
-        """Reports what the event says, and ends it. thread: sender  lock: duty"""
+        """Reports what the event says, and ends it. thread: any  lock: duty"""
         cdef int kind = rd_kafka_event_type(event)
         cdef int level
         cdef const char *facility
