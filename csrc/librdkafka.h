@@ -18,6 +18,7 @@ typedef struct rd_kafka_topic_conf_s rd_kafka_topic_conf_t;
 typedef struct rd_kafka_queue_s rd_kafka_queue_t;
 typedef struct rd_kafka_event_s rd_kafka_event_t;
 typedef struct rd_kafka_error_s rd_kafka_error_t;
+typedef struct rd_kafka_consumer_group_metadata_s rd_kafka_consumer_group_metadata_t;
 typedef int rd_kafka_resp_err_t;
 
 typedef struct rd_kafka_message_s {
@@ -52,6 +53,23 @@ typedef struct rd_kafka_vu_s {
         char _pad[64];
     } u;
 } rd_kafka_vu_t;
+
+typedef struct rd_kafka_topic_partition_s {
+    char *topic;
+    int32_t partition;
+    int64_t offset;
+    void *metadata;
+    size_t metadata_size;
+    void *opaque;
+    rd_kafka_resp_err_t err;
+    void *_private;
+} rd_kafka_topic_partition_t;
+
+typedef struct rd_kafka_topic_partition_list_s {
+    int cnt;
+    int size;
+    rd_kafka_topic_partition_t *elems;
+} rd_kafka_topic_partition_list_t;
 
 typedef struct rd_kafka_metadata_broker {
     int32_t id;
@@ -154,7 +172,28 @@ enum {
     X(void, rd_kafka_event_destroy, (rd_kafka_event_t *))                                     \
     X(int, rd_kafka_message_status, (const rd_kafka_message_t *))                             \
     X(int64_t, rd_kafka_message_timestamp, (const rd_kafka_message_t *, int *))               \
-    X(int64_t, rd_kafka_message_latency, (const rd_kafka_message_t *))
+    X(int64_t, rd_kafka_message_latency, (const rd_kafka_message_t *))                        \
+    X(const char *, rd_kafka_error_string, (const rd_kafka_error_t *))                        \
+    X(int, rd_kafka_error_is_fatal, (const rd_kafka_error_t *))                               \
+    X(int, rd_kafka_error_is_retriable, (const rd_kafka_error_t *))                           \
+    X(int, rd_kafka_error_txn_requires_abort, (const rd_kafka_error_t *))                     \
+    X(rd_kafka_error_t *, rd_kafka_init_transactions, (rd_kafka_t *, int))                    \
+    X(rd_kafka_error_t *, rd_kafka_begin_transaction, (rd_kafka_t *))                         \
+    X(rd_kafka_error_t *, rd_kafka_send_offsets_to_transaction,                               \
+      (rd_kafka_t *, const rd_kafka_topic_partition_list_t *,                                 \
+       const rd_kafka_consumer_group_metadata_t *, int))                                      \
+    X(rd_kafka_error_t *, rd_kafka_commit_transaction, (rd_kafka_t *, int))                   \
+    X(rd_kafka_error_t *, rd_kafka_abort_transaction, (rd_kafka_t *, int))                    \
+    X(rd_kafka_topic_partition_list_t *, rd_kafka_topic_partition_list_new, (int))            \
+    X(void, rd_kafka_topic_partition_list_destroy, (rd_kafka_topic_partition_list_t *))       \
+    X(rd_kafka_topic_partition_t *, rd_kafka_topic_partition_list_add,                        \
+      (rd_kafka_topic_partition_list_t *, const char *, int32_t))                             \
+    X(void, rd_kafka_topic_partition_set_leader_epoch,                                        \
+      (rd_kafka_topic_partition_t *, int32_t))                                                \
+    X(rd_kafka_error_t *, rd_kafka_consumer_group_metadata_read,                              \
+      (rd_kafka_consumer_group_metadata_t **, const void *, size_t))                          \
+    X(void, rd_kafka_consumer_group_metadata_destroy,                                         \
+      (rd_kafka_consumer_group_metadata_t *))
 
 #define FP_MEMBER(ret, name, args) ret(*name) args;
 typedef struct {

@@ -36,10 +36,13 @@ MAY_KNOW = {
         "_accumulator", "_batch", "_buffer_pool", "_callbacks", "_future", "_rdkafka", "_sync", "_transport",
         "librdkafka", "records",
     },
+    "_transaction": {
+        "_accumulator", "_future", "_sender", "_sync", "_transport", "errors", "librdkafka",
+    },
     # The whole
     "_producer": {
         "_accumulator", "_buffer_pool", "_callbacks", "_future", "_metadata", "_partitioner", "_record", "_sender",
-        "_sync", "_transport", "config", "errors", "librdkafka", "records",
+        "_sync", "_transaction", "_transport", "config", "errors", "librdkafka", "records",
     },
     "__init__": {"_future", "_partitioner", "_producer", "errors", "records"},
     "testing": {"librdkafka"},

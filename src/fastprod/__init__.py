@@ -18,6 +18,7 @@ from fastprod.errors import (
     ProducerClosedError,
     RecordTooLargeError,
     SerializationError,
+    TransactionStateError,
     UnknownTopicOrPartitionError,
 )
 from fastprod.records import Cluster, FailedRecord, PartitionInfo, ProducerRecord, RecordMetadata, TopicPartition
@@ -45,6 +46,7 @@ __all__ = [
     "RecordTooLargeError",
     "SerializationError",
     "TopicPartition",
+    "TransactionStateError",
     "UnknownTopicOrPartitionError",
     "murmur2",
     "partition_for_key",

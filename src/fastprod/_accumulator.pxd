@@ -83,6 +83,7 @@ cdef class RecordAccumulator:
     cdef wake_function wake           # called without the lock when the sender has something to do
     cdef wake_function help           # likewise, without the GIL too: the sender needs a hand
     cdef void *wake_argument
+    cdef object refusal               # () -> what append() raises between stop_appends() and resume_appends()
     # guarded by lock
     cdef fp_mutex lock
     cdef Topic *topics
@@ -118,6 +119,8 @@ cdef class RecordAccumulator:
     cdef void begin_flush(self, FlushPoint *point) noexcept nogil
     cdef void end_flush(self, FlushPoint *point) noexcept nogil
     cdef void close_for_appends(self) noexcept nogil
+    cdef void stop_appends(self) noexcept nogil
+    cdef void resume_appends(self) noexcept nogil
     # sender thread
     cdef Batch *drain(self, int64_t now_ns, int64_t limit) noexcept nogil
     cdef Batch *expire(self, int64_t now_ns, int all) noexcept nogil

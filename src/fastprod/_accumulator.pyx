@@ -275,6 +275,8 @@ cdef class RecordAccumulator:
             if arena is not NULL:
                 self.pool.deallocate(arena, arena_size)
         if status == CLOSED:
+            if self.refusal is not None:
+                raise self.refusal()
             raise ProducerClosedError("the producer is closed: no record can be sent any more")
         if status == NO_MEMORY:
             raise MemoryError("no memory for a batch")
@@ -720,6 +722,17 @@ cdef class RecordAccumulator:
         self.closed = 1
         fp_mutex_unlock(&self.lock)
         self.wake_sender()
+
+    cdef void stop_appends(self) noexcept nogil:
+        """The same until resume_appends(); append() raises what refusal() returns. thread: any  lock: none"""
+        fp_mutex_lock(&self.lock)
+        self.closed = 1
+        fp_mutex_unlock(&self.lock)
+
+    cdef void resume_appends(self) noexcept nogil:
+        fp_mutex_lock(&self.lock)
+        self.closed = 0
+        fp_mutex_unlock(&self.lock)
 
     @property
     def unsettled_records(self):

@@ -16,6 +16,7 @@ from fastprod._partitioner cimport key_partition
 from fastprod._record cimport fp_header, fp_header_wire, fp_header_write, fp_record, fp_wire_upper_bound
 from fastprod._sender cimport Sender
 from fastprod._sync cimport fp_monotonic_ns, fp_wall_clock, fp_wall_clock_ms
+from fastprod._transaction cimport TransactionManager
 from fastprod._transport cimport Transport
 
 import atexit
@@ -28,10 +29,11 @@ import weakref
 
 from fastprod import config as options
 from fastprod._future import wait_deadline
+from fastprod._transaction import transaction
 from fastprod._transport import knows
 from fastprod.errors import (
     DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, RecordTooLargeError,
-    SerializationError, UnknownTopicOrPartitionError, for_delivery,
+    SerializationError, TransactionStateError, UnknownTopicOrPartitionError, for_delivery,
 )
 from fastprod.librdkafka import describe
 from fastprod.records import ProducerRecord
@@ -188,6 +190,7 @@ cdef class Producer:
     cdef Transport transport
     cdef Callbacks callbacks
     cdef Sender sender
+    cdef TransactionManager transactions   # None without a transactional.id
     cdef ProducerMetadata metadata
     cdef object callback_thread
     cdef object metadata_thread
@@ -247,6 +250,9 @@ cdef class Producer:
             backoff_ms=settings.retry_backoff_ms)
         self.callbacks.on_refresh = self.metadata.want
         self.sender = Sender(self.accumulator, self.pool, self.transport, self.callbacks)
+        if settings.transactional_id:
+            self.transactions = TransactionManager(
+                self.transport, self.accumulator, self.sender, self.max_block_ns)
         self.callback_thread = threading.Thread(target=self.callbacks.run, name="fastprod-callbacks", daemon=True)
         self.metadata_thread = threading.Thread(target=self.metadata.run, name="fastprod-metadata", daemon=True)
         self.callback_thread.start()
@@ -459,6 +465,8 @@ cdef class Producer:
         if not self.open or self.closing:
             raise ProducerClosedError("the producer is closed: no record can be sent any more")
         code = self.transport.fatal_code
+        if code and self.transactions is not None:
+            raise self.transactions.refusal()
         if code:
             raise KafkaError(f"the producer met an error it cannot go on from ({describe(code)}): "
                              "close it and make a new one", code=code, fatal=True)
@@ -477,45 +485,12 @@ cdef class Producer:
         self.refuse_in_callback("flush")
         started = fp_monotonic_ns()
         try:
-            if not self.wait_settled(deadline):
+            if not self.sender.wait_settled(deadline):
                 raise TimeoutError(
                     f"{len(self)} records had not settled after {timeout} s; they are still on their way")
         finally:
             self.flush_ns += fp_monotonic_ns() - started
         self.raise_failed()
-
-    cdef bint wait_settled(self, int64_t deadline) except -1:
-        cdef FlushPoint point
-        cdef int done = 0
-        with nogil:
-            self.accumulator.begin_flush(&point)
-        try:
-            while not done:
-                with nogil:
-                    done = wait_completed(&point.done, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
-                if not done:
-                    PyErr_CheckSignals()
-                    if fp_monotonic_ns() >= deadline:
-                        return False
-        finally:
-            with nogil:
-                self.accumulator.end_flush(&point)
-        return self.wait_callbacks(deadline)
-
-    cdef bint wait_callbacks(self, int64_t deadline) except -1:
-        """Waits until the callbacks queued by now have run."""
-        cdef int never = 0
-        queued, finished = self.callbacks.counts()
-        target = queued
-        while finished < target:
-            with nogil:
-                # Nothing is stored at `never`: this wakes with any completion, or after a millisecond.
-                wait_completed(&never, min(deadline, fp_monotonic_ns() + 1_000_000))
-            PyErr_CheckSignals()
-            queued, finished = self.callbacks.counts()
-            if finished < target and fp_monotonic_ns() >= deadline:
-                return False
-        return True
 
     cdef object raise_failed(self, str preface=""):
         count, reasons, records = self.sender.take_failed()
@@ -574,8 +549,10 @@ cdef class Producer:
 
     cdef object shut(self, int64_t deadline):
         """Ends everything, in the order in which the parts depend on each other; how many records were given up."""
+        if self.transactions is not None:
+            self.transactions.close(deadline)
         self.accumulator.close_for_appends()
-        settled = self.wait_settled(deadline)
+        settled = self.sender.wait_settled(deadline)
         left = 0 if settled else self.accumulator.unsettled
         self.pool.close()
         if settled:
@@ -627,6 +604,61 @@ cdef class Producer:
                 threading.Thread(target=self._close_at_exit, name="fastprod-close").start()
             else:
                 self._close_at_exit()
+
+    # Transactions
+
+    def init_transactions(self, timeout=None):
+        """Fences older producers of this transactional.id and ends what they left open; once, before all else.
+
+        timeout: seconds, None for max.block.ms. TimeoutError when it has passed: call it again. FencedError and
+        other fatal errors: this producer cannot be used.
+        """
+        self.need_transactions("init_transactions").init(timeout)
+
+    def begin_transaction(self):
+        """Opens a transaction: what is sent from here on is committed or aborted together."""
+        self.need_transactions("begin_transaction").begin()
+
+    def send_offsets_to_transaction(self, offsets, group_metadata):
+        """Makes consumed offsets part of the transaction: they are committed with it, or not at all.
+
+        offsets: confluent_kafka.TopicPartition objects, or a mapping of (topic, partition) to offset; each is the
+        offset of the next record to consume. group_metadata: what consumer.consumer_group_metadata() gives. The
+        consumer needs enable.auto.commit=false.
+
+        Blocks up to max.block.ms. Whatever it raises but TypeError, ValueError and TransactionStateError, the
+        transaction must be aborted.
+        """
+        self.need_transactions("send_offsets_to_transaction").send_offsets(offsets, group_metadata)
+
+    def commit_transaction(self, timeout=None):
+        """Sends what is left, waits for it and its callbacks, and commits.
+
+        timeout: seconds, None for max.block.ms. TimeoutError when it has passed: the outcome is open, call it
+        again. If a record failed, or the broker refuses, it raises that, `abortable`: then nothing was
+        committed, and abort_transaction() must be called. FencedError: another producer took over.
+        """
+        self.need_transactions("commit_transaction").commit(timeout)
+
+    def abort_transaction(self, timeout=None):
+        """Drops the records of the transaction that were not sent, and aborts those that were.
+
+        Their futures fail with persisted "no" if they never left; flush() and close() do not count them as lost.
+        timeout: seconds, None for max.block.ms. TimeoutError when it has passed: call it again.
+        """
+        self.need_transactions("abort_transaction").abort(timeout)
+
+    def transaction(self):
+        """A `with` block that is a transaction: committed at its end, aborted by an exception, which goes on."""
+        return transaction(self)
+
+    cdef TransactionManager need_transactions(self, str name):
+        if not self.open or self.born != forks:
+            self.refuse()
+        self.refuse_in_callback(name)
+        if self.transactions is None:
+            raise TransactionStateError(f"{name}() needs a producer with a transactional.id")
+        return self.transactions
 
     # Looking
 

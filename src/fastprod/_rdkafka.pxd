@@ -14,6 +14,14 @@ cdef extern from "librdkafka.h" nogil:
         pass
     ctypedef struct rd_kafka_error_t:
         pass
+    ctypedef struct rd_kafka_consumer_group_metadata_t:
+        pass
+    ctypedef struct rd_kafka_topic_partition_t:
+        int64_t offset
+        void *metadata
+        size_t metadata_size
+    ctypedef struct rd_kafka_topic_partition_list_t:
+        int cnt
     ctypedef struct rd_kafka_message_t:
         int err
         rd_kafka_topic_t *rkt
@@ -107,3 +115,33 @@ cdef extern from "librdkafka.h" nogil:
     int64_t rd_kafka_message_timestamp "fp_librdkafka.rd_kafka_message_timestamp"(
         const rd_kafka_message_t *, int *) noexcept
     int64_t rd_kafka_message_latency "fp_librdkafka.rd_kafka_message_latency"(const rd_kafka_message_t *) noexcept
+
+    # Transactions
+    const char *rd_kafka_error_string "fp_librdkafka.rd_kafka_error_string"(const rd_kafka_error_t *) noexcept
+    int rd_kafka_error_is_fatal "fp_librdkafka.rd_kafka_error_is_fatal"(const rd_kafka_error_t *) noexcept
+    int rd_kafka_error_is_retriable "fp_librdkafka.rd_kafka_error_is_retriable"(const rd_kafka_error_t *) noexcept
+    int rd_kafka_error_txn_requires_abort "fp_librdkafka.rd_kafka_error_txn_requires_abort"(
+        const rd_kafka_error_t *) noexcept
+    rd_kafka_error_t *rd_kafka_init_transactions "fp_librdkafka.rd_kafka_init_transactions"(
+        rd_kafka_t *, int) noexcept
+    rd_kafka_error_t *rd_kafka_begin_transaction "fp_librdkafka.rd_kafka_begin_transaction"(rd_kafka_t *) noexcept
+    rd_kafka_error_t *rd_kafka_send_offsets_to_transaction "fp_librdkafka.rd_kafka_send_offsets_to_transaction"(
+        rd_kafka_t *, const rd_kafka_topic_partition_list_t *,
+        const rd_kafka_consumer_group_metadata_t *, int) noexcept
+    rd_kafka_error_t *rd_kafka_commit_transaction "fp_librdkafka.rd_kafka_commit_transaction"(
+        rd_kafka_t *, int) noexcept
+    rd_kafka_error_t *rd_kafka_abort_transaction "fp_librdkafka.rd_kafka_abort_transaction"(
+        rd_kafka_t *, int) noexcept
+    rd_kafka_topic_partition_list_t *rd_kafka_topic_partition_list_new \
+        "fp_librdkafka.rd_kafka_topic_partition_list_new"(int) noexcept
+    void rd_kafka_topic_partition_list_destroy "fp_librdkafka.rd_kafka_topic_partition_list_destroy"(
+        rd_kafka_topic_partition_list_t *) noexcept
+    rd_kafka_topic_partition_t *rd_kafka_topic_partition_list_add \
+        "fp_librdkafka.rd_kafka_topic_partition_list_add"(
+            rd_kafka_topic_partition_list_t *, const char *, int32_t) noexcept
+    void rd_kafka_topic_partition_set_leader_epoch "fp_librdkafka.rd_kafka_topic_partition_set_leader_epoch"(
+        rd_kafka_topic_partition_t *, int32_t) noexcept
+    rd_kafka_error_t *rd_kafka_consumer_group_metadata_read "fp_librdkafka.rd_kafka_consumer_group_metadata_read"(
+        rd_kafka_consumer_group_metadata_t **, const void *, size_t) noexcept
+    void rd_kafka_consumer_group_metadata_destroy "fp_librdkafka.rd_kafka_consumer_group_metadata_destroy"(
+        rd_kafka_consumer_group_metadata_t *) noexcept

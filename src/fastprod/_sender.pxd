@@ -32,6 +32,12 @@ cdef class Sender:
     cdef int64_t latency_us      # summed over the runs of records in `latency_count`
     cdef int64_t latency_count
     cdef int64_t longest_latency_us
+    # the first record that failed since forget_failure(), of a transactional producer only
+    cdef int transactional       # fixed before start()
+    cdef int failure_code        # atomic, written last; 0: none did
+    cdef int8_t failure_persisted
+    cdef const char *failure_topic
+    cdef int32_t failure_partition
     # batches with failures that nobody has been told of; guarded by failed_lock
     cdef fp_mutex failed_lock
     cdef Batch *failed_first
@@ -52,3 +58,9 @@ cdef class Sender:
     cdef void wakeup(self) noexcept nogil
     cdef void help(self) noexcept nogil
     cdef void release_failed(self, Batch *batch) noexcept nogil
+    cdef void note_failure(self, Batch *batch, int code, int8_t persisted) noexcept nogil
+    cdef void forget_failure(self) noexcept nogil
+    cdef void forget_failed(self) noexcept nogil
+    cdef void drop(self) noexcept nogil
+    cdef bint wait_settled(self, int64_t deadline) except -1
+    cdef bint wait_callbacks(self, int64_t deadline) except -1

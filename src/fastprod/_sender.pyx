@@ -5,10 +5,11 @@ takes the GIL, so an application that loops on send() cannot hold it up.
 """
 
 cimport cython
-from libc.stdint cimport int32_t, int64_t
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int8_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
-from fastprod._accumulator cimport PartitionQueue, RecordAccumulator
+from fastprod._accumulator cimport FlushPoint, PartitionQueue, RecordAccumulator
 from fastprod._batch cimport BATCH_IN_TRANSIT, Batch, batch_free, batch_records
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks
@@ -27,6 +28,7 @@ from fastprod._transport cimport Report, Transport
 from fastprod.librdkafka import describe
 from fastprod.records import FailedRecord
 
+cdef int64_t SIGNAL_SLICE_NS = 50_000_000
 cdef enum:
     DRAIN_LIMIT = 128 << 10       # bytes handed over before reports are looked at
     EVENT_LIMIT = 8               # events served before batches are
@@ -203,6 +205,7 @@ cdef class Sender:
                                          sender_note, <void *>self)
                 self.release(batch, 1)
             else:
+                self.note_failure(batch, CRIT_SYS_RESOURCE, NOT_PERSISTED)
                 result_fail_all(batch.result, batch.count, CRIT_SYS_RESOURCE, NOT_PERSISTED)
                 self.release(batch, batch.count + 1)
 
@@ -239,6 +242,7 @@ cdef class Sender:
                 self.records_sent += report.count
             else:
                 self.records_failed += report.count
+                self.note_failure(batch, report.code, report.persisted)
             if report.latency_us >= 0:
                 self.latency_us += report.latency_us
                 self.latency_count += 1
@@ -287,6 +291,7 @@ cdef class Sender:
             batch.next = NULL
             in_transit = batch.state == BATCH_IN_TRANSIT
             self.records_failed += batch.count
+            self.note_failure(batch, code, POSSIBLY_PERSISTED if in_transit else NOT_PERSISTED)
             result_fail_all(batch.result, batch.count, code,
                             POSSIBLY_PERSISTED if in_transit else NOT_PERSISTED)
             self.complete(batch)
@@ -303,6 +308,48 @@ cdef class Sender:
                 self.dispose(batch)
                 self.accumulator.abandon(batch)
                 batch_free(batch, self.pool)
+
+    # What a transaction needs.
+
+    cdef void note_failure(self, Batch *batch, int code, int8_t persisted) noexcept nogil:
+        """Keeps the first failure of a transaction and stops the next send(): it can only be aborted. lock: duty"""
+        if not self.transactional or fp_atomic_load(&self.failure_code):
+            return
+        self.failure_persisted = persisted
+        self.failure_topic = (<PartitionQueue *>batch.queue).topic.name
+        self.failure_partition = batch.result.partition
+        fp_atomic_store(&self.failure_code, code)
+        self.accumulator.stop_appends()
+
+    cdef void forget_failure(self) noexcept nogil:
+        fp_mutex_lock(&self.duty)
+        fp_atomic_store(&self.failure_code, 0)
+        fp_mutex_unlock(&self.duty)
+
+    cdef void drop(self) noexcept nogil:
+        """Fails every record that was not handed over. thread: app, without the GIL, appends stopped  lock: none
+
+        Whoever drains hands over before it lets go of duty. So what was drained
+        before is librdkafka's by now, and after this nothing is on its way there.
+        """
+        fp_mutex_lock(&self.duty)
+        self.fail_expired(self.accumulator.expire(fp_monotonic_ns(), 1), PURGE_QUEUE)
+        fp_mutex_unlock(&self.duty)
+
+    cdef void forget_failed(self) noexcept nogil:
+        """Whoever aborts a transaction need not be told that its records failed. thread: app  lock: none"""
+        cdef Batch *batch
+        cdef Batch *next_batch
+        fp_mutex_lock(&self.failed_lock)
+        batch = self.failed_first
+        self.failed_first = self.failed_last = NULL
+        self.failed_bytes = 0
+        fp_mutex_unlock(&self.failed_lock)
+        while batch is not NULL:
+            next_batch = batch.next
+            result_tell_all(batch.result)
+            self.release_failed(batch)
+            batch = next_batch
 
     # Failures that nobody has been told of.
 
@@ -387,6 +434,42 @@ cdef class Sender:
             self.release_failed(batch)
             batch = next_batch
         return count, reasons, records
+
+    # Waiting. thread: app, with the GIL
+
+    cdef bint wait_settled(self, int64_t deadline) except -1:
+        """Hurries what was appended so far; whether it has settled, and its callbacks have run, by the deadline."""
+        cdef FlushPoint point
+        cdef int done = 0
+        with nogil:
+            self.accumulator.begin_flush(&point)
+        try:
+            while not done:
+                with nogil:
+                    done = wait_completed(&point.done, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+                if not done:
+                    PyErr_CheckSignals()
+                    if fp_monotonic_ns() >= deadline:
+                        return False
+        finally:
+            with nogil:
+                self.accumulator.end_flush(&point)
+        return self.wait_callbacks(deadline)
+
+    cdef bint wait_callbacks(self, int64_t deadline) except -1:
+        """Waits until the callbacks queued by now have run."""
+        cdef int never = 0
+        queued, finished = self.callbacks.counts()
+        target = queued
+        while finished < target:
+            with nogil:
+                # Nothing is stored at `never`: this wakes with any completion, or after a millisecond.
+                wait_completed(&never, min(deadline, fp_monotonic_ns() + 1_000_000))
+            PyErr_CheckSignals()
+            queued, finished = self.callbacks.counts()
+            if finished < target and fp_monotonic_ns() >= deadline:
+                return False
+        return True
 
     # Ending. thread: app, with the GIL
 

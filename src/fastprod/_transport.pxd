@@ -1,7 +1,10 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
 from fastprod._batch cimport Batch
 from fastprod._callbacks cimport Callbacks
-from fastprod._rdkafka cimport rd_kafka_event_t, rd_kafka_message_t, rd_kafka_queue_t, rd_kafka_t, rd_kafka_vu_t
+from fastprod._rdkafka cimport (
+    rd_kafka_consumer_group_metadata_t, rd_kafka_event_t, rd_kafka_message_t, rd_kafka_queue_t, rd_kafka_t,
+    rd_kafka_topic_partition_list_t, rd_kafka_vu_t,
+)
 from fastprod._record cimport fp_record
 from fastprod._sync cimport fp_mutex
 
@@ -17,6 +20,26 @@ cdef struct Report:
     int8_t persisted
 
 ctypedef void (*report_function)(void *, const Report *) noexcept nogil
+
+cdef enum TransactionRequest:
+    INIT_TRANSACTIONS
+    BEGIN_TRANSACTION
+    SEND_OFFSETS
+    COMMIT_TRANSACTION
+    ABORT_TRANSACTION
+
+# One call of librdkafka's transactional API.
+cdef struct TransactionCall:
+    TransactionRequest request
+    int timeout_ms
+    rd_kafka_topic_partition_list_t *offsets    # of SEND_OFFSETS, as is the next
+    rd_kafka_consumer_group_metadata_t *group
+    # the answer
+    int code                 # 0, or librdkafka's error code
+    int fatal
+    int retriable            # of all but SEND_OFFSETS and BEGIN_TRANSACTION: it goes on, and the same call resumes it
+    int abortable            # the transaction must be aborted
+    char text[512]
 
 cdef class Transport:
     cdef rd_kafka_t *rk
@@ -48,3 +71,6 @@ cdef class Transport:
     cdef void wake(self) noexcept nogil
     cdef void purge(self) noexcept nogil
     cdef int outstanding(self) noexcept nogil
+    cdef int set_offsets(self, TransactionCall *call, list offsets, bytes group) except -1
+    cdef void free_offsets(self, TransactionCall *call) noexcept nogil
+    cdef void transact(self, TransactionCall *call) noexcept nogil

@@ -43,11 +43,13 @@ class KafkaError(Exception):
     code: Kafka's error code (positive), librdkafka's own (negative), or None where neither had a part in it.
     retriable: the same call, made again, may succeed.
     fatal: this producer cannot go on; close it and make a new one.
+    abortable: the open transaction cannot be committed any more; abort it, and do its work again.
     persisted: for the failure of a record, whether it is in the log all the same: "no", "possibly" or "yes".
         None where no record is concerned.
     """
 
     persisted: str | None = None
+    abortable: bool = False
 
     def __init__(self, message: str, *, code: int | None = None, retriable: bool = False, fatal: bool = False) -> None:
         super().__init__(message)
@@ -155,6 +157,10 @@ class FencedError(KafkaError):
     """Another producer with the same ``transactional.id`` took over; always fatal."""
 
 
+class TransactionStateError(KafkaError, RuntimeError):
+    """The call is not possible where the transaction stands, such as ``send()`` before ``begin_transaction()``."""
+
+
 class ProducerClosedError(KafkaError, RuntimeError):
     """The producer is closed."""
 
@@ -166,8 +172,11 @@ class ForkedProducerError(KafkaError, RuntimeError):
 _ACCESS = "ask for the right to write there, or correct the credentials"
 _CREDENTIALS = "check sasl.mechanism, the credentials and the TLS settings"
 _MISSING = "create it, or correct the name or number"
-_PURGED = "the producer was closed or purged first: flush() before, or give close() more time"
-_FENCED = "another producer uses this transactional.id: close this one, and see that each has its own"
+_PURGED = "the producer was closed or purged first, or its transaction aborted: flush() before, or give close() more time"
+_FENCED = (
+    "another producer uses this transactional.id, or the transaction took longer than transaction.timeout.ms: "
+    "close this one, and see that each has its own"
+)
 
 # Code -> its class, and what to do. Subclasses exist only where a caller would act differently.
 _BY_CODE: dict[int, tuple[type[KafkaError], str]] = {
@@ -222,4 +231,22 @@ def for_delivery(code: int, reason: str, persisted: str, topic: str, partition: 
         fatal=code == _FATAL or kind is FencedError,
     )
     error.persisted = persisted
+    return error
+
+
+def for_transaction(code: int, what: str, fatal: bool) -> KafkaError:
+    """A new exception for a transaction that cannot be committed: fatal, or else to be aborted.
+
+    code: librdkafka's error code.
+    what: what happened.
+    """
+    kind, advice = _BY_CODE.get(code, (KafkaError, ""))
+    if not fatal:
+        # A producer that is fenced by its own transaction's end gets a new epoch when it aborts.
+        kind = KafkaError if kind is FencedError else kind
+        advice = "call abort_transaction(), then the work can be done again"
+    elif kind is not FencedError:
+        advice = "this producer cannot go on: close it and make a new one"
+    error = kind(f"{' '.join(what.split())}; {advice}", code=code, fatal=fatal)
+    error.abortable = not fatal
     return error

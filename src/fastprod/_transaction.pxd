@@ -1,0 +1,47 @@
+from libc.stdint cimport int64_t
+from fastprod._accumulator cimport RecordAccumulator
+from fastprod._sender cimport Sender
+from fastprod._sync cimport fp_thread
+from fastprod._transport cimport TransactionCall, TransactionRequest, Transport
+
+cdef enum TransactionState:
+    UNINITIALIZED
+    INITIALIZING
+    READY
+    IN_TRANSACTION
+    COMMITTING
+    ABORTING
+    ABORTABLE_ERROR
+    FATAL_ERROR
+    CLOSED
+
+cdef class TransactionManager:
+    # fixed at construction
+    cdef Transport transport
+    cdef RecordAccumulator accumulator
+    cdef Sender sender
+    cdef int64_t max_block_ns
+    cdef int born                  # value of `forks` when it was made
+    cdef object lock               # held by the one call that is under way; the fields below are its own
+    cdef TransactionState state
+    cdef tuple failed              # (code, what happened, fatal) in the two error states
+    # the call of librdkafka's, and the thread that makes it
+    cdef TransactionCall call
+    cdef int64_t until_ns          # no attempt after this
+    cdef fp_thread thread
+    cdef int under_way             # the thread was started and not joined yet
+    cdef int ended                 # atomic: the thread has librdkafka's answer
+    cdef int stopping              # atomic: make no other attempt
+
+    cdef int enter(self) except -1
+    cdef object not_now(self)
+    cdef int64_t deadline(self, object timeout) except -1
+    cdef int notice_failure(self) except -1
+    cdef object error(self)
+    cdef int fail(self, int code, str what, bint fatal) except -1
+    cdef int perform(self, TransactionRequest request, object timeout, int64_t deadline) except -1
+    cdef int start(self, TransactionRequest request, int64_t until_ns) except -1
+    cdef int wait_ended(self, object timeout, int64_t deadline) except -1
+    cdef int conclude(self) except -1
+    cdef int undo(self, object timeout, int64_t deadline) except -1
+    cdef void run(self) noexcept nogil

@@ -1,0 +1,409 @@
+"""TransactionManager: where a transactional producer stands, and what it may do there.
+
+Source: org.apache.kafka.clients.producer.internals.TransactionManager, whose
+states these are. The protocol is librdkafka's; what is ours are the records
+that have not reached librdkafka yet.
+"""
+
+from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t
+from libc.string cimport memset
+from posix.unistd cimport usleep
+from fastprod._accumulator cimport RecordAccumulator
+from fastprod._future cimport forks, notify_completed, wait_completed
+from fastprod._sender cimport Sender
+from fastprod._sync cimport fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_thread_join, fp_thread_start
+from fastprod._transport cimport (
+    ABORT_TRANSACTION, BEGIN_TRANSACTION, COMMIT_TRANSACTION, INIT_TRANSACTIONS, SEND_OFFSETS,
+    TransactionCall, TransactionRequest, Transport,
+)
+from cpython.exc cimport PyErr_CheckSignals
+
+import contextlib
+import logging
+import threading
+
+from fastprod._future import wait_deadline
+from fastprod.errors import KafkaError, ProducerClosedError, TransactionStateError, for_delivery, for_transaction
+from fastprod.librdkafka import describe
+
+cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
+cdef enum:
+    ATTEMPT_MS = 5000          # of a resumable call; close() waits for it at worst
+    RETRY_PAUSE_US = 100_000   # after a retriable answer that came at once
+    TIMED_OUT = -185           # RD_KAFKA_RESP_ERR__TIMED_OUT
+    OFFSET_INVALID = -1001     # RD_KAFKA_OFFSET_INVALID: nothing was consumed
+cdef tuple NAMES = (           # by TransactionRequest
+    "init_transactions", "begin_transaction", "send_offsets_to_transaction", "commit_transaction",
+    "abort_transaction",
+)
+cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
+
+
+cdef void *transaction_main(void *argument) noexcept nogil:
+    (<TransactionManager>argument).run()
+    return NULL
+
+
+cdef class TransactionManager:
+    """The state of a transactional producer; only what it permits reaches librdkafka.
+
+    Appends are stopped unless a transaction is open, and from the first record
+    that fails in it: this costs send() nothing, and no record can slip from one
+    transaction into the next.
+
+    librdkafka's blocking calls are made by a thread of their own, with a long
+    timeout: a caller whose time is over, or who is interrupted, leaves it at
+    work, and the same method called again waits for the same answer. Calling
+    librdkafka itself in short slices is not safe: an attempt that times out in
+    its first step leaves an answer behind that the next takes for its own.
+
+    One call at a time; a second thread is refused. The thread that calls holds
+    `lock` and has the GIL but while it waits.
+    """
+
+    def __cinit__(self, Transport transport, RecordAccumulator accumulator, Sender sender, int64_t max_block_ns):
+        self.transport = transport
+        self.accumulator = accumulator
+        self.sender = sender
+        self.max_block_ns = max_block_ns
+        self.born = forks
+        self.lock = threading.Lock()
+        sender.transactional = 1
+        accumulator.refusal = self.refusal
+        accumulator.stop_appends()
+
+    def __dealloc__(self):
+        if self.under_way and self.born == forks:
+            fp_atomic_store(&self.stopping, 1)
+            with nogil:
+                fp_thread_join(self.thread)
+        self.transport.free_offsets(&self.call)
+
+    # Java's methods. thread: app
+
+    def init(self, timeout):
+        self.enter()
+        try:
+            if self.state != UNINITIALIZED and self.state != INITIALIZING:
+                raise (TransactionStateError("init_transactions() has been called already") if self.failed is None
+                       else self.error())
+            self.state = INITIALIZING
+            self.perform(INIT_TRANSACTIONS, timeout, self.deadline(timeout))
+            self.state = READY
+        finally:
+            self.lock.release()
+
+    def begin(self):
+        self.enter()
+        try:
+            if self.state != READY:
+                raise self.not_now()
+            self.call.request = BEGIN_TRANSACTION
+            with nogil:
+                self.transport.transact(&self.call)
+            self.conclude()
+            with nogil:
+                self.sender.forget_failure()
+                self.accumulator.resume_appends()
+            self.state = IN_TRANSACTION
+        finally:
+            self.lock.release()
+
+    def send_offsets(self, offsets, group_metadata):
+        if not isinstance(group_metadata, bytes):
+            raise TypeError("group_metadata must be what consumer.consumer_group_metadata() of confluent_kafka gives, "
+                            f"not {type(group_metadata).__name__}: a bare group id would not fence a consumer that "
+                            "lost its partitions")
+        checked = checked_offsets(offsets)
+        self.enter()
+        try:
+            if self.state != IN_TRANSACTION:
+                raise self.not_now()
+            if not checked:
+                return
+            deadline = self.deadline(None)
+            self.transport.set_offsets(&self.call, checked, group_metadata)
+            self.start(SEND_OFFSETS, deadline)
+            try:
+                self.wait_ended(None, deadline)
+            except BaseException:
+                # It may still come to pass or not, so a commit would not know what it commits.
+                fp_atomic_store(&self.stopping, 1)
+                self.fail(TIMED_OUT, "send_offsets_to_transaction() did not end, and whether the offsets are part of "
+                          "the transaction is not known", False)
+                raise
+            self.conclude()
+        finally:
+            self.lock.release()
+
+    def commit(self, timeout):
+        deadline = self.deadline(timeout)
+        self.enter()
+        try:
+            if self.state != IN_TRANSACTION and self.state != COMMITTING:
+                raise self.not_now()
+            self.state = COMMITTING
+            if not self.under_way:
+                # librdkafka flushes what it has; what we have comes first.
+                self.accumulator.stop_appends()
+                if not self.sender.wait_settled(deadline):
+                    raise TimeoutError(
+                        f"{self.accumulator.unsettled} records of the transaction had not settled after "
+                        f"{self.shown(timeout)}: call commit_transaction() again, or abort_transaction()")
+                self.notice_failure()
+                if self.state != COMMITTING:
+                    raise self.error()
+            self.perform(COMMIT_TRANSACTION, timeout, deadline)
+            self.state = READY
+        finally:
+            self.lock.release()
+
+    def abort(self, timeout):
+        deadline = self.deadline(timeout)
+        self.enter()
+        try:
+            if self.state == FATAL_ERROR or self.state not in (IN_TRANSACTION, COMMITTING, ABORTING, ABORTABLE_ERROR):
+                raise self.not_now()
+            if self.state == COMMITTING and self.under_way:
+                raise self.not_now()
+            self.undo(timeout, deadline)
+            self.sender.wait_settled(deadline)    # nothing is outstanding; for the callbacks
+            with nogil:
+                self.sender.forget_failed()
+        finally:
+            self.lock.release()
+
+    cdef int undo(self, object timeout, int64_t deadline) except -1:
+        """Drops what is ours, and has librdkafka drop and abort the rest."""
+        self.accumulator.stop_appends()
+        if self.under_way and self.call.request == SEND_OFFSETS:
+            self.wait_ended(timeout, deadline)
+        self.state = ABORTING
+        self.failed = None
+        with nogil:
+            self.sender.drop()
+        self.perform(ABORT_TRANSACTION, timeout, deadline)
+        self.state = READY
+        return 0
+
+    def close(self, deadline_ns):
+        """Aborts a transaction that is open, as Java's close() does, and ends the thread."""
+        fp_atomic_store(&self.stopping, 0 if self.state in (IN_TRANSACTION, ABORTABLE_ERROR) else 1)
+        with self.lock:
+            deadline = min(deadline_ns, fp_monotonic_ns() + self.max_block_ns)
+            try:
+                self.notice_failure()
+                if self.state in (IN_TRANSACTION, ABORTABLE_ERROR) or self.state == COMMITTING and not self.under_way:
+                    logging.getLogger("fastprod").warning("a producer is closed with its transaction open: aborting it")
+                    self.undo(None, deadline)
+                elif self.under_way:
+                    self.wait_ended(None, deadline)
+            except (KafkaError, TimeoutError) as error:
+                logging.getLogger("fastprod").warning("the transaction's end was not seen before close(): %s", error)
+            finally:
+                fp_atomic_store(&self.stopping, 1)
+                # What librdkafka is at cannot be cut short, nor the handle be
+                # closed before: this takes ATTEMPT_MS, or max.block.ms for offsets.
+                if self.under_way:
+                    with nogil:
+                        fp_thread_join(self.thread)
+                    self.under_way = 0
+                self.state = CLOSED
+                self.accumulator.refusal = None
+
+    # Where it stands
+
+    cdef int enter(self) except -1:
+        if not self.lock.acquire(False):
+            raise TransactionStateError("another thread is in a call of this producer's transaction")
+        try:
+            self.notice_failure()
+        except BaseException:
+            self.lock.release()
+            raise
+        return 0
+
+    cdef int64_t deadline(self, object timeout) except -1:
+        return min(fp_monotonic_ns() + self.max_block_ns, INT64_MAX) if timeout is None else wait_deadline(timeout)
+
+    def shown(self, timeout):
+        return f"max.block.ms={self.max_block_ns // 1_000_000}" if timeout is None else f"{timeout} s"
+
+    cdef object not_now(self):
+        """What a call raises that the state does not permit."""
+        if self.failed is not None:
+            return self.error()
+        if self.state == CLOSED:
+            return ProducerClosedError("the producer is closed")
+        return TransactionStateError({
+            UNINITIALIZED: "transactions are not initialized: call init_transactions() first",
+            INITIALIZING: "init_transactions() has not ended: call it again",
+            READY: "no transaction is open: call begin_transaction() first",
+            IN_TRANSACTION: "a transaction is open already: commit or abort it first",
+            COMMITTING: "commit_transaction() has not ended: call it again",
+            ABORTING: "abort_transaction() has not ended: call it again",
+        }[self.state])
+
+    def refusal(self):
+        """What send() raises while appends are stopped."""
+        if self.lock.acquire(False):
+            try:
+                self.notice_failure()
+                return self.not_now()
+            finally:
+                self.lock.release()
+        return TransactionStateError(
+            "another thread ends the transaction: no record can be sent in it any more") if self.failed is None \
+            else self.error()
+
+    cdef int notice_failure(self) except -1:
+        """A record that failed, or an error of librdkafka's, ends the transaction. lock: held"""
+        cdef TransactionCall asked
+        cdef int code = fp_atomic_load(&self.sender.failure_code)
+        if self.state not in (IN_TRANSACTION, COMMITTING) or self.under_way:
+            return 0
+        if not code and not self.transport.fatal_code:
+            return 0
+        # An error of the transaction fails its records with a code that only
+        # says so. Beginning another transaction in this one is refused with the
+        # error itself, if there is one, and changes nothing.
+        asked.request = BEGIN_TRANSACTION
+        with nogil:
+            self.transport.transact(&asked)
+        if asked.fatal or asked.abortable:
+            text = (<bytes>asked.text).decode("utf-8", "replace")
+            self.fail(asked.code, f"the transaction failed: {text} (code {asked.code})", asked.fatal)
+        elif code:
+            self.fail(code, str(for_delivery(
+                code, describe(code), PERSISTED_WORDS[self.sender.failure_persisted],
+                (<bytes>self.sender.failure_topic).decode(), self.sender.failure_partition)), False)
+        else:
+            code = self.transport.fatal_code
+            self.fail(code, f"{describe(code)} (code {code})", True)
+        return 0
+
+    cdef int fail(self, int code, str what, bint fatal) except -1:
+        self.failed = (code, what, fatal)
+        self.state = FATAL_ERROR if fatal else ABORTABLE_ERROR
+        self.accumulator.stop_appends()
+        return 0
+
+    cdef object error(self):
+        code, what, fatal = self.failed
+        return for_transaction(code, what, fatal)
+
+    # librdkafka's calls
+
+    cdef int perform(self, TransactionRequest request, object timeout, int64_t deadline) except -1:
+        """Makes a resumable call, or goes on waiting for it; returns when it has succeeded."""
+        if not self.under_way:
+            self.start(request, INT64_MAX)
+        self.wait_ended(timeout, deadline)
+        return self.conclude()
+
+    cdef int start(self, TransactionRequest request, int64_t until_ns) except -1:
+        self.call.request = request
+        self.until_ns = until_ns
+        fp_atomic_store(&self.ended, 0)
+        fp_atomic_store(&self.stopping, 0)
+        if fp_thread_start(&self.thread, transaction_main, <void *>self, b"fastprod-txn"):
+            raise RuntimeError("the operating system gives no thread to the transaction")
+        self.under_way = 1
+        return 0
+
+    cdef void run(self) noexcept nogil:
+        """thread: transaction"""
+        cdef int64_t left_ms
+        while True:
+            left_ms = max((self.until_ns - fp_monotonic_ns()) // 1_000_000, <int64_t>1)
+            self.call.timeout_ms = <int>min(left_ms, <int64_t>INT32_MAX)
+            if self.call.request != SEND_OFFSETS:
+                self.call.timeout_ms = ATTEMPT_MS
+            self.transport.transact(&self.call)
+            if (self.call.code == 0 or not self.call.retriable or fp_atomic_load(&self.stopping) or
+                    fp_monotonic_ns() >= self.until_ns):
+                break
+            if self.call.code != TIMED_OUT:
+                usleep(RETRY_PAUSE_US)
+        fp_atomic_store(&self.ended, 1)
+        notify_completed()
+
+    cdef int wait_ended(self, object timeout, int64_t deadline) except -1:
+        cdef int ended
+        while True:
+            with nogil:
+                ended = wait_completed(&self.ended, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+                if ended:
+                    fp_thread_join(self.thread)
+            if ended:
+                self.under_way = 0
+                self.transport.free_offsets(&self.call)
+                return 0
+            PyErr_CheckSignals()
+            if fp_monotonic_ns() >= deadline:
+                _, text = self.transport.last_error(within_ms=60_000)
+                raise TimeoutError(
+                    f"{NAMES[self.call.request]}() had not ended after {self.shown(timeout)}; it goes on, and the same "
+                    "call waits for it again" + (f"; last error: {text}" if text else ""))
+
+    cdef int conclude(self) except -1:
+        """Raises what librdkafka's answer means, and changes the state."""
+        cdef int code = self.call.code
+        if code == 0:
+            return 0
+        name = NAMES[self.call.request]
+        text = (<bytes>self.call.text).decode("utf-8", "replace")
+        if self.call.retriable and self.call.request != SEND_OFFSETS:
+            raise ProducerClosedError(f"the producer was closed while {name}() was under way")
+        # librdkafka says to take an answer without any flag for a fatal one.
+        self.fail(code, f"{name}() failed: {text} (code {code})",
+                  self.call.fatal or not (self.call.abortable or self.call.retriable))
+        raise self.error()
+
+
+cdef list checked_offsets(object offsets):
+    """(topic, partition, offset, leader epoch, metadata) of each, as bytes and ints, without those that say nothing."""
+    cdef list checked = []
+    if hasattr(offsets, "items"):
+        entries = [(topic, partition, offset, None, None) for (topic, partition), offset in offsets.items()]
+    else:
+        entries = [(entry.topic, entry.partition, entry.offset, getattr(entry, "leader_epoch", None),
+                    getattr(entry, "metadata", None)) for entry in offsets]
+    for topic, partition, offset, epoch, metadata in entries:
+        if not isinstance(topic, str) or not all(
+                isinstance(n, int) and not isinstance(n, bool) for n in (partition, offset)):
+            raise TypeError("offsets must be a list of confluent_kafka.TopicPartition, or a mapping of "
+                            f"(topic, partition) to offset; it holds {(topic, partition, offset)!r}")
+        if offset == OFFSET_INVALID:
+            continue   # what position() gives for a partition of which nothing was consumed
+        if not 0 <= partition <= INT32_MAX or not 0 <= offset <= INT64_MAX:
+            raise ValueError(f"the offset of {topic} [{partition}] is {offset}: it must be that of the next record to "
+                             "consume, 0 or more")
+        checked.append((topic.encode(), partition, offset, -1 if epoch is None else epoch,
+                        None if metadata is None else metadata.encode()))
+    return checked
+
+
+@contextlib.contextmanager
+def transaction(producer):
+    """Begins a transaction of the producer; commits it at the end of the block, or aborts it if that fails."""
+    producer.begin_transaction()
+    try:
+        yield
+    except BaseException:
+        abort_quietly(producer)
+        raise
+    try:
+        producer.commit_transaction()
+    except KafkaError as error:
+        if error.abortable:
+            abort_quietly(producer)
+        raise
+
+
+cdef object abort_quietly(object producer):
+    """Aborts because of an error that matters more than what may go wrong here."""
+    try:
+        producer.abort_transaction()
+    except (KafkaError, TimeoutError) as error:
+        logging.getLogger("fastprod").warning("the transaction could not be aborted: %s", error)
