@@ -83,6 +83,7 @@ BUILT_IN_BASES = {
     errors.AuthorizationError: Exception,
     errors.UnknownTopicOrPartitionError: Exception,
     errors.FencedError: Exception,
+    errors.TransactionStateError: RuntimeError,
     errors.ProducerClosedError: RuntimeError,
     errors.ForkedProducerError: RuntimeError,
 }
@@ -151,6 +152,26 @@ def test_message_is_one_line():
     assert "\n" not in str(errors.for_delivery(87, "bad\r\n2026-01-01 ERROR forged", "no", "orders", 0))
 
 
+@pytest.mark.parametrize(
+    ("code", "fatal", "kind"),
+    [
+        ("TOPIC_AUTHORIZATION_FAILED", False, errors.AuthorizationError),
+        ("TRANSACTIONAL_ID_AUTHORIZATION_FAILED", True, errors.AuthorizationError),
+        ("_MSG_TIMED_OUT", False, errors.DeliveryTimeoutError),
+        ("_FENCED", True, errors.FencedError),
+        ("INVALID_PRODUCER_EPOCH", False, errors.KafkaError),
+        ("CONCURRENT_TRANSACTIONS", True, errors.KafkaError),
+    ],
+)
+def test_the_end_of_a_transaction_is_fatal_or_abortable(code, fatal, kind):
+    error = errors.for_transaction(CODES[code], "commit_transaction() failed:\nthe reason", fatal)
+    assert type(error) is kind
+    assert (error.code, error.fatal, error.abortable, error.retriable) == (CODES[code], fatal, not fatal, False)
+    assert str(error).startswith("commit_transaction() failed: the reason; ")
+    assert ("abort_transaction()" in str(error)) == (not fatal)
+    assert pickle.loads(pickle.dumps(error)).abortable == (not fatal)
+
+
 def test_every_reader_gets_an_exception_of_its_own():
     first, second = (errors.for_delivery(-192, "x", "no", "t", 0) for _ in range(2))
     assert first is not second
@@ -171,7 +192,7 @@ def test_tree(kind, base):
 def test_defaults(kind):
     error = kind("what happened")
     assert str(error) == "what happened"
-    assert (error.code, error.retriable, error.fatal) == (None, False, False)
+    assert (error.code, error.retriable, error.fatal, error.abortable) == (None, False, False, False)
     assert error.persisted == ("possibly" if isinstance(error, errors.DeliveryError) else None)
 
 

@@ -28,7 +28,7 @@ from fastprod.librdkafka import describe
 
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef enum:
-    ATTEMPT_MS = 5000          # of a resumable call; close() waits for it at worst
+    ATTEMPT_MS = 2000          # of a resumable call; close() waits for it at worst
     RETRY_PAUSE_US = 100_000   # after a retriable answer that came at once
     TIMED_OUT = -185           # RD_KAFKA_RESP_ERR__TIMED_OUT
     OFFSET_INVALID = -1001     # RD_KAFKA_OFFSET_INVALID: nothing was consumed

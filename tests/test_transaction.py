@@ -1,0 +1,648 @@
+"""Transactions against the mock cluster: what each call needs, does and raises, and what a fault leads to."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from fastprod import (
+    AuthorizationError,
+    DeliveryError,
+    FencedError,
+    ForkedProducerError,
+    KafkaError,
+    Producer,
+    ProducerClosedError,
+    TransactionStateError,
+)
+from fastprod.testing import MockCluster
+from tests.kafka.fixtures import consume_all
+
+pytestmark = pytest.mark.mock
+TOPIC = "t"
+LONG = 60_000  # ms: as linger.ms, nothing leaves the accumulator by itself
+
+
+@pytest.fixture
+def cluster():
+    """A cluster of its own, since the errors pushed to one hit whoever comes next."""
+    with MockCluster(topics={TOPIC: 4}, process=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def make(cluster):
+    """make(**options): a transactional producer, closed at the end; initialized unless ready=False."""
+    producers = []
+
+    def make(*, ready=True, transactional_id="tx", **options):
+        options.setdefault("request_timeout_ms", 5000)
+        options.setdefault("delivery_timeout_ms", 70_000)
+        servers = cluster.bootstrap_servers
+        producers.append(Producer(bootstrap_servers=servers, transactional_id=transactional_id, **options))
+        if ready:
+            producers[-1].init_transactions(20)
+        return producers[-1]
+
+    yield make
+    for producer in producers:
+        with contextlib.suppress(DeliveryError):
+            producer.close(10)
+
+
+@pytest.fixture
+def consumer(cluster):
+    consumer = Consumer(
+        {"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g", "enable.auto.commit": False}
+    )
+    yield consumer
+    consumer.close()
+
+
+@contextlib.contextmanager
+def paused(cluster):
+    cluster.pause()
+    try:
+        yield
+    finally:
+        cluster.resume()
+
+
+class Interrupted(BaseException):
+    pass
+
+
+@contextlib.contextmanager
+def interrupted(seconds=0.2):
+    """What a signal handler raises comes out of the body, as KeyboardInterrupt does."""
+
+    def handler(number, frame):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with pytest.raises(Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def values(cluster):
+    """Everything in the log, of aborted transactions too: the mock cluster does not tell them apart."""
+    return [message.value() for message in consume_all(cluster.bootstrap_servers, TOPIC)]
+
+
+def group_metadata(consumer):
+    return consumer.consumer_group_metadata()
+
+
+CALLS = {
+    "init": lambda p: p.init_transactions(),
+    "begin": lambda p: p.begin_transaction(),
+    "send": lambda p: p.send(TOPIC, b"v"),
+    "offsets": lambda p: p.send_offsets_to_transaction({(TOPIC, 0): 1}, b"CGMDv2:\xff\xff\xff\xffg\0\0\1"),
+    "commit": lambda p: p.commit_transaction(),
+    "abort": lambda p: p.abort_transaction(),
+}
+
+
+# Where a call is possible
+
+
+def test_before_init_nothing_is_possible(make):
+    producer = make(ready=False)
+    for name in CALLS.keys() - {"init"}:
+        with pytest.raises(TransactionStateError, match=r"call init_transactions\(\) first"):
+            CALLS[name](producer)
+    assert isinstance(pytest.raises(RuntimeError, CALLS["send"], producer).value, KafkaError)
+    assert len(producer) == 0
+
+
+def test_between_transactions_only_begin_is_possible(make):
+    producer = make()
+    for _ in range(2):
+        for name in ("send", "offsets", "commit", "abort"):
+            with pytest.raises(TransactionStateError, match=r"no transaction is open: call begin_transaction\(\)"):
+                CALLS[name](producer)
+        with pytest.raises(TransactionStateError, match="called already"):
+            producer.init_transactions()
+        with producer.transaction():
+            producer.send(TOPIC, b"v")
+
+
+def test_in_a_transaction_neither_init_nor_begin_is_possible(make):
+    producer = make()
+    producer.begin_transaction()
+    with pytest.raises(TransactionStateError, match="called already"):
+        producer.init_transactions()
+    with pytest.raises(TransactionStateError, match="open already"):
+        producer.begin_transaction()
+    producer.send(TOPIC, b"v")
+    producer.commit_transaction()
+
+
+def test_without_a_transactional_id_every_call_says_what_is_missing(mock_cluster):
+    with Producer(bootstrap_servers=mock_cluster.bootstrap_servers) as producer:
+        for name in CALLS.keys() - {"send"}:
+            with pytest.raises(TransactionStateError, match=r"transactional\.id"):
+                CALLS[name](producer)
+
+
+def test_a_closed_producer_refuses(make):
+    producer = make()
+    producer.close()
+    for name, call in CALLS.items():
+        with pytest.raises(ProducerClosedError):
+            call(producer)
+        assert name
+
+
+def test_a_forked_child_refuses(make):
+    producer = make()
+    producer.begin_transaction()
+    child = os.fork()
+    if child == 0:
+        refused = 0
+        for call in CALLS.values():
+            try:
+                call(producer)
+            except ForkedProducerError:
+                refused += 1
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(CALLS)
+    producer.send(TOPIC, b"v")
+    producer.commit_transaction()
+
+
+def test_a_callback_cannot_wait_for_itself(make):
+    producer = make()
+    raised = []
+
+    def on_delivery(metadata, error):
+        try:
+            producer.commit_transaction()
+        except RuntimeError as refused:
+            raised.append(str(refused))
+
+    with producer.transaction():
+        producer.send(TOPIC, b"v", on_delivery=on_delivery)
+    assert len(raised) == 1 and "callback" in raised[0]
+
+
+# Commit
+
+
+def test_commit_sends_what_lingers_and_its_callbacks_have_run(make, cluster):
+    producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG)
+    called = []
+    producer.begin_transaction()
+    futures = [producer.send(TOPIC, b"%d" % i, on_delivery=lambda *told: called.append(told)) for i in range(1000)]
+    producer.commit_transaction()
+    assert all(future.done() and future.exception(0) is None for future in futures)
+    assert len(called) == 1000
+    assert sorted(values(cluster)) == sorted(b"%d" % i for i in range(1000))
+
+
+def test_an_empty_transaction_commits_and_aborts(make, cluster):
+    producer = make()
+    for _ in range(3):
+        producer.begin_transaction()
+        producer.commit_transaction()
+        producer.begin_transaction()
+        producer.abort_transaction()
+    assert values(cluster) == []
+
+
+def test_a_failed_record_makes_commit_raise_its_error_and_send_too(make, cluster):
+    producer = make()
+    producer.begin_transaction()
+    cluster.push_request_errors("Produce", [87])  # INVALID_RECORD
+    assert producer.send(TOPIC, b"v", partition=0).exception(20).code == 87
+    for call in ("commit", "send", "offsets", "begin"):
+        with pytest.raises(KafkaError, match=r"Invalid record.*call abort_transaction\(\)") as raised:
+            CALLS[call](producer)
+        assert (raised.value.code, raised.value.abortable, raised.value.fatal) == (87, True, False)
+    producer.abort_transaction()
+    with producer.transaction():
+        producer.send(TOPIC, b"after", partition=1)
+    assert values(cluster) == [b"after"]
+
+
+def test_after_a_refused_record_the_partition_is_usable_again_after_one_more_abort(make, cluster):
+    """librdkafka does not take back the sequence number of the refused record; the broker then wants a new epoch."""
+    producer = make()
+    for attempt in range(4):
+        try:
+            with producer.transaction():
+                if attempt == 0:
+                    cluster.push_request_errors("Produce", [87])
+                producer.send(TOPIC, b"%d" % attempt, partition=0)
+            break
+        except KafkaError as error:
+            assert error.abortable and not error.fatal
+    assert attempt == 2
+    assert values(cluster) == [b"2"]
+
+
+def test_a_record_that_never_reached_librdkafka_keeps_the_transaction_from_committing(make, cluster):
+    """It expires in the accumulator, behind a full window, so librdkafka knows nothing of it."""
+    producer = make(
+        delivery_timeout_ms=2500, request_timeout_ms=1000, max_in_flight_requests_per_connection=1, linger_ms=0
+    )
+    producer.begin_transaction()
+    producer.send(TOPIC, b"first", partition=0).result(20)
+    with paused(cluster):
+        producer.send(TOPIC, b"in transit", partition=0)
+        time.sleep(0.2)
+        behind = producer.send(TOPIC, b"behind", partition=0)
+        error = behind.exception(30)
+    assert isinstance(error, TimeoutError)
+    with pytest.raises(KafkaError, match="abort_transaction") as raised:
+        producer.commit_transaction(20)
+    assert raised.value.abortable
+    producer.abort_transaction(30)
+    with producer.transaction():
+        producer.send(TOPIC, b"after", partition=0)
+
+
+def test_an_error_of_the_transaction_is_told_instead_of_what_it_did_to_the_records(make, cluster):
+    producer = make()
+    cluster.push_request_errors("AddPartitionsToTxn", [29])  # TOPIC_AUTHORIZATION_FAILED
+    producer.begin_transaction()
+    assert producer.send(TOPIC, b"v").exception(20).code == -152  # purged
+    for call in ("send", "commit"):
+        with pytest.raises(AuthorizationError) as raised:
+            CALLS[call](producer)
+        assert (raised.value.code, raised.value.abortable) == (29, True)
+    producer.abort_transaction()
+    with producer.transaction():
+        producer.send(TOPIC, b"after")
+
+
+def test_the_failures_of_one_transaction_do_not_reach_the_next_nor_close(make, cluster):
+    producer = make()
+    for round_number in range(3):
+        producer.begin_transaction()
+        cluster.push_request_errors("Produce", [87])
+        producer.send(TOPIC, b"v", partition=round_number)
+        with pytest.raises(KafkaError):
+            producer.commit_transaction()
+        producer.abort_transaction()
+        with producer.transaction():
+            producer.send(TOPIC, b"%d" % round_number, partition=3)
+    producer.flush()
+    producer.close()
+    assert values(cluster) == [b"0", b"1", b"2"]
+
+
+# Abort
+
+
+def test_abort_drops_what_has_not_left_and_sends_none_of_it_later(make, cluster):
+    producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG)
+    total = producer.config.buffer_memory
+    producer.begin_transaction()
+    futures = [producer.send(TOPIC, b"dropped") for _ in range(100)]
+    producer.abort_transaction()
+    for future in futures:
+        error = future.exception(0)
+        assert type(error) is DeliveryError and error.persisted == "no" and "abort" in str(error)
+    assert len(producer) == 0 and producer.buffer_available == total
+    with producer.transaction():
+        producer.send(TOPIC, b"kept")
+    producer.close()  # whoever aborts need not be told that records failed
+    assert values(cluster) == [b"kept"]
+
+
+def test_abort_under_load_leaves_nothing_to_the_next_transaction(make, cluster, rng):
+    """Batches are at every stage of their way when the abort comes."""
+    producer = make(batch_size=2000)
+    kept, dropped = [], 0
+    for number in range(60):
+        producer.begin_transaction()
+        futures = [producer.send(TOPIC, b"%d %d" % (number, i)) for i in range(rng.randrange(1, 4000))]
+        if rng.random() < 0.5:
+            producer.abort_transaction()
+            assert all(future.done() for future in futures)
+            dropped += sum(future.exception(0) is not None for future in futures)
+        else:
+            producer.commit_transaction()
+            assert all(future.exception(0) is None for future in futures)
+            kept.append(len(futures))
+        assert len(producer) == 0
+    assert dropped > 0 and kept
+    producer.close()
+
+
+def test_a_send_that_waits_for_memory_is_refused_when_the_transaction_is_aborted(make, cluster):
+    producer = make(buffer_memory=40_000, max_block_ms=60_000)
+    producer.begin_transaction()
+    producer.send(TOPIC, b"known").result(20)
+    raised = []
+
+    def fill():
+        try:
+            while True:
+                producer.send(TOPIC, b"v" * 1000)
+        except KafkaError as error:
+            raised.append(error)
+
+    with paused(cluster):
+        thread = threading.Thread(target=fill)
+        thread.start()
+        while producer.metrics()["waiting-threads"] == 0:
+            time.sleep(0.001)
+        with pytest.raises(TimeoutError):
+            producer.abort_transaction(0.2)
+        thread.join(20)
+        assert [type(error) for error in raised] == [TransactionStateError]
+    producer.abort_transaction(30)
+    assert len(producer) == 0
+
+
+# Fencing
+
+
+@pytest.mark.parametrize("request_name", ["AddPartitionsToTxn", "EndTxn"])
+@pytest.mark.parametrize("code", [47, 90])  # INVALID_PRODUCER_EPOCH, PRODUCER_FENCED
+def test_a_fenced_producer_says_so_whatever_it_is_asked(make, cluster, request_name, code):
+    producer = make()
+    producer.begin_transaction()
+    cluster.push_request_errors(request_name, [code])
+    producer.send(TOPIC, b"v")
+    for call in ("commit", "send", "offsets", "abort", "begin", "init"):
+        with pytest.raises(FencedError, match=r"transactional\.id") as raised:
+            CALLS[call](producer)
+        assert raised.value.fatal and not raised.value.abortable, call
+    with pytest.raises(FencedError), producer.transaction():
+        raise AssertionError("the block must not run")
+    started = time.monotonic()
+    with contextlib.suppress(DeliveryError):
+        producer.close()
+    assert time.monotonic() - started < 20
+
+
+def test_being_fenced_while_sending_reaches_send(make, cluster):
+    producer = make()
+    producer.begin_transaction()
+    cluster.push_request_errors("AddPartitionsToTxn", [90])
+    with pytest.raises(FencedError):
+        while True:
+            producer.send(TOPIC, b"v")
+            time.sleep(0.001)
+
+
+def test_an_init_that_is_not_permitted_is_fatal(make, cluster):
+    producer = make(ready=False)
+    cluster.push_request_errors("InitProducerId", [53])  # TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    for _ in range(2):
+        with pytest.raises(AuthorizationError) as raised:
+            producer.init_transactions(20)
+        assert raised.value.fatal
+
+
+# Time
+
+
+def test_init_times_out_and_goes_on_when_called_again(make, cluster):
+    with paused(cluster):
+        producer = make(ready=False, max_block_ms=300)
+        for timeout in (None, 0.2, 0):
+            with pytest.raises(TimeoutError, match=r"init_transactions\(\)"):
+                producer.init_transactions(timeout)
+        with pytest.raises(TransactionStateError, match="call it again"):
+            producer.begin_transaction()
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.abort_transaction()
+
+
+def test_a_commit_whose_records_are_late_can_be_repeated_or_aborted(make, cluster):
+    producer = make(max_block_ms=500)
+    for finish in (producer.commit_transaction, producer.abort_transaction):
+        producer.begin_transaction()
+        producer.send(TOPIC, b"known").result(20)
+        with paused(cluster):
+            producer.send(TOPIC, b"v")
+            with pytest.raises(TimeoutError, match="1 records of the transaction"):
+                producer.commit_transaction()
+            with pytest.raises(TransactionStateError, match="commit_transaction"):
+                producer.send(TOPIC, b"v")
+        finish(30)
+
+
+def test_a_commit_that_librdkafka_has_begun_can_only_be_repeated(make, cluster):
+    producer = make()
+    producer.begin_transaction()
+    producer.send(TOPIC, b"v").result(20)
+    with paused(cluster):
+        with pytest.raises(TimeoutError, match=r"commit_transaction\(\).*again"):
+            producer.commit_transaction(0.3)
+        for call in ("abort", "begin", "send"):
+            with pytest.raises(TransactionStateError, match=r"commit_transaction\(\) has not ended"):
+                CALLS[call](producer)
+    producer.commit_transaction(30)
+    with producer.transaction():
+        producer.send(TOPIC, b"v")
+
+
+def test_an_abort_times_out_and_goes_on_when_called_again(make, cluster):
+    producer = make()
+    producer.begin_transaction()
+    producer.send(TOPIC, b"v").result(20)
+    with paused(cluster):
+        with pytest.raises(TimeoutError, match=r"abort_transaction\(\)"):
+            producer.abort_transaction(0.3)
+        with pytest.raises(TransactionStateError, match=r"abort_transaction\(\) has not ended"):
+            producer.begin_transaction()
+    producer.abort_transaction(30)
+    with producer.transaction():
+        producer.send(TOPIC, b"v")
+
+
+@pytest.mark.parametrize("call", ["init", "offsets", "commit", "commit late", "abort"])
+def test_ctrl_c_gets_through_every_wait_and_the_producer_works_on(make, cluster, call):
+    producer = make(ready=call != "init")
+    if call != "init":
+        producer.begin_transaction()
+        producer.send(TOPIC, b"v").result(20)
+    with paused(cluster):
+        if call == "commit late":
+            producer.send(TOPIC, b"v")
+        with interrupted():
+            CALLS[call.partition(" ")[0]](producer)
+        if call == "offsets":
+            # Nobody knows whether the offsets are in: a commit must not pretend to.
+            with pytest.raises(KafkaError, match="not known") as raised:
+                producer.commit_transaction()
+            assert raised.value.abortable
+    if call == "init":
+        producer.init_transactions(30)
+    elif call.startswith("commit"):
+        producer.commit_transaction(30)
+    else:
+        producer.abort_transaction(30)
+    with producer.transaction():
+        producer.send(TOPIC, b"v")
+
+
+def test_a_second_thread_is_refused_while_a_call_is_under_way(make, cluster):
+    producer = make()
+    producer.begin_transaction()
+    producer.send(TOPIC, b"v").result(20)
+    with paused(cluster):
+        thread = threading.Thread(target=producer.commit_transaction, args=(30,))
+        thread.start()
+        while True:
+            try:
+                producer.send(TOPIC, b"v")
+            except TransactionStateError as error:
+                assert "another thread" in str(error)
+                break
+        with pytest.raises(TransactionStateError, match="another thread"):
+            producer.abort_transaction()
+    thread.join(30)
+    with producer.transaction():
+        producer.send(TOPIC, b"v")
+
+
+@pytest.mark.parametrize("request_name", ["EndTxn", "AddPartitionsToTxn", "InitProducerId"])
+@pytest.mark.parametrize("code", [15, 16, 51, -195])
+def test_what_passes_is_waited_for(make, cluster, request_name, code):
+    cluster.push_request_errors(request_name, [code])
+    producer = make()
+    with producer.transaction():
+        future = producer.send(TOPIC, b"v")
+    assert future.result(0).offset == 0
+
+
+# with producer.transaction()
+
+
+def test_the_block_commits(make, cluster):
+    producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG)
+    with producer.transaction() as nothing:
+        future = producer.send(TOPIC, b"v")
+    assert nothing is None
+    assert future.result(0).offset == 0
+
+
+def test_an_exception_aborts_and_comes_out(make, cluster):
+    producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG)
+    with pytest.raises(ZeroDivisionError), producer.transaction():
+        future = producer.send(TOPIC, b"v")
+        raise ZeroDivisionError
+    assert future.exception(0).persisted == "no"
+    with producer.transaction():
+        producer.send(TOPIC, b"kept")
+    assert values(cluster) == [b"kept"]
+
+
+def test_a_commit_that_fails_aborts_and_its_error_comes_out(make, cluster):
+    producer = make()
+    cluster.push_request_errors("Produce", [87])
+    with pytest.raises(KafkaError) as raised, producer.transaction():
+        producer.send(TOPIC, b"v", partition=0)
+    assert raised.value.code == 87
+    with producer.transaction():
+        producer.send(TOPIC, b"kept", partition=1)
+    assert values(cluster) == [b"kept"]
+
+
+def test_when_the_abort_fails_too_the_first_error_comes_out(make, cluster, caplog):
+    producer = make()
+    with pytest.raises(ZeroDivisionError), producer.transaction():
+        producer.send(TOPIC, b"v").result(20)
+        cluster.push_request_errors("EndTxn", [90])
+        raise ZeroDivisionError
+    assert "could not be aborted" in caplog.text
+
+
+# Offsets
+
+
+def test_offsets_are_checked_before_anything_is_sent(make, consumer):
+    producer = make()
+    metadata = group_metadata(consumer)
+    producer.begin_transaction()
+    for offsets, group, kind in (
+        ({(TOPIC, 0): 1}, "g", TypeError),
+        ({(TOPIC, 0): 1}, b"junk", ValueError),
+        ({(TOPIC, 0): 1}, metadata[:-1], ValueError),
+        ({(TOPIC, 0): -5}, metadata, ValueError),
+        ({(TOPIC, -1): 5}, metadata, ValueError),
+        ({(TOPIC, 0): "5"}, metadata, TypeError),
+        ({(5, 0): 5}, metadata, TypeError),
+        ([TopicPartition(TOPIC, 0, -2)], metadata, ValueError),
+    ):
+        with pytest.raises(kind):
+            producer.send_offsets_to_transaction(offsets, group)
+    producer.send_offsets_to_transaction([], metadata)
+    producer.send_offsets_to_transaction([TopicPartition(TOPIC, 0)], metadata)  # nothing consumed: no offset
+    producer.send_offsets_to_transaction([TopicPartition(TOPIC, 1, 7, "note", 0)], metadata)
+    producer.send_offsets_to_transaction({(TOPIC, 2): 7}, metadata)
+    producer.commit_transaction()
+
+
+@pytest.mark.parametrize("request_name", ["AddOffsetsToTxn", "TxnOffsetCommit"])
+def test_offsets_that_the_broker_refuses_make_the_transaction_abortable(make, cluster, consumer, request_name):
+    producer = make()
+    producer.begin_transaction()
+    cluster.push_request_errors(request_name, [30])  # GROUP_AUTHORIZATION_FAILED
+    for call in ("offsets", "send", "commit"):
+        with pytest.raises(KafkaError) as raised:
+            CALLS[call](producer)
+        assert (raised.value.code, raised.value.abortable) == (30, True), call
+    producer.abort_transaction()
+    with producer.transaction():
+        producer.send_offsets_to_transaction({(TOPIC, 0): 1}, group_metadata(consumer))
+
+
+@pytest.mark.parametrize("request_name", ["AddOffsetsToTxn", "TxnOffsetCommit"])
+@pytest.mark.parametrize("code", [14, 15, 51])
+def test_offsets_are_tried_again_while_the_coordinator_is_busy(make, cluster, consumer, request_name, code):
+    producer = make()
+    with producer.transaction():
+        cluster.push_request_errors(request_name, [code])
+        producer.send_offsets_to_transaction({(TOPIC, 0): 1}, group_metadata(consumer))
+
+
+# Close
+
+
+def test_close_aborts_an_open_transaction_and_tells_of_its_records(make, cluster, caplog):
+    producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG)
+    producer.begin_transaction()
+    producer.send(TOPIC, b"lost")
+    with caplog.at_level(logging.WARNING, "fastprod"), pytest.raises(DeliveryError) as raised:
+        producer.close()
+    assert [record.value for record in raised.value.records] == [b"lost"]
+    assert "transaction open" in caplog.text
+    assert values(cluster) == []
+
+
+@pytest.mark.parametrize("call", ["init", "commit", "abort"])
+def test_close_ends_while_a_call_that_timed_out_is_under_way(make, cluster, call):
+    producer = make(ready=call != "init")
+    if call != "init":
+        producer.begin_transaction()
+        producer.send(TOPIC, b"v").result(20)
+    with paused(cluster):
+        with pytest.raises(TimeoutError):
+            {
+                "init": producer.init_transactions,
+                "commit": producer.commit_transaction,
+                "abort": producer.abort_transaction,
+            }[call](0.1)
+        started = time.monotonic()
+        producer.close(0.5)
+        assert time.monotonic() - started < 30
+    with pytest.raises(ProducerClosedError):
+        producer.commit_transaction()
