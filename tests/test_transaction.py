@@ -57,9 +57,7 @@ def make(cluster):
 
 @pytest.fixture
 def consumer(cluster):
-    consumer = Consumer(
-        {"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g", "enable.auto.commit": False}
-    )
+    consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g", "enable.auto.commit": False})
     yield consumer
     consumer.close()
 
@@ -226,7 +224,7 @@ def test_a_failed_record_makes_commit_raise_its_error_and_send_too(make, cluster
     cluster.push_request_errors("Produce", [87])  # INVALID_RECORD
     assert producer.send(TOPIC, b"v", partition=0).exception(20).code == 87
     for call in ("commit", "send", "offsets", "begin"):
-        with pytest.raises(KafkaError, match=r"Invalid record.*call abort_transaction\(\)") as raised:
+        with pytest.raises(KafkaError, match=r"failed to validate record.*call abort_transaction\(\)") as raised:
             CALLS[call](producer)
         assert (raised.value.code, raised.value.abortable, raised.value.fatal) == (87, True, False)
     producer.abort_transaction()
@@ -646,3 +644,39 @@ def test_close_ends_while_a_call_that_timed_out_is_under_way(make, cluster, call
         assert time.monotonic() - started < 30
     with pytest.raises(ProducerClosedError):
         producer.commit_transaction()
+
+
+def test_close_waits_for_a_commit_that_is_under_way(make, cluster):
+    producer = make()
+    producer.begin_transaction()
+    producer.send(TOPIC, b"v").result(20)
+    with paused(cluster), pytest.raises(TimeoutError):
+        producer.commit_transaction(0.1)
+    producer.close()
+    assert values(cluster) == [b"v"]
+
+
+def test_close_from_another_thread_ends_a_commit_that_does_not_get_through(make, cluster):
+    producer = make()
+    producer.begin_transaction()
+    producer.send(TOPIC, b"v").result(20)
+    raised = []
+
+    def commit():
+        try:
+            producer.commit_transaction(600)
+        except ProducerClosedError as error:
+            raised.append(str(error))
+
+    with paused(cluster):
+        thread = threading.Thread(target=commit)
+        thread.start()
+        while not raised:
+            try:
+                producer.begin_transaction()
+            except TransactionStateError as error:
+                if "another thread" in str(error):
+                    break
+        producer.close(0.3)
+        thread.join(30)
+    assert "commit_transaction() was under way" in raised[0]

@@ -3,14 +3,13 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
-from fastprod._accumulator cimport Appended, CallbackSlot, FlushPoint, RecordAccumulator
+from fastprod._accumulator cimport Appended, CallbackSlot, RecordAccumulator
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks, unraisable
-from fastprod._future cimport ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, forks, wait_completed
+from fastprod._future cimport ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, forks
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partition
 from fastprod._record cimport fp_header, fp_header_wire, fp_header_write, fp_record, fp_wire_upper_bound

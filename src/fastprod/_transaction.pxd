@@ -35,6 +35,7 @@ cdef class TransactionManager:
 
     cdef int enter(self) except -1
     cdef object not_now(self)
+    cdef tuple record_failure(self)
     cdef int64_t deadline(self, object timeout) except -1
     cdef int notice_failure(self) except -1
     cdef object error(self)

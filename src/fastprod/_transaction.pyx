@@ -5,8 +5,8 @@ states these are. The protocol is librdkafka's; what is ours are the records
 that have not reached librdkafka yet.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t
-from libc.string cimport memset
 from posix.unistd cimport usleep
 from fastprod._accumulator cimport RecordAccumulator
 from fastprod._future cimport forks, notify_completed, wait_completed
@@ -16,7 +16,6 @@ from fastprod._transport cimport (
     ABORT_TRANSACTION, BEGIN_TRANSACTION, COMMIT_TRANSACTION, INIT_TRANSACTIONS, SEND_OFFSETS,
     TransactionCall, TransactionRequest, Transport,
 )
-from cpython.exc cimport PyErr_CheckSignals
 
 import contextlib
 import logging
@@ -162,9 +161,8 @@ cdef class TransactionManager:
         deadline = self.deadline(timeout)
         self.enter()
         try:
-            if self.state == FATAL_ERROR or self.state not in (IN_TRANSACTION, COMMITTING, ABORTING, ABORTABLE_ERROR):
-                raise self.not_now()
-            if self.state == COMMITTING and self.under_way:
+            if self.state not in (IN_TRANSACTION, COMMITTING, ABORTING, ABORTABLE_ERROR) or (
+                    self.state == COMMITTING and self.under_way):
                 raise self.not_now()
             self.undo(timeout, deadline)
             self.sender.wait_settled(deadline)    # nothing is outstanding; for the callbacks
@@ -188,28 +186,31 @@ cdef class TransactionManager:
 
     def close(self, deadline_ns):
         """Aborts a transaction that is open, as Java's close() does, and ends the thread."""
-        fp_atomic_store(&self.stopping, 0 if self.state in (IN_TRANSACTION, ABORTABLE_ERROR) else 1)
-        with self.lock:
-            deadline = min(deadline_ns, fp_monotonic_ns() + self.max_block_ns)
-            try:
-                self.notice_failure()
-                if self.state in (IN_TRANSACTION, ABORTABLE_ERROR) or self.state == COMMITTING and not self.under_way:
-                    logging.getLogger("fastprod").warning("a producer is closed with its transaction open: aborting it")
-                    self.undo(None, deadline)
-                elif self.under_way:
-                    self.wait_ended(None, deadline)
-            except (KafkaError, TimeoutError) as error:
-                logging.getLogger("fastprod").warning("the transaction's end was not seen before close(): %s", error)
-            finally:
-                fp_atomic_store(&self.stopping, 1)
-                # What librdkafka is at cannot be cut short, nor the handle be
-                # closed before: this takes ATTEMPT_MS, or max.block.ms for offsets.
-                if self.under_way:
-                    with nogil:
-                        fp_thread_join(self.thread)
-                    self.under_way = 0
-                self.state = CLOSED
-                self.accumulator.refusal = None
+        deadline = min(deadline_ns, fp_monotonic_ns() + self.max_block_ns)
+        if not self.lock.acquire(timeout=max(0, deadline - fp_monotonic_ns()) / 1e9):
+            fp_atomic_store(&self.stopping, 1)   # ends the call of the thread that holds it
+            self.lock.acquire()
+        try:
+            self.notice_failure()
+            if self.state in (IN_TRANSACTION, ABORTABLE_ERROR) or self.state == COMMITTING and not self.under_way:
+                logging.getLogger("fastprod").warning("a producer is closed with its transaction open: aborting it")
+                self.undo(None, deadline)
+            elif self.under_way and self.state != INITIALIZING:
+                self.wait_ended(None, deadline)
+                self.conclude()
+        except (KafkaError, TimeoutError) as error:
+            logging.getLogger("fastprod").warning("the end of the transaction was not seen: %s", error)
+        finally:
+            # What librdkafka is at cannot be cut short, nor its handle be closed
+            # before: this takes ATTEMPT_MS at most, or max.block.ms for offsets.
+            fp_atomic_store(&self.stopping, 1)
+            if self.under_way:
+                with nogil:
+                    fp_thread_join(self.thread)
+                self.under_way = 0
+            self.state = CLOSED
+            self.accumulator.refusal = None
+            self.lock.release()
 
     # Where it stands
 
@@ -246,15 +247,25 @@ cdef class TransactionManager:
 
     def refusal(self):
         """What send() raises while appends are stopped."""
-        if self.lock.acquire(False):
-            try:
-                self.notice_failure()
-                return self.not_now()
-            finally:
-                self.lock.release()
-        return TransactionStateError(
-            "another thread ends the transaction: no record can be sent in it any more") if self.failed is None \
-            else self.error()
+        if not self.lock.acquire(False):
+            if self.state != ABORTING and fp_atomic_load(&self.sender.failure_code):
+                return for_transaction(*self.record_failure(), False)
+            return TransactionStateError(
+                "another thread begins or ends the transaction: no record can be sent meanwhile")
+        try:
+            self.notice_failure()
+            if self.state == IN_TRANSACTION:
+                return TransactionStateError("the transaction ended while send() waited: send the record again")
+            return self.not_now()
+        finally:
+            self.lock.release()
+
+    cdef tuple record_failure(self):
+        """(code, what happened) of the first record that failed."""
+        cdef int code = fp_atomic_load(&self.sender.failure_code)
+        topic = (<bytes>self.sender.failure_topic).decode()
+        persisted = PERSISTED_WORDS[self.sender.failure_persisted]
+        return code, str(for_delivery(code, describe(code), persisted, topic, self.sender.failure_partition))
 
     cdef int notice_failure(self) except -1:
         """A record that failed, or an error of librdkafka's, ends the transaction. lock: held"""
@@ -274,9 +285,8 @@ cdef class TransactionManager:
             text = (<bytes>asked.text).decode("utf-8", "replace")
             self.fail(asked.code, f"the transaction failed: {text} (code {asked.code})", asked.fatal)
         elif code:
-            self.fail(code, str(for_delivery(
-                code, describe(code), PERSISTED_WORDS[self.sender.failure_persisted],
-                (<bytes>self.sender.failure_topic).decode(), self.sender.failure_partition)), False)
+            code, what = self.record_failure()
+            self.fail(code, what, False)
         else:
             code = self.transport.fatal_code
             self.fail(code, f"{describe(code)} (code {code})", True)

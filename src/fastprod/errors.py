@@ -172,7 +172,7 @@ class ForkedProducerError(KafkaError, RuntimeError):
 _ACCESS = "ask for the right to write there, or correct the credentials"
 _CREDENTIALS = "check sasl.mechanism, the credentials and the TLS settings"
 _MISSING = "create it, or correct the name or number"
-_PURGED = "it was given up first, by close(), a purge or the abort of its transaction: flush() before, or give close() more time"
+_PURGED = "close(), a purge or the abort of its transaction came first: flush() before, or give close() more time"
 _FENCED = (
     "another producer uses this transactional.id, or the transaction took longer than transaction.timeout.ms: "
     "close this one, and see that each has its own"
