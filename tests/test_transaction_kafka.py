@@ -67,6 +67,21 @@ def test_a_hundred_transactions_show_exactly_what_was_committed(kafka, kafka_top
     producer.close()
 
 
+def test_an_abort_at_any_moment_leaves_a_producer_that_works(kafka, kafka_topic, make, rng):
+    """Requests are queued, in flight, or wait for the coordinator, which still ends the transaction before."""
+    topic = kafka_topic(partitions=6)
+    producer = make(linger_ms=0, batch_size=2000)
+    for number in range(50):
+        with producer.transaction():
+            producer.send(topic, b"%d" % number, partition=number % 6)
+        producer.begin_transaction()
+        for i in range(rng.randrange(1, 4000)):
+            producer.send(topic, b"aborted", partition=i % 6)
+        producer.abort_transaction()
+    expected = {partition: [b"%d" % number for number in range(partition, 50, 6)] for partition in range(6)}
+    assert committed(kafka, topic) == expected
+
+
 def test_consume_transform_produce_is_exactly_once_across_a_restart(kafka, kafka_topic, make, rng):
     source, target = kafka_topic(partitions=3), kafka_topic(partitions=3)
     count = 3000

@@ -640,9 +640,9 @@ cdef class Producer:
         self.need_transactions("commit_transaction").commit(timeout)
 
     def abort_transaction(self, timeout=None):
-        """Drops the records of the transaction that were not sent, and aborts those that were.
+        """Drops the records of the transaction that were not sent, waits for those on their way, and aborts.
 
-        Their futures fail with persisted "no" if they never left; flush() and close() do not count them as lost.
+        The futures of those that were dropped fail with persisted "no". flush() and close() do not count them as lost.
         timeout: seconds, None for max.block.ms. TimeoutError when it has passed: call it again.
         """
         self.need_transactions("abort_transaction").abort(timeout)

@@ -165,21 +165,30 @@ cdef class TransactionManager:
                     self.state == COMMITTING and self.under_way):
                 raise self.not_now()
             self.undo(timeout, deadline)
-            self.sender.wait_settled(deadline)    # nothing is outstanding; for the callbacks
             with nogil:
                 self.sender.forget_failed()
         finally:
             self.lock.release()
 
     cdef int undo(self, object timeout, int64_t deadline) except -1:
-        """Drops what is ours, and has librdkafka drop and abort the rest."""
+        """Drops what is ours, waits for what is librdkafka's, and aborts.
+
+        librdkafka would purge what it has, and fail the transactions that
+        follow: a request that it purges leaves a gap in the sequence numbers of
+        its partition, and if none has got through yet, the coordinator knows of
+        no transaction and refuses to end it, which librdkafka takes for fatal.
+        """
         self.accumulator.stop_appends()
         if self.under_way and self.call.request == SEND_OFFSETS:
             self.wait_ended(timeout, deadline)
         self.state = ABORTING
         self.failed = None
-        with nogil:
-            self.sender.drop()
+        if not self.under_way:
+            with nogil:
+                self.sender.drop()
+            if not self.sender.wait_settled(deadline):
+                raise TimeoutError(f"{self.accumulator.unsettled} records of the transaction had not settled after "
+                                   f"{self.shown(timeout)}: call abort_transaction() again")
         self.perform(ABORT_TRANSACTION, timeout, deadline)
         self.state = READY
         return 0
