@@ -18,6 +18,7 @@ from fastprod import (
     KafkaError,
     Producer,
     ProducerClosedError,
+    RecordTooLargeError,
     TransactionStateError,
 )
 from fastprod.testing import MockCluster
@@ -249,25 +250,19 @@ def test_after_a_refused_record_the_partition_is_usable_again_after_one_more_abo
     assert values(cluster) == [b"2"]
 
 
-def test_a_record_that_never_reached_librdkafka_keeps_the_transaction_from_committing(make, cluster):
-    """It expires in the accumulator, behind a full window, so librdkafka knows nothing of it."""
-    producer = make(
-        delivery_timeout_ms=2500, request_timeout_ms=1000, max_in_flight_requests_per_connection=1, linger_ms=0
-    )
+def test_a_record_that_librdkafka_never_took_keeps_the_transaction_from_committing(make, cluster):
+    """librdkafka, which does not know of it, would commit the others."""
+    producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG, **{"librdkafka.message.max.bytes": 2000})
     producer.begin_transaction()
-    producer.send(TOPIC, b"first", partition=0).result(20)
-    with paused(cluster):
-        producer.send(TOPIC, b"in transit", partition=0)
-        time.sleep(0.2)
-        behind = producer.send(TOPIC, b"behind", partition=0)
-        error = behind.exception(30)
-    assert isinstance(error, TimeoutError)
-    with pytest.raises(KafkaError, match="abort_transaction") as raised:
-        producer.commit_transaction(20)
+    fine = producer.send(TOPIC, b"fine", partition=0)
+    large = producer.send(TOPIC, b"v" * 5000, partition=1)
+    with pytest.raises(RecordTooLargeError, match=r"call abort_transaction\(\)") as raised:
+        producer.commit_transaction()
     assert raised.value.abortable
-    producer.abort_transaction(30)
+    assert fine.exception(0) is None and large.exception(0).code == 10
+    producer.abort_transaction()
     with producer.transaction():
-        producer.send(TOPIC, b"after", partition=0)
+        producer.send(TOPIC, b"after", partition=1)
 
 
 def test_an_error_of_the_transaction_is_told_instead_of_what_it_did_to_the_records(make, cluster):
@@ -359,9 +354,9 @@ def test_a_send_that_waits_for_memory_is_refused_when_the_transaction_is_aborted
             time.sleep(0.001)
         with pytest.raises(TimeoutError):
             producer.abort_transaction(0.2)
-        thread.join(20)
-        assert [type(error) for error in raised] == [TransactionStateError]
     producer.abort_transaction(30)
+    thread.join(30)
+    assert [type(error) for error in raised] == [TransactionStateError]
     assert len(producer) == 0
 
 
