@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastprod import config
-from fastprod.config import ALIASES, OPTIONS, ProducerConfig, is_sensitive, redact
+from fastprod.config import ProducerConfig
 from fastprod.errors import ConfigError
+from fastprod.options import ALIASES, DENIED, OPTIONS, PARTITIONERS, is_sensitive, redact
 
 # All keys of Java's ProducerConfig 4.3, and those of 4.4 that producers.md names.
 JAVA_KEYS = """
@@ -414,7 +415,7 @@ def test_librdkafkas_partitioner_and_interceptors_are_out_of_reach(name):
 
 def test_no_callback_or_pointer_of_librdkafka_is_reachable(librdkafka):
     """Whatever librdkafka says must be set by a function of its own is refused by name."""
-    names = [*config._DENIED, *OPTIONS, "background_event_cb", "socket_cb", "open_cb", "resolve_cb", "rebalance_cb"]
+    names = [*DENIED, *OPTIONS, "background_event_cb", "socket_cb", "open_cb", "resolve_cb", "rebalance_cb"]
     special = [n for n in names if "dedicated" in (librdkafka.refuses(n, "x") or "")]
     assert len(special) >= 5
     for name in special:
@@ -596,7 +597,7 @@ def test_none_stands_for_the_default_object():
     assert (result.partitioner, result.interceptors, result.key_serializer) == ("uniform_sticky", (), None)
 
 
-@pytest.mark.parametrize("name", config.PARTITIONERS)
+@pytest.mark.parametrize("name", PARTITIONERS)
 def test_partitioner_names(name):
     assert resolve(partitioner=name).partitioner == name
 

@@ -11,9 +11,9 @@ from fastprod._sync cimport (
     fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_wall_ms,
 )
 
-from fastprod import config
 from fastprod.errors import ConfigError, KafkaError
 from fastprod.librdkafka import address
+from fastprod.options import redact
 
 cdef uint64_t PLAIN = 0x80000000   # in what a record carries: it went by produce_batch
 cdef uint64_t INDEX = 0x7fffffff
@@ -91,7 +91,7 @@ cdef class Transport:
         for name, value in properties.items():
             if rd_kafka_conf_set(conf, name.encode(), value.encode(), text, sizeof(text)) != RD_KAFKA_CONF_OK:
                 rd_kafka_conf_destroy(conf)
-                raise ConfigError(f"{name}: {config.redact(name, text.decode('utf-8', 'replace'))}")
+                raise ConfigError(f"{name}: {redact(name, text.decode('utf-8', 'replace'))}")
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG)
         self.rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof(text))
         if self.rk is NULL:
