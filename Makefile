@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench wheel clean
+.PHONY: demo test lint bench readme wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.flights build/flights.ndjson
@@ -26,8 +26,12 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
+# The tables of options in README.md, from the one in the code.
+readme: $(STAMP)
+	$(BIN)/python -m tests.readme
+
 # The wheel is built from the sdist, named by auditwheel, and tested in an empty environment outside this tree;
-# the layering test reads the sources, which are not there.
+# the layering and README tests read files that are not there.
 wheel: $(STAMP)
 	$(BIN)/pip install --quiet --group build
 	rm -rf dist wheelhouse build/wheel
@@ -38,7 +42,7 @@ wheel: $(STAMP)
 	build/wheel/env/bin/pip install --quiet --upgrade pip
 	build/wheel/env/bin/pip install --quiet --group test wheelhouse/*.whl
 	mkdir -p build/wheel/tree && cp -r tests pyproject.toml build/wheel/tree/
-	cd build/wheel/tree && ../env/bin/python -m pytest -q -m mock --ignore tests/test_layering.py
+	cd build/wheel/tree && ../env/bin/python -m pytest -q -m mock --ignore tests/test_layering.py --ignore tests/test_readme.py
 
 clean:
 	rm -rf build dist wheelhouse .venv src/*.egg-info src/fastprod/*.so src/fastprod/*.c

@@ -15,44 +15,21 @@ from fastprod.config import ProducerConfig
 from fastprod.errors import ConfigError
 from fastprod.options import ALIASES, DENIED, OPTIONS, PARTITIONERS, is_sensitive, redact
 
-# All keys of Java's ProducerConfig 4.3, and those of 4.4 that producers.md names.
-JAVA_KEYS = """
-acks batch.size bootstrap.servers buffer.memory client.dns.lookup client.id compression.gzip.level
-compression.lz4.level compression.type compression.zstd.level config.providers connections.max.idle.ms
-delivery.timeout.ms enable.idempotence enable.metrics.push interceptor.classes key.serializer linger.ms max.block.ms
-max.in.flight.requests.per.connection max.request.size metadata.max.age.ms metadata.max.idle.ms
-metadata.recovery.rebootstrap.trigger.ms metadata.recovery.strategy metric.reporters metrics.num.samples
-metrics.recording.level metrics.sample.window.ms partitioner.adaptive.partitioning.enable
-partitioner.availability.timeout.ms partitioner.class partitioner.ignore.keys receive.buffer.bytes
-reconnect.backoff.max.ms reconnect.backoff.ms request.timeout.ms retries retry.backoff.max.ms retry.backoff.ms
-sasl.client.callback.handler.class sasl.jaas.config sasl.kerberos.kinit.cmd sasl.kerberos.min.time.before.relogin
-sasl.kerberos.service.name sasl.kerberos.ticket.renew.jitter sasl.kerberos.ticket.renew.window.factor
-sasl.login.callback.handler.class sasl.login.class sasl.login.connect.timeout.ms sasl.login.read.timeout.ms
-sasl.login.refresh.buffer.seconds sasl.login.refresh.min.period.seconds sasl.login.refresh.window.factor
-sasl.login.refresh.window.jitter sasl.login.retry.backoff.max.ms sasl.login.retry.backoff.ms sasl.mechanism
-sasl.oauthbearer.assertion.algorithm sasl.oauthbearer.assertion.claim.aud
-sasl.oauthbearer.assertion.claim.exp.seconds sasl.oauthbearer.assertion.claim.iss
-sasl.oauthbearer.assertion.claim.jti.include sasl.oauthbearer.assertion.claim.nbf.seconds
-sasl.oauthbearer.assertion.claim.sub sasl.oauthbearer.assertion.file sasl.oauthbearer.assertion.private.key.file
-sasl.oauthbearer.assertion.private.key.passphrase sasl.oauthbearer.assertion.template.file
-sasl.oauthbearer.client.credentials.client.id sasl.oauthbearer.client.credentials.client.secret
-sasl.oauthbearer.clock.skew.seconds sasl.oauthbearer.expected.audience sasl.oauthbearer.expected.issuer
-sasl.oauthbearer.header.urlencode sasl.oauthbearer.jwks.endpoint.refresh.ms
-sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms sasl.oauthbearer.jwks.endpoint.retry.backoff.ms
-sasl.oauthbearer.jwks.endpoint.url sasl.oauthbearer.jwt.retriever.class sasl.oauthbearer.jwt.validator.class
-sasl.oauthbearer.scope sasl.oauthbearer.scope.claim.name sasl.oauthbearer.sub.claim.name
-sasl.oauthbearer.token.endpoint.url security.protocol security.providers send.buffer.bytes
-socket.connection.setup.timeout.max.ms socket.connection.setup.timeout.ms ssl.cipher.suites ssl.enabled.protocols
-ssl.endpoint.identification.algorithm ssl.engine.factory.class ssl.key.password ssl.keymanager.algorithm
-ssl.keystore.certificate.chain ssl.keystore.key ssl.keystore.location ssl.keystore.password ssl.keystore.type
-ssl.protocol ssl.provider ssl.secure.random.implementation ssl.trustmanager.algorithm ssl.truststore.certificates
-ssl.truststore.location ssl.truststore.password ssl.truststore.type transaction.timeout.ms
-transaction.two.phase.commit.enable transactional.id value.serializer
-bootstrap.resolve.timeout.ms buffer.memory.allocation.strategy client.rack metadata.cluster.check.enable
-partitioner.rack.aware
-""".split()  # noqa: SIM905 (a word list is easier to compare with Java's)
-
-OWN_KEYS = ["partitioner", "partitioner.sticky.interval.ms", "interceptors", "allow.plaintext.credentials"]
+# Kafka 4.4 adds these to the keys of 4.3, whose jar tests/test_config_java.py reads.
+KEYS_OF_4_4 = [
+    "bootstrap.resolve.timeout.ms",
+    "buffer.memory.allocation.strategy",
+    "client.rack",
+    "metadata.cluster.check.enable",
+    "partitioner.rack.aware",
+]
+OWN_KEYS = [
+    "partitioner",
+    "partitioner.sticky.interval.ms",
+    "interceptors",
+    "allow.plaintext.credentials",
+    "sasl.oauthbearer.token.provider",
+]
 
 # Where librdkafka's default is another, or Java's is what users count on.
 DEFAULT_PROPERTIES = {
@@ -118,6 +95,7 @@ DEFAULT_ATTRIBUTES = {
     "request_timeout_ms": 30000,
     "retries": 2147483647,
     "retry_backoff_ms": 100,
+    "sasl_oauthbearer_token_provider": None,
     "transactional_id": None,
     "value_serializer": None,
 }
@@ -158,6 +136,13 @@ class Librdkafka:
         self.library.rd_kafka_conf_destroy(conf)
         return None if result == 0 else text.value.decode() or str(result)
 
+    def default(self, name):
+        conf = ctypes.c_void_p(self.library.rd_kafka_conf_new())
+        text, size = ctypes.create_string_buffer(512), ctypes.c_size_t(512)
+        result = self.library.rd_kafka_conf_get(conf, name.encode(), text, ctypes.byref(size))
+        self.library.rd_kafka_conf_destroy(conf)
+        return text.value.decode() if result == 0 else None
+
     def knows(self, name):
         return "No such configuration property" not in (self.refuses(name, "") or "")
 
@@ -189,12 +174,8 @@ def noted(mapping):
 # The table
 
 
-def test_every_java_key_has_its_row():
-    assert set(JAVA_KEYS) | set(OWN_KEYS) <= OPTIONS.keys()
-
-
-def test_other_rows_are_librdkafkas_own_names(librdkafka):
-    assert all(librdkafka.knows(name) for name in OPTIONS.keys() - set(JAVA_KEYS) - set(OWN_KEYS))
+def test_every_key_of_kafka_4_4_and_of_our_own_has_its_row():
+    assert {*KEYS_OF_4_4, *OWN_KEYS} <= OPTIONS.keys()
 
 
 @pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
@@ -213,6 +194,18 @@ def test_aliases_are_librdkafkas_names_for_rows(librdkafka):
 
 def test_defaults():
     assert vars(resolve(client_id="me")) == DEFAULT_ATTRIBUTES
+
+
+def test_what_is_not_set_has_librdkafkas_default_for_its_own(librdkafka):
+    """A default that differs and is not set would be librdkafka's, whatever the table says."""
+    different, compared = {}, 0
+    for option in OPTIONS.values():
+        if option.maps_to and option.maps_to not in DEFAULT_PROPERTIES and option.default is not None:
+            compared += 1
+            of_librdkafka = librdkafka.default(option.maps_to)
+            if of_librdkafka != config._text(option.default):
+                different[option.name] = of_librdkafka
+    assert different == {} and compared > 5
 
 
 def test_attributes_are_declared():
@@ -394,6 +387,7 @@ def test_a_forced_alias_is_not_set_beside_the_property_itself(alias, name):
         "test.mock.broker.rtt",
         "ut_handle_ProduceResponse",
         "dr_cb",
+        "oauth_cb",
         "dr_msg_cb",
         "error_cb",
         "stats_cb",
@@ -460,6 +454,11 @@ def test_good_bootstrap_servers(value, stored):
     assert result.bootstrap_servers == result.librdkafka["bootstrap.servers"] == stored
 
 
+def test_10_000_hosts_are_refused():
+    with pytest.raises(ConfigError, match="names 10000 hosts"):
+        resolve({"bootstrap.servers": [f"h{i}:9092" for i in range(10_000)]})
+
+
 def test_bootstrap_servers_are_required():
     with pytest.raises(ConfigError, match=r"bootstrap\.servers is required"):
         config.resolve({}, {})
@@ -509,7 +508,7 @@ def test_good_linger(value, read):
         ("transactional.id", ["", 5, True, "a\0b", "\udc80"]),
         ("client.id", [5, None, "a\0b"]),
         ("ssl.endpoint.identification.algorithm", ["HTTP", 1]),
-        ("ssl.keystore.type", ["JKS", "PEM"]),
+        ("ssl.keystore.type", ["JKS", "pem"]),
         ("ssl.truststore.type", ["JKS"]),
         ("key.serializer", ["org.apache.kafka.common.serialization.StringSerializer", 5, object()]),
         ("interceptors", ["x", object(), [object()], [5]]),
@@ -553,10 +552,12 @@ def test_refused_options_say_why_unless_they_ask_for_nothing(option):
 
 
 @pytest.mark.parametrize("option", [o for o in OPTIONS.values() if o.owner == "no effect"], ids=lambda o: o.name)
-def test_options_without_effect_change_nothing(option):
-    value = {"ssl.truststore.type": "PEM", "ssl.keystore.type": "PKCS12"}.get(option.name, option.default)
-    result = resolve({option.name: value}, client_id="me")
+def test_options_without_effect_change_nothing_and_say_so_unless_they_ask_for_nothing(option):
+    assert resolve({option.name: option.default}, client_id="me").librdkafka == DEFAULT_PROPERTIES
+    other = {"ms": 7, "count": 7, "seconds": 7, "ratio": 0.7, "bool": False}.get(option.unit, "other")
+    result, notes = noted({option.name: other, "client.id": "me"})
     assert result.librdkafka == DEFAULT_PROPERTIES
+    assert notes == [f"{option.name} has no effect: {option.doc}"]
 
 
 # Objects
@@ -600,6 +601,107 @@ def test_none_stands_for_the_default_object():
 @pytest.mark.parametrize("name", PARTITIONERS)
 def test_partitioner_names(name):
     assert resolve(partitioner=name).partitioner == name
+
+
+JAAS = "org.apache.kafka.common.security."
+PLAIN_MODULE = JAAS + "plain.PlainLoginModule"
+SCRAM_MODULE = JAAS + "scram.ScramLoginModule"
+OAUTH_MODULE = JAAS + "oauthbearer.OAuthBearerLoginModule"
+
+
+def of_jaas(text, mechanism):
+    properties = resolve({"security.protocol": "SASL_SSL", "sasl.mechanism": mechanism, "sasl.jaas.config": text})
+    return {name: value for name, value in properties.librdkafka.items() if is_sensitive(name) or "oauth" in name}
+
+
+@pytest.mark.parametrize(
+    ("text", "mechanism", "read"),
+    [
+        (f'{PLAIN_MODULE} required username="a" password="b c";', "PLAIN", ("a", "b c")),
+        (f'  {PLAIN_MODULE}\n  required\n username = "a"\n password = "b" ;\n', "PLAIN", ("a", "b")),
+        (f'{PLAIN_MODULE} Required password="b" username=a;', "PLAIN", ("a", "b")),
+        (f'{SCRAM_MODULE} required username="a" password=";=\\"\\\\";', "SCRAM-SHA-512", ("a", ';="\\')),
+        (f'{SCRAM_MODULE} required username="a" password="";', "SCRAM-SHA-256", ("a", "")),
+    ],
+)
+def test_jaas_user_and_password(text, mechanism, read):
+    found = of_jaas(text, mechanism)
+    assert (found["sasl.username"], found.get("sasl.password", "")) == read
+
+
+def test_jaas_client_of_oauthbearer():
+    text = f'{OAUTH_MODULE} required clientId="me" clientSecret="b" scope="kafka";'
+    assert of_jaas(text, "OAUTHBEARER") == {
+        "sasl.oauthbearer.client.id": "me",
+        "sasl.oauthbearer.client.secret": "b",
+        "sasl.oauthbearer.scope": "kafka",
+    }
+    assert of_jaas(f"{OAUTH_MODULE} required;", "OAUTHBEARER") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not empty"),
+        (" ", "login module"),
+        ("com.sun.security.auth.module.Krb5LoginModule required;", "sasl.kerberos"),
+        (f'{JAAS}Other required username="canary";', "login module must be one of"),
+        (f'{PLAIN_MODULE} username="canary" password="canary";', "flag"),
+        (f'{PLAIN_MODULE} required username="canary" password="canary"', "semicolon"),
+        (f'{PLAIN_MODULE} required username="canary" password="canary";;', "name="),
+        (f'{PLAIN_MODULE} required username="canary" password="canary;', "double quotes"),
+        (f"{PLAIN_MODULE} required username='canary' password='canary';", "double quotes"),
+        (f'{PLAIN_MODULE} required username="canary";', "both username and password"),
+        (f'{PLAIN_MODULE} required username "canary" password "canary";', "name="),
+        (f'{SCRAM_MODULE} required username="canary" password="canary" tokenauth="true";', "other options"),
+        (f'{OAUTH_MODULE} required unsecuredLoginStringClaim_sub="canary";', "other options"),
+    ],
+)
+def test_bad_jaas(text, said):
+    for mechanism in ("PLAIN", "SCRAM-SHA-256", "OAUTHBEARER"):
+        with pytest.raises(ConfigError, match=said) as caught:
+            of_jaas(text, mechanism)
+        assert "canary" not in str(caught.value) and "sasl.jaas.config" in str(caught.value)
+        assert caught.value.__cause__ is None
+
+
+def test_jaas_must_fit_the_mechanism_and_what_else_is_given():
+    text = f'{PLAIN_MODULE} required username="a" password="canary";'
+    with pytest.raises(ConfigError, match="is for sasl.mechanism=PLAIN, not GSSAPI"):
+        resolve({"security.protocol": "SASL_SSL", "sasl.jaas.config": text})
+    with pytest.raises(ConfigError, match="given twice, by sasl.password and by sasl.jaas.config") as caught:
+        resolve({"sasl.jaas.config": text, "sasl.password": "other", "sasl.mechanism": "PLAIN"})
+    assert "canary" not in str(caught.value) and "other" not in str(caught.value)
+    with pytest.raises(ConfigError, match="unencrypted"):
+        resolve({"sasl.jaas.config": text, "sasl.mechanism": "PLAIN", "security.protocol": "SASL_PLAINTEXT"})
+
+
+def test_a_token_provider_is_for_oauthbearer_alone_and_needs_encryption():
+    def provider(config):
+        return "token", 0
+
+    mapping = {"sasl.oauthbearer.token.provider": provider, "security.protocol": "SASL_SSL"}
+    bearer = {**mapping, "sasl.mechanism": "OAUTHBEARER"}
+    assert resolve(bearer).sasl_oauthbearer_token_provider is provider
+    with pytest.raises(ConfigError, match="needs sasl.mechanism=OAUTHBEARER, not GSSAPI"):
+        resolve(mapping)
+    with pytest.raises(ConfigError, match="give one of them"):
+        resolve({**bearer, "sasl.oauthbearer.token.endpoint.url": "https://example.org/token"})
+    with pytest.raises(ConfigError, match="unencrypted"):
+        resolve({**bearer, "security.protocol": "SASL_PLAINTEXT"})
+    for bad in (5, "token", ("token", 0)):
+        with pytest.raises(ConfigError, match="a callable") as caught:
+            resolve({**bearer, "sasl.oauthbearer.token.provider": bad})
+        assert "token'" not in str(caught.value)
+
+
+def test_a_pem_key_store_is_key_and_certificate(tmp_path):
+    store = tmp_path / "store.pem"
+    store.write_text("-----BEGIN PRIVATE KEY-----")
+    mapping = {"security.protocol": "SSL", "ssl.keystore.type": "PEM", "ssl.keystore.location": store}
+    properties = resolve(mapping).librdkafka
+    assert properties["ssl.key.location"] == properties["ssl.certificate.location"] == str(store)
+    assert "ssl.keystore.location" not in properties
 
 
 # Values together

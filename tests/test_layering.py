@@ -16,7 +16,8 @@ MAY_KNOW = {
     "records": set(),
     "errors": {"records"},
     "options": set(),
-    "config": {"errors", "options"},
+    "jaas": set(),
+    "config": {"errors", "jaas", "options"},
     "librdkafka": set(),
     # C as Cython sees it
     "_sync": {"sync.h"},
@@ -135,9 +136,11 @@ def test_there_is_no_cycle():
     assert order.index("_producer") < order.index("__init__")
 
 
-@pytest.mark.parametrize("leaf", ["records", "errors", "options", "config", "librdkafka"])
+@pytest.mark.parametrize("leaf", ["records", "errors", "options", "jaas", "config", "librdkafka"])
 def test_leaves_know_only_leaves(leaf):
-    assert arrows(leaf) <= {"records", "errors", "options"} and not any(name.startswith("_") for name in arrows(leaf))
+    assert arrows(leaf) <= {"records", "errors", "options", "jaas"} and not any(
+        name.startswith("_") for name in arrows(leaf)
+    )
 
 
 def test_only_the_transport_and_the_sender_know_librdkafkas_types():

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from . import jaas
 from .errors import ConfigError
 from .options import ALIASES, OPTIONS, PARTITIONERS, Option, denied, dotted, is_sensitive, redact
 
@@ -52,6 +53,7 @@ class ProducerConfig:
     request_timeout_ms: int
     metadata_max_age_ms: int
     allow_plaintext_credentials: bool
+    sasl_oauthbearer_token_provider: Callable[..., Any] | None
 
     def __init__(self, values: Mapping[str, Any], librdkafka: dict[str, str], given: frozenset[str]) -> None:
         for option in OPTIONS.values():
@@ -112,8 +114,15 @@ def resolve(
             name = _property(key, librdkafka_knows)
             _put(passed, name, _property_text(key, value), key, spelling)
 
+    login: jaas.Login | None = given.get("sasl.jaas.config")
+    for name, value in login.options.items() if login else ():
+        _put(given, name, value, spelling["sasl.jaas.config"], spelling)
     values = {option.name: option.default for option in OPTIONS.values()} | given
-    notes: list[str] = []
+    notes = [
+        f"{spelling[name]} has no effect: {OPTIONS[name].doc}"
+        for name, value in given.items()
+        if OPTIONS[name].owner == "no effect" and value not in ("", OPTIONS[name].default)
+    ]
     _check_together(values, given, notes)
     properties = _transport(values, given, passed) | passed | forced
     _check_security(properties, values, notes)
@@ -165,7 +174,7 @@ def _bad(option: Option, key: str, value: object, wanted: str) -> ConfigError:
     if isinstance(option.valid, range):
         wanted += f" from {option.valid.start} to {option.valid.stop - 1}"
     elif option.valid:
-        wanted = "one of " + ", ".join(map(repr, option.valid))
+        wanted = f"one of {', '.join(map(repr, option.valid))} ({option.doc.rstrip('.')})"
     return ConfigError(f"{key}={_show(option.name, value)}: must be {wanted}")
 
 
@@ -268,6 +277,20 @@ def _file(option: Option, key: str, value: Any) -> str:
     return path
 
 
+def _jaas(option: Option, key: str, value: Any) -> jaas.Login:
+    text = _string(option, key, value)
+    try:
+        return jaas.parse(text)
+    except ValueError as error:  # never from it: the traceback would show the text, and with it the password
+        raise ConfigError(f"{key}: {error}") from None
+
+
+def _callable(option: Option, key: str, value: Any) -> Any:
+    if not callable(value):
+        raise _bad(option, key, value, "a callable")
+    return value
+
+
 def _serializer(option: Option, key: str, value: Any) -> Any:
     has_method = callable(getattr(value, "serialize", None))
     if not (callable(value) or has_method) or (isinstance(value, type) and has_method):
@@ -296,7 +319,7 @@ def _interceptors(option: Option, key: str, value: Any) -> tuple[Any, ...]:
 _PARSERS: dict[str, Callable[[Option, str, Any], Any]] = {
     "ms": _whole, "bytes": _whole, "count": _whole, "level": _whole, "seconds": _whole,
     "ms, fractions allowed": _real, "ratio": _real, "bool": _bool, "text": _string, "name": _name, "acks": _acks,
-    "list": _list, "hosts": _hosts, "file": _file, "PEM file": _file,
+    "list": _list, "hosts": _hosts, "jaas": _jaas, "callable": _callable, "file": _file, "PEM file": _file,
     "serializer": _serializer, "partitioner": _partitioner, "interceptors": _interceptors,
 }  # fmt: skip
 
@@ -388,7 +411,10 @@ def _check_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None
 
 def _check_security(properties: Mapping[str, str], values: Mapping[str, Any], notes: list[str]) -> None:
     protocol = properties["security.protocol"].upper()
+    _check_mechanism(properties.get("sasl.mechanism", "GSSAPI"), values)
     secrets = [name for name in properties if name.startswith("sasl.") and is_sensitive(name)]
+    if values["sasl.oauthbearer.token.provider"]:
+        secrets.append("sasl.oauthbearer.token.provider")
     if secrets and not protocol.endswith("SSL"):
         risk = f"{', '.join(secrets)} set while security.protocol={protocol}: credentials would travel unencrypted"
         if not values["allow.plaintext.credentials"]:
@@ -403,6 +429,20 @@ def _check_security(properties: Mapping[str, str], values: Mapping[str, Any], no
     if has_key != has_certificate:
         given, missing = ("key", "certificate") if has_key else ("certificate", "key")
         raise ConfigError(f"a client {given} is set without its {missing}: give ssl.{missing}.location too")
+
+
+def _check_mechanism(mechanism: str, values: Mapping[str, Any]) -> None:
+    login: jaas.Login | None = values["sasl.jaas.config"]
+    if login and mechanism not in login.mechanisms:
+        wanted = " or ".join(login.mechanisms)
+        raise ConfigError(f"the login module of sasl.jaas.config is for sasl.mechanism={wanted}, not {mechanism}")
+    if values["sasl.oauthbearer.token.provider"]:
+        if mechanism != "OAUTHBEARER":
+            raise ConfigError(f"sasl.oauthbearer.token.provider needs sasl.mechanism=OAUTHBEARER, not {mechanism}")
+        if values["sasl.oauthbearer.token.endpoint.url"]:
+            raise ConfigError(
+                "tokens come from sasl.oauthbearer.token.provider or .token.endpoint.url: give one of them"
+            )
 
 
 def _transport(values: Mapping[str, Any], given: Mapping[str, Any], passed: Mapping[str, str]) -> dict[str, str]:
@@ -434,6 +474,9 @@ def _transport(values: Mapping[str, Any], given: Mapping[str, Any], passed: Mapp
         properties[OPTIONS[name].maps_to] = str(max(0, values[name]))
     if "ssl.endpoint.identification.algorithm" in given:
         properties["ssl.endpoint.identification.algorithm"] = values["ssl.endpoint.identification.algorithm"] or "none"
+    if values["ssl.keystore.type"] == "PEM" and "ssl.keystore.location" in properties:
+        store = properties.pop("ssl.keystore.location")
+        properties |= {"ssl.key.location": store, "ssl.certificate.location": store}
     if "ssl.cipher.suites" in properties:
         properties["ssl.cipher.suites"] = properties["ssl.cipher.suites"].replace(",", ":")
     if "sasl.oauthbearer.token.endpoint.url" in given:

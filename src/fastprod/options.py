@@ -22,7 +22,7 @@ class Option(NamedTuple):
     unit: str  # also says how a value is read: see _PARSERS
     default: Any
     valid: range | tuple[Any, ...] | None  # numbers from..to, or the values allowed; None: see the parser
-    owner: str  # "fastprod" acts on it | "librdkafka" does | "refused" unless it is the default | "no effect"
+    owner: str  # "fastprod" acts on it | "librdkafka" does | "refused", "no effect" (a warning) but for the default
     maps_to: str  # the property of librdkafka that gets the value, or ""
     doc: str  # one line; for the last two owners the reason, and what to use instead
 
@@ -54,7 +54,8 @@ _JAVA_CLASS = "names a Java class; "
 _REFRESH = "librdkafka refreshes a token after 80 % of its life"
 _BROKER_SIDE = "the broker verifies tokens, not the client"
 _PEM_DOC = "PEM; Java's JKS stores must be converted."
-_PARTITIONER_DOC = "Name or object that picks the partition; names: " + ", ".join(PARTITIONERS) + "."
+_KEYTOOL = "Convert JKS stores: keytool -importkeystore -deststoretype pkcs12, then openssl pkcs12 for PEM."
+_PARTITIONER_DOC = "Name, or an object of Java's interface: " + ", ".join(PARTITIONERS) + "; the last two ignore keys."
 
 _ROWS = (
     # What a record goes through, in order: serializer, partitioner, buffer, batch.
@@ -69,18 +70,18 @@ _ROWS = (
     _own("partitioner.availability.timeout.ms", "ms", 0, _INT, "Avoid a partition stuck for this long; 0: never."),
     _own("partitioner.sticky.interval.ms", "ms", 100, _INT_FROM_1, "How often timed_sticky changes partition."),
     _refused("partitioner.rack.aware", False, "fastprod does not know which brokers share a rack"),
-    _own("max.block.ms", "ms", 60_000, _INT, "Longest wait of send() for buffer memory or metadata."),
-    _own("buffer.memory", "bytes", 33_554_432, range(1, 2**63), "Memory for records not yet acknowledged."),
+    _own("max.block.ms", "ms", 60_000, _INT, "Longest wait of send(), for metadata and memory together."),
+    _own("buffer.memory", "bytes", 33_554_432, range(1, 2**63), "Memory of records not yet acknowledged."),
     _unused("buffer.memory.allocation.strategy", "text", "full", "fastprod's pool has one strategy of its own"),
     _own("batch.size", "bytes", 16_384, _INT, "A batch of a partition is sent when it is this full; 0: no batching."),
-    _own("linger.ms", "ms, fractions allowed", 0, range(900_001), "Longest wait of a batch for more records."),
+    _own("linger.ms", "ms, fractions allowed", 0, range(900_001), "Wait of a batch for more; 5 to 100 for volume."),
     _own("max.request.size", "bytes", 1_048_576, range(1000, 1_000_000_001), "Largest record.", "message.max.bytes"),
     _rdk("compression.type", "text", "none", ("none", "gzip", "snappy", "lz4", "zstd"), "Compression of batches."),
     _rdk("compression.gzip.level", "level", -1, (-1, *range(1, 10)), "Used with gzip; -1: zlib's default.", ""),
     _rdk("compression.lz4.level", "level", 9, range(1, 13), "Used with lz4; Java goes up to 17.", ""),
     _rdk("compression.zstd.level", "level", 3, range(1, 13), "Used with zstd; Java goes from -131072 to 22.", ""),
     # Delivery.
-    _own("acks", "acks", "all", ("all", "-1", "0", "1"), "Replicas that must have a record: all, 1, 0.", "acks"),
+    _own("acks", "acks", "all", ("all", "-1", "0", "1"), "Who must have a record: all, 1, 0.", "acks"),
     _own("enable.idempotence", "bool", True, None, "No duplicates, no reordering by retries.", "enable.idempotence"),
     _own("retries", "count", 2**31 - 1, _INT, "Retries within delivery.timeout.ms.", "retries"),
     _own("retry.backoff.ms", "ms", 100, range(300_001), "First pause before a retry.", "retry.backoff.ms"),
@@ -92,7 +93,7 @@ _ROWS = (
     _rdk("transaction.timeout.ms", "ms", 60_000, range(1000, 2**31), "The broker aborts an open transaction then."),
     _refused("transaction.two.phase.commit.enable", False, "librdkafka has no two-phase commit"),
     # Cluster and connections.
-    _own("bootstrap.servers", "hosts", None, None, "host:port,... to start from; required.", "bootstrap.servers"),
+    _own("bootstrap.servers", "hosts", None, None, "host:port, comma-separated.", "bootstrap.servers"),
     _unused("bootstrap.resolve.timeout.ms", "ms", 0, "librdkafka resolves names in the background and keeps trying"),
     _rdk("client.dns.lookup", "text", "use_all_dns_ips",
          ("use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"), "How host names are resolved."),
@@ -108,7 +109,8 @@ _ROWS = (
          "SO_SNDBUF; -1: the system's, which adapts (Java: 131072).", "socket.send.buffer.bytes"),
     _rdk("receive.buffer.bytes", "bytes", -1, range(-1, 100_000_001),
          "SO_RCVBUF; -1: the system's, which adapts (Java: 32768).", "socket.receive.buffer.bytes"),
-    _rdk("connections.max.idle.ms", "ms", 540_000, range(-1, 2**31), "Close idle connections; below 1: never."),
+    _rdk("connections.max.idle.ms", "ms", 540_000, range(-1, 2**31),
+         "Set it below the idle time after which your VIP cuts; < 1: never."),
     _rdk("reconnect.backoff.ms", "ms", 50, _HOUR_MS, "First pause before connecting again."),
     _rdk("reconnect.backoff.max.ms", "ms", 1000, _HOUR_MS, "Longest pause before connecting again."),
     _rdk("socket.connection.setup.timeout.ms", "ms", 10_000, range(1000, 2**31), "For TCP, TLS and SASL together."),
@@ -128,11 +130,12 @@ _ROWS = (
     _own("allow.plaintext.credentials", "bool", False, None, "Permit SASL credentials on an unencrypted connection."),
     _rdk("ssl.truststore.location", "PEM file", None, None, "CA certificates, " + _PEM_DOC, "ssl.ca.location"),
     _rdk("ssl.truststore.certificates", "text", None, None, "CA certificates themselves, PEM.", "ssl.ca.pem"),
-    Option("ssl.truststore.type", "text", None, ("PEM",), "no effect", "", "trust stores are always PEM"),
+    _rdk("ssl.truststore.type", "text", None, ("PEM",), "Trust stores are always PEM. " + _KEYTOOL, ""),
     _refused("ssl.truststore.password", None, "a PEM trust store has no password; convert a JKS store to PEM"),
-    _rdk("ssl.keystore.location", "file", None, None, "Client certificate and key, PKCS#12."),
+    _rdk("ssl.keystore.location", "file", None, None, "Client certificate and key; see ssl.keystore.type."),
     _rdk("ssl.keystore.password", "text", None, None, "Password of that file."),
-    Option("ssl.keystore.type", "text", None, ("PKCS12",), "no effect", "", "key stores are always PKCS#12"),
+    _rdk("ssl.keystore.type", "text", None, ("PKCS12", "PEM"),
+         "PEM: key and certificates in one file. " + _KEYTOOL, ""),
     _rdk("ssl.keystore.key", "text", None, None, "Client key itself, PEM.", "ssl.key.pem"),
     _rdk("ssl.keystore.certificate.chain", "text", None, None, "Client certificate, PEM.", "ssl.certificate.pem"),
     _rdk("ssl.key.location", "PEM file", None, None, "Client key, " + _PEM_DOC),
@@ -153,9 +156,9 @@ _ROWS = (
          "How to authenticate."),
     _rdk("sasl.username", "text", None, None, "For PLAIN and SCRAM."),
     _rdk("sasl.password", "text", None, None, "For PLAIN and SCRAM."),
-    _refused("sasl.jaas.config", None, "use sasl.username and sasl.password, sasl.kerberos.* or sasl.oauthbearer.*"),
+    _rdk("sasl.jaas.config", "jaas", None, None, "Java's way to give user and password, or OAUTHBEARER's client.", ""),
     _refused("sasl.login.class", None, _JAVA_CLASS + "use the sasl.* options"),
-    _refused("sasl.login.callback.handler.class", None, _JAVA_CLASS + "use sasl.oauthbearer.*"),
+    _refused("sasl.login.callback.handler.class", None, _JAVA_CLASS + "use sasl.oauthbearer.token.provider"),
     _refused("sasl.client.callback.handler.class", None, _JAVA_CLASS + "use the sasl.* options"),
     _rdk("sasl.kerberos.service.name", "text", None, None, "Service part of the brokers' principal; default kafka."),
     _refused("sasl.kerberos.kinit.cmd", "/usr/bin/kinit", "a path in Java, a whole command line in librdkafka: "
@@ -171,6 +174,8 @@ _ROWS = (
     _unused("sasl.login.read.timeout.ms", "ms", None, "librdkafka asks for tokens with its own timeouts"),
     _unused("sasl.login.retry.backoff.ms", "ms", 100, "librdkafka asks for tokens with its own pauses"),
     _unused("sasl.login.retry.backoff.max.ms", "ms", 10_000, "librdkafka asks for tokens with its own pauses"),
+    _own("sasl.oauthbearer.token.provider", "callable", None, None,
+         "Function like confluent-kafka's oauth_cb: called with sasl.oauthbearer.config, gives (token, expiry in s)."),
     _rdk("sasl.oauthbearer.token.endpoint.url", "text", None, None, "Where tokens come from; implies the oidc method."),
     _rdk("sasl.oauthbearer.scope", "text", None, None, "Scope to ask for."),
     _rdk("sasl.oauthbearer.client.credentials.client.id", "text", None, None, "Client id.",
@@ -200,7 +205,7 @@ _ROWS = (
     _unused("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms", "ms", 10_000, _BROKER_SIDE),
     _refused("sasl.oauthbearer.header.urlencode", False, "librdkafka does not encode client id and secret"),
     _refused("sasl.oauthbearer.jwt.retriever.class", _JAVA + "security.oauthbearer.DefaultJwtRetriever",
-             _JAVA_CLASS + "use sasl.oauthbearer.*"),
+             _JAVA_CLASS + "use sasl.oauthbearer.token.provider"),
     _refused("sasl.oauthbearer.jwt.validator.class", _JAVA + "security.oauthbearer.DefaultJwtValidator",
              _JAVA_CLASS + _BROKER_SIDE),
 )  # fmt: skip
@@ -258,7 +263,7 @@ _DENIED_BEGINNINGS = {
 
 _SECRET_PARTS = (
     "passw", "passphrase", "secret", "jaas", "sasl.username", "oauthbearer.config", "oauthbearer.extensions",
-    ".pem", "keystore.key", "certificates", "certificate.chain",
+    "token.provider", ".pem", "keystore.key", "certificates", "certificate.chain",
 )  # fmt: skip
 
 
@@ -270,6 +275,8 @@ def dotted(key: str) -> str:
 def denied(name: str) -> str:
     """Why a dotted name of librdkafka's cannot be set, by whatever prefix; "" if it can."""
     if name.endswith(".cb"):
+        if name.startswith("oauth"):
+            return "give sasl.oauthbearer.token.provider instead"
         return "callbacks are fastprod's own: use on_delivery, interceptors, metrics() or logging"
     beginnings = (reason for start, reason in _DENIED_BEGINNINGS.items() if name.startswith(start))
     return DENIED.get(name) or next(beginnings, "")

@@ -1,0 +1,76 @@
+"""Java's ``sasl.jaas.config``: ``<login module> <flag> <name>=<value> ... ;``, as far as librdkafka can do the same.
+
+Source: org.apache.kafka.common.security.JaasConfig.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+# Login module -> the mechanisms it serves, and its options by the names that fastprod has for them.
+_PASSWORD = {"username": "sasl.username", "password": "sasl.password"}
+_MODULES = {
+    "org.apache.kafka.common.security.plain.PlainLoginModule": (("PLAIN",), _PASSWORD),
+    "org.apache.kafka.common.security.scram.ScramLoginModule": (("SCRAM-SHA-256", "SCRAM-SHA-512"), _PASSWORD),
+    "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule": (
+        ("OAUTHBEARER",),
+        {
+            "clientId": "sasl.oauthbearer.client.credentials.client.id",
+            "clientSecret": "sasl.oauthbearer.client.credentials.client.secret",
+            "scope": "sasl.oauthbearer.scope",
+        },
+    ),
+}
+_FLAGS = ("required", "requisite", "sufficient", "optional")
+_QUOTED = r'"(?:[^"\\\n]|\\.)*"'
+_TOKEN = re.compile(rf"\s*(?:({_QUOTED})|([\w.$-]+)|(=)|(;))")
+
+
+class Login(NamedTuple):
+    """What a login module is told."""
+
+    mechanisms: tuple[str, ...]  # of SASL: those that the module is for
+    options: dict[str, str]  # option of fastprod -> value
+
+
+def parse(text: str) -> Login:
+    """ValueError says what is wrong, and never shows a value, which may be a password."""
+    tokens = _tokens(text)
+    module, flag = tokens[0][0] if tokens else "", tokens[1][0] if len(tokens) > 1 else ""
+    if module.rpartition(".")[2] == "Krb5LoginModule":
+        raise ValueError("Krb5LoginModule is Java's: use sasl.kerberos.*")
+    if module not in _MODULES:
+        raise ValueError("the login module must be one of " + ", ".join(_MODULES))
+    if flag.lower() not in _FLAGS:
+        raise ValueError("after the login module there must be a flag, such as required")
+    mechanisms, names = _MODULES[module]
+    if not tokens[2:] or tokens[-1] != (";", False):
+        raise ValueError("a semicolon must end it")
+    pairs, options = tokens[2:-1], {}
+    if len(pairs) % 3:
+        raise ValueError('options must be name="value"')
+    for (name, _), equals, (value, _) in zip(pairs[::3], pairs[1::3], pairs[2::3], strict=True):
+        if equals != ("=", False):
+            raise ValueError('options must be name="value"')
+        if name not in names:
+            raise ValueError(f"librdkafka can do nothing with other options of this module than {', '.join(names)}")
+        options[names[name]] = value
+    if names is _PASSWORD and len(options) < len(names):
+        raise ValueError("the module needs both username and password")
+    return Login(mechanisms, options)
+
+
+def _tokens(text: str) -> list[tuple[str, bool]]:
+    """The words and signs, each with whether it was quoted."""
+    found, place, text = [], 0, text.strip()
+    while place < len(text):
+        match = _TOKEN.match(text, place)
+        if match is None:
+            raise ValueError('values must be in double quotes, with \\" and \\\\ for " and \\')
+        if quoted := match[1]:
+            found.append((re.sub(r"\\(.)", r"\1", quoted[1:-1]), True))
+        else:
+            found.append((match[0].strip(), False))
+        place = match.end()
+    return found

@@ -1,0 +1,81 @@
+"""The table of options against Kafka's own, read from its jar."""
+
+import pytest
+
+from fastprod.options import ALIASES, OPTIONS
+from tests.kafka.oracle import java_options
+
+pytestmark = pytest.mark.kafka
+
+# Where fastprod's default is not Java's, on purpose: Java's default -> why.
+OTHER_DEFAULTS = {
+    "linger.ms": ("5", "0 is the guide's default, and Java's before 4.0"),
+    "send.buffer.bytes": ("131072", "the operating system's size adapts"),
+    "receive.buffer.bytes": ("32768", "the operating system's size adapts"),
+    "ssl.keystore.type": ("JKS", "OpenSSL reads no JKS; PKCS12 stands for itself"),
+    "ssl.truststore.type": ("JKS", "OpenSSL reads no JKS; PEM stands for itself"),
+}
+# What Java demands and fastprod does not: it sends bytes and text as they are.
+NOT_REQUIRED = {"key.serializer", "value.serializer"}
+
+# Java's type -> units of the table that read the same values. CLASS and LIST of classes are objects here, or refused.
+UNITS = {
+    "BOOLEAN": {"bool"},
+    "SHORT": {"ms", "seconds"},
+    "INT": {"ms", "bytes", "count", "level", "seconds"},
+    "LONG": {"ms", "bytes", "ms, fractions allowed"},
+    "DOUBLE": {"ratio"},
+    "STRING": {"text", "name", "acks", "file", "PEM file"},
+    "PASSWORD": {"text", "jaas"},
+    "LIST": {"text", "list", "hosts"},
+    "CLASS": {"text", "serializer"},
+}
+
+
+@pytest.fixture(scope="module")
+def java(kafka_libs):
+    options = java_options()
+    assert len(options) > 100
+    return options
+
+
+def javas_words(value):
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_every_option_of_javas_producer_has_its_row(java):
+    assert java.keys() - OPTIONS.keys() == set()
+
+
+def test_none_of_them_is_an_alias(java):
+    assert java.keys() & ALIASES.keys() == set()
+
+
+def test_defaults_are_javas_but_for_those_that_differ_on_purpose(java):
+    different = {}
+    for name, (kind, default) in java.items():
+        option = OPTIONS[name]
+        nothing = option.default is None and default in (("",) if kind == "LIST" else ())
+        if javas_words(option.default) != default and not nothing and default != "required":
+            different[name] = default
+    assert different == {name: default for name, (default, _) in OTHER_DEFAULTS.items()}
+
+
+def test_what_java_requires_is_required_but_for_the_serializers(java):
+    required = {name for name, (_, default) in java.items() if default == "required"}
+    assert required == {"bootstrap.servers"} | NOT_REQUIRED
+
+
+def test_values_are_read_as_javas_types(java):
+    wrong = {
+        name: (kind, OPTIONS[name].unit) for name, (kind, _) in java.items() if OPTIONS[name].unit not in UNITS[kind]
+    }
+    refused = {name for name in wrong if OPTIONS[name].owner == "refused"}
+    assert {name: seen for name, seen in wrong.items() if name not in refused} == {}
+
+
+def test_what_java_calls_a_password_is_never_shown(java):
+    passwords = {name for name, (kind, _) in java.items() if kind == "PASSWORD"}
+    assert passwords and all(OPTIONS[name].sensitive for name in passwords)
