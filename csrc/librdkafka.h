@@ -20,6 +20,9 @@ typedef struct rd_kafka_event_s rd_kafka_event_t;
 typedef struct rd_kafka_error_s rd_kafka_error_t;
 typedef struct rd_kafka_consumer_group_metadata_s rd_kafka_consumer_group_metadata_t;
 typedef int rd_kafka_resp_err_t;
+typedef int (*rd_kafka_ssl_cert_verify_cb_t)(
+    rd_kafka_t *rk, const char *broker_name, int32_t broker_id, int *x509_error, int depth,
+    const char *certificate, size_t size, char *errstr, size_t errstr_size, void *opaque);
 
 typedef struct rd_kafka_message_s {
     rd_kafka_resp_err_t err;
@@ -109,6 +112,7 @@ enum {
     RD_KAFKA_EVENT_DR = 0x1,
     RD_KAFKA_EVENT_LOG = 0x4,
     RD_KAFKA_EVENT_ERROR = 0x8,
+    RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH = 0x100,
 };
 enum {
     RD_KAFKA_VTYPE_RKT = 2,
@@ -124,6 +128,7 @@ enum { RD_KAFKA_PURGE_F_QUEUE = 1, RD_KAFKA_PURGE_F_INFLIGHT = 2 };
 enum {
     RD_KAFKA_RESP_ERR__FATAL = -150,
     RD_KAFKA_RESP_ERR__QUEUE_FULL = -184,
+    RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN = -187,
     RD_KAFKA_RESP_ERR__TIMED_OUT = -185,
     RD_KAFKA_RESP_ERR__MSG_TIMED_OUT = -192,
 };
@@ -139,6 +144,18 @@ enum {
     X(int, rd_kafka_conf_set,                                                                 \
       (rd_kafka_conf_t *, const char *, const char *, char *, size_t))                        \
     X(void, rd_kafka_conf_set_events, (rd_kafka_conf_t *, int))                               \
+    X(void, rd_kafka_conf_set_opaque, (rd_kafka_conf_t *, void *))                            \
+    X(int, rd_kafka_conf_set_ssl_cert_verify_cb,                                              \
+      (rd_kafka_conf_t *, rd_kafka_ssl_cert_verify_cb_t))                                     \
+    X(void, rd_kafka_conf_enable_sasl_queue, (rd_kafka_conf_t *, int))                        \
+    X(rd_kafka_queue_t *, rd_kafka_queue_get_sasl, (rd_kafka_t *))                            \
+    X(rd_kafka_error_t *, rd_kafka_sasl_background_callbacks_enable, (rd_kafka_t *))          \
+    X(const char *, rd_kafka_event_config_string, (rd_kafka_event_t *))                       \
+    X(rd_kafka_resp_err_t, rd_kafka_oauthbearer_set_token,                                    \
+      (rd_kafka_t *, const char *, int64_t, const char *, const char **, size_t, char *,      \
+       size_t))                                                                               \
+    X(rd_kafka_resp_err_t, rd_kafka_oauthbearer_set_token_failure,                            \
+      (rd_kafka_t *, const char *))                                                           \
     X(rd_kafka_t *, rd_kafka_new, (int, rd_kafka_conf_t *, char *, size_t))                   \
     X(void, rd_kafka_destroy, (rd_kafka_t *))                                                 \
     X(rd_kafka_topic_t *, rd_kafka_topic_new,                                                 \

@@ -18,6 +18,7 @@ CODES = {
     "_ALL_BROKERS_DOWN": -187,
     "_TIMED_OUT": -185,
     "_QUEUE_FULL": -184,
+    "_SSL": -181,
     "_AUTHENTICATION": -169,
     "_TIMED_OUT_QUEUE": -166,
     "_PURGE_QUEUE": -152,
@@ -145,7 +146,29 @@ def test_message_without_partition():
 
 def test_message_without_a_record():
     message = str(errors.for_delivery(-169, "Authentication failed", "no", "", -1))
-    assert message.startswith("Authentication failed (code -169); check sasl.mechanism")
+    assert message.startswith("Authentication failed (code -169); check security.protocol, sasl.mechanism")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "certificate", "said"),
+    [
+        (-169, "Authentication failed: Invalid username or password", 0, "check security.protocol, sasl.mechanism"),
+        (-181, "SSL handshake failed", 0, "ssl.* options"),
+        (-181, "certificate verify failed", 20, "no authority in ssl.ca.location vouches"),
+        (-181, "certificate verify failed", 62, "made out to another host"),
+        (-181, "certificate verify failed", 10, "has expired"),
+        (-195, "Receive failed: tls alert bad certificate: SSL alert number 42", 0, "bad certificate"),
+    ],
+)
+def test_what_waiting_will_not_mend_is_an_authentication_error(code, reason, certificate, said):
+    error = errors.for_authentication(code, reason, certificate)
+    assert type(error) is errors.AuthenticationError and said in str(error) and reason in str(error)
+    assert not error.retriable
+
+
+@pytest.mark.parametrize("code", [0, -195, -193, -187])
+def test_what_may_mend_itself_is_none(code):
+    assert errors.for_authentication(code, "Connection refused", 62) is None
 
 
 def test_message_is_one_line():

@@ -19,6 +19,8 @@ MAY_KNOW = {
     "jaas": set(),
     "config": {"errors", "jaas", "options"},
     "librdkafka": set(),
+    "logs": set(),
+    "tokens": set(),
     # C as Cython sees it
     "_sync": {"sync.h"},
     "_record": {"record.h"},
@@ -28,12 +30,12 @@ MAY_KNOW = {
     "_buffer_pool": {"_sync", "errors"},
     "_future": {"_sync", "errors", "librdkafka", "records"},
     "_batch": {"_buffer_pool", "_future", "_record"},
-    "_callbacks": {"_future", "_sync"},
+    "_callbacks": {"_future", "_sync", "logs"},
     "_accumulator": {"_batch", "_buffer_pool", "_future", "_partitioner", "_record", "_sync", "errors"},
     "_transport": {
         "_batch", "_callbacks", "_future", "_rdkafka", "_record", "_sync", "errors", "librdkafka", "options",
     },
-    "_metadata": {"_accumulator", "_transport", "errors", "librdkafka", "records"},
+    "_metadata": {"_accumulator", "_sync", "_transport", "errors", "librdkafka", "records"},
     "_sender": {
         "_accumulator", "_batch", "_buffer_pool", "_callbacks", "_future", "_rdkafka", "_sync", "_transport",
         "librdkafka", "records",
@@ -44,7 +46,7 @@ MAY_KNOW = {
     # The whole
     "_producer": {
         "_accumulator", "_buffer_pool", "_callbacks", "_future", "_metadata", "_partitioner", "_record", "_sender",
-        "_sync", "_transaction", "_transport", "config", "errors", "librdkafka", "records",
+        "_sync", "_transaction", "_transport", "config", "errors", "librdkafka", "records", "tokens",
     },
     "__init__": {"_future", "_partitioner", "_producer", "errors", "records"},
     "testing": {"librdkafka"},

@@ -25,10 +25,12 @@ cdef class Callbacks:
     cdef int closed
     # the callback thread's own
     cdef object on_refresh
+    cdef object log_limit            # LogLimit
     cdef readonly object thread_id
 
     cdef void add(self, ProduceResult *result) noexcept nogil
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil
     cdef void want_refresh(self) noexcept nogil
+    cdef int end_log(self) except -1
     cdef int write_log(self, LogLine *line) except -1
     cdef int run_result(self, ProduceResult *result) except -1

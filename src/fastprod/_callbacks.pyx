@@ -18,11 +18,10 @@ from fastprod._sync cimport (
 
 import threading
 
+from fastprod.logs import LogLimit
+
 cdef enum:
     LOG_LIMIT = 1000   # lines waiting to be logged; more are counted and dropped
-
-# syslog's levels as logging's.
-cdef tuple LEVELS = (50, 50, 50, 40, 30, 20, 20, 10)
 
 
 cdef void unraisable(object error, object where) noexcept:
@@ -49,6 +48,7 @@ cdef class Callbacks:
         fp_mutex_init(&self.lock)
         fp_cond_init(&self.something)
         self.on_refresh = on_refresh
+        self.log_limit = LogLimit()
 
     def __dealloc__(self):
         cdef LogLine *line
@@ -138,6 +138,7 @@ cdef class Callbacks:
                     fp_mutex_unlock(&self.lock)
                     notify_completed()
             elif closed:
+                self.end_log()
                 return
 
     cdef int run_result(self, ProduceResult *result) except -1:
@@ -180,15 +181,20 @@ cdef class Callbacks:
     cdef int write_log(self, LogLine *line) except -1:
         cdef LogLine *written
         while line is not NULL:
-            import logging
             try:
-                logging.getLogger("fastprod").log(
-                    LEVELS[line.level & 7], "%s", (<bytes>line.text).decode("utf-8", "replace"))
+                self.log_limit.write(line.level & 7, (<bytes>line.text).decode("utf-8", "replace"))
             except BaseException as raised:
                 unraisable(raised, None)
             written = line
             line = line.next
             free(written)
+        return 0
+
+    cdef int end_log(self) except -1:
+        try:
+            self.log_limit.close(self.log_dropped)
+        except BaseException as raised:
+            unraisable(raised, None)
         return 0
 
     def close(self):

@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, int64_t
 from fastprod._accumulator cimport RecordAccumulator, Topic
 from fastprod._transport cimport Transport
 
@@ -21,6 +21,10 @@ cdef class ProducerMetadata:
     cdef bint closed
     cdef object snapshot                 # Cluster of what is known; None: to be made
     cdef long rounds                     # answers received
+    cdef long failures                   # requests without an answer
+    cdef int64_t answered_ns             # when the last one that was answered was asked; monotonic
 
+    cdef object failure(self, long failures_before)
+    cdef object timeout_error(self, str what)
     cdef TopicMetadata topic(self, str name, double timeout)
     cdef void update(self, dict found) except *

@@ -5,13 +5,16 @@ Source: org.apache.kafka.clients.producer.internals.ProducerMetadata.
 
 from libc.stdint cimport int32_t
 from fastprod._accumulator cimport RecordAccumulator
+from fastprod._sync cimport fp_monotonic_ns
 from fastprod._transport cimport Transport
 
 import array
 import threading
 import time
 
-from fastprod.errors import MetadataTimeoutError, ProducerClosedError, UnknownTopicOrPartitionError, for_delivery
+from fastprod.errors import (
+    MetadataTimeoutError, ProducerClosedError, UnknownTopicOrPartitionError, for_authentication, for_delivery,
+)
 from fastprod.librdkafka import describe
 from fastprod.records import Cluster, PartitionInfo
 
@@ -69,6 +72,7 @@ cdef class ProducerMetadata:
                 entry.topic.handle = self.transport.open_topic(name)
                 self.topics[name] = entry
             entry.answers = 0
+            failures = self.failures
             while entry.partitions == 0:
                 if self.closed:
                     raise ProducerClosedError("the producer was closed while send() waited for metadata")
@@ -78,17 +82,49 @@ cdef class ProducerMetadata:
                         "allow.auto.create.topics=true if the brokers may create it", code=UNKNOWN_TOPIC_OR_PART)
                 if entry.answers and entry.code not in (0, UNKNOWN_TOPIC_OR_PART, LEADER_NOT_AVAILABLE):
                     raise for_delivery(entry.code, describe(entry.code), "no", name, -1)
+                error = self.failure(failures)
+                if error is not None:
+                    raise error
                 self.wanted = True
                 self.changed.notify_all()
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    code, text = self.transport.last_error()
-                    raise MetadataTimeoutError(
-                        f"the partitions of {name!r} were not known within {timeout:g} s (max.block.ms); "
-                        + (f"last error: {text}" if code else "no broker answered")
-                        + ". Check bootstrap.servers and that the brokers are up", code=code or None, retriable=True)
+                    raise self.timeout_error(
+                        f"the partitions of {name!r} were not known within {timeout:g} s (max.block.ms)")
                 self.changed.wait(left)
         return entry
+
+    def ready(self, double timeout):
+        """Returns once a broker has answered. AuthenticationError as soon as none would; MetadataTimeoutError."""
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            rounds, failures = self.rounds, self.failures
+            while self.rounds == rounds:
+                if self.closed:
+                    raise ProducerClosedError("the producer was closed while wait_ready() waited")
+                error = self.failure(failures)
+                if error is not None:
+                    raise error
+                self.wanted = True
+                self.changed.notify_all()
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise self.timeout_error(f"no broker answered within {timeout:g} s")
+                self.changed.wait(left)
+
+    cdef object failure(self, long failures_before):
+        """What waiting will not mend, if a request has failed by it since there were so many failures."""
+        if self.failures == failures_before:
+            return None    # the last error may be an old one, or that of one broker while others answer
+        code, text = self.transport.last_error(self.answered_ns)
+        return for_authentication(code, text, self.transport.refused_certificate)
+
+    cdef object timeout_error(self, str what):
+        code, text = self.transport.last_error(self.answered_ns)
+        if code:
+            what += f"; last error: {text}"
+        return MetadataTimeoutError(f"{what}. Check bootstrap.servers, security.protocol, and that the brokers are up",
+                                    code=code or None, retriable=True)
 
     def refresh(self, double timeout):
         """Asks once more and waits for the answer, up to timeout seconds; whether it came."""
@@ -124,11 +160,15 @@ cdef class ProducerMetadata:
                 if self.closed:
                     return
                 self.wanted = False
+            asked_ns = fp_monotonic_ns()
             code, found = self.transport.metadata(REQUEST_TIMEOUT_MS)
             with self.changed:
                 if code == 0:
                     self.update(found)
                     self.rounds += 1
+                    self.answered_ns = asked_ns
+                else:
+                    self.failures += 1
                 self.changed.notify_all()
                 if not self.closed and (code or not self.settled()):
                     # Ask again, but not at once: the cluster needs time to change,

@@ -32,10 +32,11 @@ from fastprod._transaction import transaction
 from fastprod._transport import knows
 from fastprod.errors import (
     DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, RecordTooLargeError,
-    SerializationError, TransactionStateError, UnknownTopicOrPartitionError, for_delivery,
+    SerializationError, TransactionStateError, UnknownTopicOrPartitionError,
 )
 from fastprod.librdkafka import describe
 from fastprod.records import ProducerRecord
+from fastprod.tokens import TokenRefresher
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -50,9 +51,8 @@ cdef extern from *:
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000
 cdef const char *EMPTY = ""                # what an empty value points at: NULL would be a null one
 cdef enum:
-    AUTHENTICATION = -169      # RD_KAFKA_RESP_ERR__AUTHENTICATION
-    SSL = -181                 # RD_KAFKA_RESP_ERR__SSL
     TOPIC_NAME_LIMIT = 249     # characters: org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
+    TOKEN_TIMEOUT_S = 5        # what close() grants a token provider that has been called
     EXIT_TIMEOUT_S = 30        # what an interpreter that exits without close() grants the records
 
 _open_producers = weakref.WeakSet()
@@ -191,6 +191,7 @@ cdef class Producer:
     cdef Sender sender
     cdef TransactionManager transactions   # None without a transactional.id
     cdef ProducerMetadata metadata
+    cdef object tokens                     # TokenRefresher, or None without a provider
     cdef object callback_thread
     cdef object metadata_thread
     cdef object close_lock
@@ -243,7 +244,9 @@ cdef class Producer:
             sticky_interval_ms=settings.partitioner_sticky_interval_ms,
             seed=int.from_bytes(os.urandom(7), "little"))
         self.callbacks = Callbacks()
-        self.transport = Transport(properties, self.callbacks)
+        self.transport = Transport(
+            properties, self.callbacks, settings.sasl_oauthbearer_token_provider is not None)
+        settings.forget_secrets()
         self.metadata = ProducerMetadata(
             self.transport, self.accumulator, max_age_ms=settings.metadata_max_age_ms,
             backoff_ms=settings.retry_backoff_ms)
@@ -254,6 +257,9 @@ cdef class Producer:
                 self.transport, self.accumulator, self.sender, self.max_block_ns)
         self.callback_thread = threading.Thread(target=self.callbacks.run, name="fastprod-callbacks", daemon=True)
         self.metadata_thread = threading.Thread(target=self.metadata.run, name="fastprod-metadata", daemon=True)
+        if settings.sasl_oauthbearer_token_provider is not None:
+            self.tokens = TokenRefresher(self.transport, settings.sasl_oauthbearer_token_provider)
+            self.tokens.start()
         self.callback_thread.start()
         self.metadata_thread.start()
         self.sender.start()
@@ -511,20 +517,16 @@ cdef class Producer:
             raise RuntimeError(f"{name}() would wait for the very callback that calls it: call it from another thread")
 
     def wait_ready(self, timeout=None):
-        """Returns once a broker has answered; else the error that stands in the way, after timeout seconds."""
+        """Returns once a broker has answered, which it does when the credentials are good.
+
+        timeout: seconds, None for as long as it takes. AuthenticationError as soon as the brokers refuse the
+        credentials or the TLS handshake fails; MetadataTimeoutError, a TimeoutError, naming the last error, after
+        timeout seconds.
+        """
         deadline = wait_deadline(timeout)
         if not self.open or self.born != forks:
             self.refuse()
-        while not self.metadata.refresh(min(max(deadline - fp_monotonic_ns(), 0) / 1e9, 0.5)):
-            if not self.open:
-                self.refuse()
-            error, text = self.transport.last_error(within_ms=60_000)
-            if error in (AUTHENTICATION, SSL):
-                raise for_delivery(AUTHENTICATION, text, "no", "", -1)
-            if fp_monotonic_ns() >= deadline:
-                raise TimeoutError(f"no broker answered within {timeout} s"
-                                   + (f"; last error: {text}" if text else "")
-                                   + ". Check bootstrap.servers and that the brokers are up")
+        self.metadata.ready(max(deadline - fp_monotonic_ns(), 0) / 1e9)
 
     def close(self, timeout=None):
         """Sends what is left, waits for it, and ends the threads. Idempotent.
@@ -565,6 +567,8 @@ cdef class Producer:
         self.metadata_thread.join()
         self.callbacks.close()
         self.callback_thread.join(None if settled else 5)
+        if self.tokens is not None:
+            self.tokens.close(TOKEN_TIMEOUT_S)
         self.transport.close()
         _open_producers.discard(self)
         if self.partitioner is not None and hasattr(self.partitioner, "close"):

@@ -22,6 +22,8 @@ cdef extern from "librdkafka.h" nogil:
         size_t metadata_size
     ctypedef struct rd_kafka_topic_partition_list_t:
         int cnt
+    ctypedef int (*rd_kafka_ssl_cert_verify_cb_t)(
+        rd_kafka_t *, const char *, int32_t, int *, int, const char *, size_t, char *, size_t, void *) noexcept
     ctypedef struct rd_kafka_message_t:
         int err
         rd_kafka_topic_t *rkt
@@ -60,7 +62,8 @@ cdef extern from "librdkafka.h" nogil:
     int RD_KAFKA_PRODUCER
     int RD_KAFKA_CONF_OK
     int RD_KAFKA_CONF_UNKNOWN
-    int RD_KAFKA_EVENT_DR, RD_KAFKA_EVENT_LOG, RD_KAFKA_EVENT_ERROR
+    int RD_KAFKA_EVENT_DR, RD_KAFKA_EVENT_LOG, RD_KAFKA_EVENT_ERROR, RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH
+    int RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
     int RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME
     int RD_KAFKA_PURGE_F_QUEUE, RD_KAFKA_PURGE_F_INFLIGHT
 
@@ -80,6 +83,19 @@ cdef extern from "librdkafka.h" nogil:
     int rd_kafka_conf_set "fp_librdkafka.rd_kafka_conf_set"(
         rd_kafka_conf_t *, const char *, const char *, char *, size_t) noexcept
     void rd_kafka_conf_set_events "fp_librdkafka.rd_kafka_conf_set_events"(rd_kafka_conf_t *, int) noexcept
+    void rd_kafka_conf_set_opaque "fp_librdkafka.rd_kafka_conf_set_opaque"(rd_kafka_conf_t *, void *) noexcept
+    int rd_kafka_conf_set_ssl_cert_verify_cb "fp_librdkafka.rd_kafka_conf_set_ssl_cert_verify_cb"(
+        rd_kafka_conf_t *, rd_kafka_ssl_cert_verify_cb_t) noexcept
+    void rd_kafka_conf_enable_sasl_queue "fp_librdkafka.rd_kafka_conf_enable_sasl_queue"(
+        rd_kafka_conf_t *, int) noexcept
+    rd_kafka_queue_t *rd_kafka_queue_get_sasl "fp_librdkafka.rd_kafka_queue_get_sasl"(rd_kafka_t *) noexcept
+    rd_kafka_error_t *rd_kafka_sasl_background_callbacks_enable \
+        "fp_librdkafka.rd_kafka_sasl_background_callbacks_enable"(rd_kafka_t *) noexcept
+    const char *rd_kafka_event_config_string "fp_librdkafka.rd_kafka_event_config_string"(rd_kafka_event_t *) noexcept
+    int rd_kafka_oauthbearer_set_token "fp_librdkafka.rd_kafka_oauthbearer_set_token"(
+        rd_kafka_t *, const char *, int64_t, const char *, const char **, size_t, char *, size_t) noexcept
+    int rd_kafka_oauthbearer_set_token_failure "fp_librdkafka.rd_kafka_oauthbearer_set_token_failure"(
+        rd_kafka_t *, const char *) noexcept
     rd_kafka_t *rd_kafka_new "fp_librdkafka.rd_kafka_new"(int, rd_kafka_conf_t *, char *, size_t) noexcept
     void rd_kafka_destroy "fp_librdkafka.rd_kafka_destroy"(rd_kafka_t *) noexcept
     rd_kafka_topic_t *rd_kafka_topic_new "fp_librdkafka.rd_kafka_topic_new"(

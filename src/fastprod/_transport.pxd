@@ -44,6 +44,7 @@ cdef struct TransactionCall:
 cdef class Transport:
     cdef rd_kafka_t *rk
     cdef rd_kafka_queue_t *queue
+    cdef rd_kafka_queue_t *sasl_queue    # NULL unless tokens come from the user's provider
     cdef Callbacks callbacks
     cdef dict topics                     # name -> address of the rd_kafka_topic_t; guarded by the GIL
     # guarded by the sender's duty
@@ -54,8 +55,10 @@ cdef class Transport:
     # guarded by error_lock
     cdef fp_mutex error_lock
     cdef int error_code
-    cdef char error_text[256]
+    cdef char error_text[512]
     cdef int64_t error_ns                # monotonic; 0: none yet
+    cdef int64_t all_down_ns             # when librdkafka last found no broker left; 0: never
+    cdef int certificate_error           # OpenSSL's code for the certificate refused last, or 0; written by any broker
     cdef int fatal_code
 
     cdef void *open_topic(self, str name) except NULL
@@ -68,6 +71,7 @@ cdef class Transport:
     cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
     cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
     cdef void note_error(self, int code, const char *text, int fatal) noexcept nogil
+    cdef int serve_tokens_in_background(self) except -1
     cdef void wake(self) noexcept nogil
     cdef void purge(self) noexcept nogil
     cdef int outstanding(self) noexcept nogil

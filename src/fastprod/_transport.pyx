@@ -1,6 +1,6 @@
 """Transport: the librdkafka handle. All knowledge of librdkafka is in here."""
 
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset, strdup, strlen, strncpy
 from fastprod._batch cimport Batch
@@ -60,6 +60,16 @@ cdef void refusal(Report *refused, int32_t slot, int32_t index, int code) noexce
     refused.persisted = NOT_PERSISTED
 
 
+cdef int note_certificate(rd_kafka_t *rk, const char *broker_name, int32_t broker_id, int *x509_error, int depth,
+                          const char *certificate, size_t size, char *errstr, size_t errstr_size,
+                          void *opaque) noexcept nogil:
+    """Lets OpenSSL's verdict stand and notes it: librdkafka's text is the same for all. thread: librdkafka's"""
+    if x509_error[0] == 0:
+        return 1
+    (<int *>opaque)[0] = x509_error[0]
+    return 0
+
+
 cdef class Transport:
     """One librdkafka producer: topics, metadata, hand-over, delivery reports.
 
@@ -76,8 +86,9 @@ cdef class Transport:
     the fourth drops reports.
     """
 
-    def __cinit__(self, dict properties, Callbacks callbacks):
+    def __cinit__(self, dict properties, Callbacks callbacks, bint has_token_provider=False):
         cdef char text[512]
+        cdef int events = RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG
         cdef rd_kafka_conf_t *conf
         fp_mutex_init(&self.error_lock)
         self.callbacks = callbacks
@@ -92,16 +103,29 @@ cdef class Transport:
             if rd_kafka_conf_set(conf, name.encode(), value.encode(), text, sizeof(text)) != RD_KAFKA_CONF_OK:
                 rd_kafka_conf_destroy(conf)
                 raise ConfigError(f"{name}: {redact(name, text.decode('utf-8', 'replace'))}")
-        rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG)
+        rd_kafka_conf_set_opaque(conf, &self.certificate_error)
+        if properties.get("enable.ssl.certificate.verification", "true") == "true":
+            rd_kafka_conf_set_ssl_cert_verify_cb(conf, note_certificate)
+        if has_token_provider:
+            events |= RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH
+        # Tokens have a queue of their own: on the main one their events would wait for the sender.
+        rd_kafka_conf_enable_sasl_queue(conf, 1)
+        rd_kafka_conf_set_events(conf, events)
         self.rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof(text))
         if self.rk is NULL:
             rd_kafka_conf_destroy(conf)
             raise ConfigError(f"librdkafka refuses this configuration: {text.decode('utf-8', 'replace')}")
         self.queue = rd_kafka_queue_get_main(self.rk)
+        if has_token_provider:
+            self.sasl_queue = rd_kafka_queue_get_sasl(self.rk)
+        elif properties.get("sasl.mechanism") == "OAUTHBEARER":
+            self.serve_tokens_in_background()
         rd_kafka_set_log_queue(self.rk, NULL)
 
     def __dealloc__(self):
         if self.rk is not NULL:    # a producer that did not get as far as its threads
+            if self.sasl_queue is not NULL:
+                rd_kafka_queue_destroy(self.sasl_queue)
             rd_kafka_queue_destroy(self.queue)
             rd_kafka_destroy(self.rk)
         free(self.messages)
@@ -116,10 +140,12 @@ cdef class Transport:
             rd_kafka_topic_destroy(<rd_kafka_topic_t *><uintptr_t>handle)
         self.topics = {}
         with nogil:
+            if self.sasl_queue is not NULL:
+                rd_kafka_queue_destroy(self.sasl_queue)
             rd_kafka_queue_destroy(self.queue)
             rd_kafka_destroy(self.rk)
         self.rk = NULL
-        self.queue = NULL
+        self.queue = self.sasl_queue = NULL
 
     cdef void *open_topic(self, str name) except NULL:
         """The handle of a topic, which lives until close(). thread: app, with the GIL"""
@@ -318,9 +344,12 @@ cdef class Transport:
 
     cdef void note_error(self, int code, const char *text, int fatal) noexcept nogil:
         fp_mutex_lock(&self.error_lock)
-        self.error_code = code
-        strncpy(self.error_text, text, sizeof(self.error_text) - 1)
-        self.error_ns = fp_monotonic_ns()
+        if code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+            self.all_down_ns = fp_monotonic_ns()   # follows the cause, which is worth more
+        else:
+            self.error_code = code
+            strncpy(self.error_text, text, sizeof(self.error_text) - 1)
+            self.error_ns = fp_monotonic_ns()
         if fatal:
             self.fatal_code = code
         fp_mutex_unlock(&self.error_lock)
@@ -337,16 +366,74 @@ cdef class Transport:
         """Records handed over whose report has not been served."""
         return rd_kafka_outq_len(self.rk)
 
-    def last_error(self, within_ms=INT64_MAX // 1_000_000):
-        """(code, text) of the newest error event, such as a refused connection; (0, "") if there was none."""
-        cdef int64_t age
+    def last_error(self, int64_t since_ns=0):
+        """(code, text) of the newest error event after a monotonic time, such as a refused connection, or (0, "").
+
+        librdkafka gives none where a broker accepts a connection and ends it without a word.
+        """
         fp_mutex_lock(&self.error_lock)
-        code, text = self.error_code, <bytes>self.error_text
-        age = fp_monotonic_ns() - self.error_ns
+        code, text, noted_ns, all_down_ns = self.error_code, <bytes>self.error_text, self.error_ns, self.all_down_ns
         fp_mutex_unlock(&self.error_lock)
-        if code == 0 or age // 1_000_000 > within_ms:
-            return 0, ""
-        return code, text.decode("utf-8", "replace")
+        if code and noted_ns > since_ns:
+            return code, text.decode("utf-8", "replace")
+        if all_down_ns > since_ns:
+            return RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, (
+                "brokers end the connection at once, as ports for TLS or SASL do with who does not speak it: "
+                "check security.protocol")
+        return 0, ""
+
+    @property
+    def refused_certificate(self):
+        """OpenSSL's code for why a broker's certificate was refused last (X509_V_ERR_...), or 0."""
+        return self.certificate_error
+
+    cdef int serve_tokens_in_background(self) except -1:
+        """Lets librdkafka make or fetch its tokens on a thread of its own."""
+        cdef rd_kafka_error_t *error = rd_kafka_sasl_background_callbacks_enable(self.rk)
+        if error is not NULL:
+            code = rd_kafka_error_code(error)
+            rd_kafka_error_destroy(error)
+            raise KafkaError(f"librdkafka cannot serve OAUTHBEARER tokens (code {code})", code=code)
+        return 0
+
+    def token_wanted(self):
+        """Waits until librdkafka needs an OAUTHBEARER token, or wake_token(): sasl.oauthbearer.config, or None."""
+        cdef rd_kafka_event_t *event
+        cdef const char *text
+        with nogil:
+            event = rd_kafka_queue_poll(self.sasl_queue, -1)
+        if event is NULL:
+            return None
+        found = None
+        if rd_kafka_event_type(event) == RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH:
+            text = rd_kafka_event_config_string(event)
+            found = "" if text is NULL else (<bytes>text).decode("utf-8", "replace")
+        rd_kafka_event_destroy(event)
+        return found
+
+    def wake_token(self):
+        """Ends a token_wanted() that waits, or else the next one."""
+        rd_kafka_queue_yield(self.sasl_queue)
+
+    def set_token(self, str token, int64_t expiry_ms, str principal, dict extensions):
+        """Gives librdkafka a token that lives until a time in ms since the epoch. ValueError says what is wrong."""
+        cdef char text[512]
+        cdef const char *pairs[32]
+        cdef list encoded = [part.encode() for pair in extensions.items() for part in pair]
+        cdef bytes principal_bytes = principal.encode()
+        cdef size_t i
+        if len(encoded) > 32:
+            raise ValueError(f"{len(extensions)} extensions are more than 16")
+        for i in range(len(encoded)):
+            pairs[i] = <bytes>encoded[i]
+        if self.rk is not NULL and rd_kafka_oauthbearer_set_token(
+                self.rk, token.encode(), expiry_ms, principal_bytes, pairs, len(encoded), text, sizeof(text)):
+            raise ValueError(text.decode("utf-8", "replace"))
+
+    def fail_token(self, str reason):
+        """Tells librdkafka that there is none; it asks again in 10 s."""
+        if self.rk is not NULL:
+            rd_kafka_oauthbearer_set_token_failure(self.rk, reason.encode("utf-8", "replace"))
 
     @property
     def fatal(self):

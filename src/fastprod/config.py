@@ -69,6 +69,10 @@ class ProducerConfig:
         properties = {name: redact(name, text) for name, text in self.librdkafka.items()}
         return f"ProducerConfig({', '.join(f'{k}={v}' for k, v in shown.items())}, librdkafka={properties})"
 
+    def forget_secrets(self) -> None:
+        """Once librdkafka has the properties, nobody needs them here."""
+        self.librdkafka = {name: redact(name, text) for name, text in self.librdkafka.items()}
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a ProducerConfig may hold secrets and is not pickled: pass the options on instead")
 

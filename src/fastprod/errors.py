@@ -170,13 +170,16 @@ class ForkedProducerError(KafkaError, RuntimeError):
 
 
 _ACCESS = "ask for the right to write there, or correct the credentials"
-_CREDENTIALS = "check sasl.mechanism, the credentials and the TLS settings"
+_CREDENTIALS = "check security.protocol, sasl.mechanism and the credentials"
+_HANDSHAKE = "check security.protocol and the ssl.* options"
 _MISSING = "create it, or correct the name or number"
 _PURGED = "close(), a purge or the abort of its transaction came first: flush() before, or give close() more time"
 _FENCED = (
     "another producer uses this transactional.id, or the transaction took longer than transaction.timeout.ms: "
     "close this one, and see that each has its own"
 )
+
+_AUTHENTICATION, _SSL = -169, -181
 
 # Code -> its class, and what to do. Subclasses exist only where a caller would act differently.
 _BY_CODE: dict[int, tuple[type[KafkaError], str]] = {
@@ -185,8 +188,9 @@ _BY_CODE: dict[int, tuple[type[KafkaError], str]] = {
     29: (AuthorizationError, _ACCESS),
     31: (AuthorizationError, _ACCESS),
     53: (AuthorizationError, _ACCESS),
-    -169: (AuthenticationError, _CREDENTIALS),
+    _AUTHENTICATION: (AuthenticationError, _CREDENTIALS),
     58: (AuthenticationError, _CREDENTIALS),
+    _SSL: (AuthenticationError, _HANDSHAKE),
     3: (UnknownTopicOrPartitionError, _MISSING),
     -188: (UnknownTopicOrPartitionError, _MISSING),
     -190: (UnknownTopicOrPartitionError, _MISSING),
@@ -250,3 +254,35 @@ def for_transaction(code: int, what: str, fatal: bool) -> KafkaError:
     error = kind(f"{' '.join(what.split())}; {advice}", code=code, fatal=fatal)
     error.abortable = not fatal
     return error
+
+
+# OpenSSL's reasons to refuse a certificate (X509_V_ERR_...): what they mean for an option.
+_UNKNOWN_AUTHORITY = "no authority in ssl.ca.location vouches for the broker's certificate"
+_OTHER_HOST = "the broker's certificate is made out to another host than bootstrap.servers or the broker itself names"
+_CERTIFICATES = {
+    2: _UNKNOWN_AUTHORITY,
+    18: _UNKNOWN_AUTHORITY,
+    19: _UNKNOWN_AUTHORITY,
+    20: _UNKNOWN_AUTHORITY,
+    21: _UNKNOWN_AUTHORITY,
+    9: "the broker's certificate is not valid yet",
+    10: "the broker's certificate has expired",
+    23: "the broker's certificate has been revoked",
+    62: _OTHER_HOST,
+    64: _OTHER_HOST,
+}
+
+
+def for_authentication(code: int, reason: str, certificate: int = 0) -> KafkaError | None:
+    """A new exception for the error of a connection that waiting will not mend, or None.
+
+    code, reason: librdkafka's, of the error event.
+    certificate: OpenSSL's code for why the broker's certificate was refused, or 0.
+    """
+    if "SSL alert number" in reason:  # the broker's word that it wants none of ours; librdkafka calls it a disconnect
+        code = _SSL
+    if code not in (_AUTHENTICATION, _SSL):
+        return None
+    if "certificate verify failed" in reason and certificate in _CERTIFICATES:
+        reason = f"{_CERTIFICATES[certificate]}: {reason}"
+    return for_delivery(code, reason, "no", "", -1)

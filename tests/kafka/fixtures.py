@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from tests.kafka.security import SecureKafka
 from tests.kafka.server import KafkaServer, KafkaUnavailable, assemble
 
 CreateTopic = Callable[..., str]
@@ -38,6 +39,15 @@ def kafka_libs() -> Path:
 def kafka(kafka_libs: Path) -> Iterator[KafkaServer]:
     """The broker that the whole run shares. A test that kills or reconfigures a broker starts its own KafkaServer."""
     with KafkaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def secure_kafka(kafka_libs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
+    """A broker with a listener for each way to encrypt and to authenticate, and a topic t of one partition."""
+    server = SecureKafka(tmp_path_factory.mktemp("certificates"))
+    with server:
+        server.create_topic("t")
         yield server
 
 

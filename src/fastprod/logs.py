@@ -1,0 +1,50 @@
+"""LogLimit: librdkafka's lines, at most one a second of each kind."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+INTERVAL_S = 1.0
+# syslog's levels, librdkafka's, as logging's.
+_LEVELS = (50, 50, 50, 40, 30, 20, 20, 10)
+_DEBUG = 7
+
+
+class LogLimit:
+    """Writes lines to the logger ``fastprod``, and leaves out what says the same again and again.
+
+    A broker that refuses a connection is asked 20 times a second, and librdkafka tells of each. The kind of a line is
+    librdkafka's name for it, such as FAIL. How many were left out is told with the next of the kind, or by close().
+    Debug lines are all written: whoever asks for them wants them.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._logger = logging.getLogger("fastprod")
+        self._kinds: dict[str, tuple[float, int]] = {}  # kind -> when it may be written again, lines left out
+
+    def write(self, level: int, line: str) -> None:
+        """level: syslog's. line: ``KIND: text``."""
+        if level >= _DEBUG:
+            self._logger.log(_LEVELS[_DEBUG], "%s", line)
+            return
+        kind = line.partition(":")[0]
+        now = self._clock()
+        again, left_out = self._kinds.get(kind, (now, 0))
+        if now < again:
+            self._kinds[kind] = (again, left_out + 1)
+            return
+        self._kinds[kind] = (now + INTERVAL_S, 0)
+        more = f" ({left_out} more {kind} lines were left out before this one)" if left_out else ""
+        self._logger.log(_LEVELS[level], "%s%s", line, more)
+
+    def close(self, dropped: int = 0) -> None:
+        """Tells of what was left out and not told yet. dropped: lines that never got here."""
+        for kind, (_, left_out) in self._kinds.items():
+            if left_out:
+                self._logger.info("%s: %d more lines were left out", kind, left_out)
+        self._kinds.clear()
+        if dropped:
+            self._logger.warning("%d lines came faster than they could be logged and are lost", dropped)
