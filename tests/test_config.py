@@ -695,6 +695,19 @@ def test_a_token_provider_is_for_oauthbearer_alone_and_needs_encryption():
         assert "token'" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text", ["canary", "principal=", "who=canary", "principal=a  b", "lifeSeconds=x", "principal=a,b=c d"]
+)
+def test_a_bad_config_of_unsecured_tokens_is_not_left_to_librdkafka_which_would_quote_it(text):
+    mapping = {"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.config": text}
+    with pytest.raises(ConfigError, match="must be name=value") as caught:
+        resolve({**mapping, "enable.sasl.oauthbearer.unsecure.jwt": True})
+    assert "canary" not in str(caught.value)
+    assert resolve(mapping).librdkafka["sasl.oauthbearer.config"] == text
+    good = "principal=admin scope=a,b lifeSeconds=60 extension_traceId=1"
+    resolve({**mapping, "enable.sasl.oauthbearer.unsecure.jwt": True, "sasl.oauthbearer.config": good})
+
+
 def test_a_pem_key_store_is_key_and_certificate(tmp_path):
     store = tmp_path / "store.pem"
     store.write_text("-----BEGIN PRIVATE KEY-----")

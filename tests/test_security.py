@@ -1,6 +1,7 @@
 """TLS and SASL against a real Kafka: what gets in, what does not, and what is said of it, within 5 s."""
 
 import base64
+import http.server
 import json
 import logging
 import socket
@@ -169,6 +170,36 @@ def test_a_token_provider(secure_kafka):
 def test_librdkafkas_own_tokens(secure_kafka):
     options = bearer(secure_kafka, None, **{"enable.sasl.oauthbearer.unsecure.jwt": True})
     assert arrives(secure_kafka, {**options, "sasl.oauthbearer.config": f"principal={USER}"})
+
+
+def test_tokens_of_an_endpoint(secure_kafka):
+    """librdkafka fetches them itself, by HTTP with the client's id and secret."""
+    asked = []
+
+    class Endpoint(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.headers["Authorization"])
+            token, _ = unsigned_token(300)
+            answer = json.dumps({"access_token": token, "token_type": "bearer", "expires_in": 300}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            client = f'{JAAS}.oauthbearer.OAuthBearerLoginModule required clientId="me" clientSecret="s3cret";'
+            options = bearer(secure_kafka, None, **{"sasl.jaas.config": client})
+            options["sasl.oauthbearer.token.endpoint.url"] = f"http://127.0.0.1:{server.server_port}/token"
+            assert arrives(secure_kafka, options)
+        finally:
+            server.shutdown()
+    assert asked == ["Basic " + base64.b64encode(b"me:s3cret").decode()]
 
 
 def test_tokens_are_renewed_before_they_expire_and_nothing_is_lost(secure_kafka):

@@ -110,7 +110,7 @@ cdef class ProducerMetadata:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise self.timeout_error(f"no broker answered within {timeout:g} s")
-                self.changed.wait(left)
+                self.changed.wait(min(left, 3600))   # threading has a limit of its own
 
     cdef object failure(self, long failures_before):
         """What waiting will not mend, if a request has failed by it since there were so many failures."""

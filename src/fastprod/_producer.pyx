@@ -523,10 +523,10 @@ cdef class Producer:
         credentials or the TLS handshake fails; MetadataTimeoutError, a TimeoutError, naming the last error, after
         timeout seconds.
         """
-        deadline = wait_deadline(timeout)
+        wait_deadline(timeout)             # checks it
         if not self.open or self.born != forks:
             self.refuse()
-        self.metadata.ready(max(deadline - fp_monotonic_ns(), 0) / 1e9)
+        self.metadata.ready(float("inf") if timeout is None else timeout)
 
     def close(self, timeout=None):
         """Sends what is left, waits for it, and ends the threads. Idempotent.

@@ -9,6 +9,7 @@ import itertools
 import math
 import operator
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -415,6 +416,7 @@ def _check_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None
 
 def _check_security(properties: Mapping[str, str], values: Mapping[str, Any], notes: list[str]) -> None:
     protocol = properties["security.protocol"].upper()
+    _check_unsecured_token(properties)
     _check_mechanism(properties.get("sasl.mechanism", "GSSAPI"), values)
     secrets = [name for name in properties if name.startswith("sasl.") and is_sensitive(name)]
     if values["sasl.oauthbearer.token.provider"]:
@@ -433,6 +435,19 @@ def _check_security(properties: Mapping[str, str], values: Mapping[str, Any], no
     if has_key != has_certificate:
         given, missing = ("key", "certificate") if has_key else ("certificate", "key")
         raise ConfigError(f"a client {given} is set without its {missing}: give ssl.{missing}.location too")
+
+
+def _check_unsecured_token(properties: Mapping[str, str]) -> None:
+    """librdkafka's own errors about it would quote it."""
+    text = properties.get("sasl.oauthbearer.config", "")
+    if properties.get("enable.sasl.oauthbearer.unsecure.jwt") == "true" and text:
+        names = "principal|principalClaimName|scope|scopeClaimName|extension_[A-Za-z]+"
+        pair = f"(?:(?:{names})=[^ ]+|lifeSeconds=[0-9]{{1,9}})"
+        if not re.fullmatch(f"{pair}(?: +{pair})*", text):
+            raise ConfigError(
+                "sasl.oauthbearer.config=[hidden]: must be name=value, separated by spaces, of principal, "
+                "principalClaimName, scope, scopeClaimName, lifeSeconds, extension_<name>"
+            )
 
 
 def _check_mechanism(mechanism: str, values: Mapping[str, Any]) -> None:
