@@ -1,9 +1,13 @@
 """The table of options against Kafka's own, read from its jar."""
 
+import warnings
+
 import pytest
 
+from fastprod import config
+from fastprod.errors import ConfigError
 from fastprod.options import ALIASES, OPTIONS
-from tests.kafka.oracle import java_options
+from tests.kafka.oracle import java_options, java_takes
 
 pytestmark = pytest.mark.kafka
 
@@ -79,3 +83,71 @@ def test_values_are_read_as_javas_types(java):
 def test_what_java_calls_a_password_is_never_shown(java):
     passwords = {name for name, (kind, _) in java.items() if kind == "PASSWORD"}
     assert passwords and all(OPTIONS[name].sensitive for name in passwords)
+
+
+# Values alone and together, on either side of each of Java's rules.
+TOGETHER = [
+    {"acks": "0"},
+    {"acks": "1"},
+    {"acks": "-1"},
+    {"acks": "2"},
+    {"acks": "1", "enable.idempotence": "true"},
+    {"acks": "0", "enable.idempotence": "true"},
+    {"acks": "1", "enable.idempotence": "false"},
+    {"acks": "all", "enable.idempotence": "true"},
+    {"retries": "0"},
+    {"retries": "0", "enable.idempotence": "true"},
+    {"retries": "-1"},
+    {"max.in.flight.requests.per.connection": "5"},
+    {"max.in.flight.requests.per.connection": "6"},
+    {"max.in.flight.requests.per.connection": "6", "enable.idempotence": "true"},
+    {"max.in.flight.requests.per.connection": "6", "enable.idempotence": "false"},
+    {"max.in.flight.requests.per.connection": "6", "acks": "1"},
+    {"max.in.flight.requests.per.connection": "0", "enable.idempotence": "false"},
+    {"transactional.id": "t", "enable.idempotence": "false"},
+    {"transactional.id": "t", "acks": "1"},
+    {"transactional.id": "t", "retries": "0"},
+    {"transactional.id": ""},
+    {"delivery.timeout.ms": "30000", "linger.ms": "0"},
+    {"delivery.timeout.ms": "29999", "linger.ms": "0"},
+    {"delivery.timeout.ms": "30009", "linger.ms": "10"},
+    {"delivery.timeout.ms": "30010", "linger.ms": "10"},
+    {"delivery.timeout.ms": "5000", "request.timeout.ms": "5000", "linger.ms": "0"},
+    {"linger.ms": "100000"},
+    {"linger.ms": "-1"},
+    {"batch.size": "0"},
+    {"batch.size": "-1"},
+    {"buffer.memory": "-1"},
+    {"max.block.ms": "-1"},
+    {"max.block.ms": "0"},
+    {"request.timeout.ms": "-1"},
+    {"retry.backoff.ms": "2000", "retry.backoff.max.ms": "1000"},
+    {"reconnect.backoff.ms": "-1"},
+    {"compression.type": "brotli"},
+    {"compression.type": "zstd", "compression.zstd.level": "12"},
+    {"compression.gzip.level": "10"},
+    {"compression.lz4.level": "0"},
+    {"security.protocol": "TLS"},
+    {"security.protocol": "plaintext"},
+    {"client.dns.lookup": "default"},
+    {"metadata.recovery.strategy": "other"},
+    {"enable.idempotence": "yes"},
+    {"send.buffer.bytes": "-1"},
+    {"send.buffer.bytes": "-2"},
+]
+
+
+def taken(mapping):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            config.resolve({"bootstrap.servers": "127.0.0.1:1", **mapping}, {})
+        except ConfigError:
+            return False
+    return True
+
+
+def test_what_java_takes_and_refuses_is_taken_and_refused(kafka_libs):
+    by_java = java_takes(TOGETHER)
+    assert any(by_java) and not all(by_java)
+    assert [mapping for mapping, java in zip(TOGETHER, by_java, strict=True) if taken(mapping) != java] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.kafka.server import JVM_OPTIONS, assemble, java_command
@@ -32,6 +32,15 @@ def java_options() -> dict[str, tuple[str, str]]:
         name, kind, default = line.split("\t")
         found[name] = (kind, default)
     return found
+
+
+def java_takes(configs: Sequence[Mapping[str, object]]) -> list[bool]:
+    """For each configuration whether Java's producer starts with it; bootstrap.servers and serializers are added."""
+    arguments = [";".join(f"{name}={value}" for name, value in config.items()) for config in configs]
+    answers = [line for line in _ask("CheckOracle.java", *arguments) if line in ("taken", "refused")]
+    if len(answers) != len(configs):
+        raise RuntimeError(f"CheckOracle.java answered {len(answers)} of {len(configs)} configurations")
+    return [answer == "taken" for answer in answers]
 
 
 def _ask(source: str, *arguments: str, given: bytes = b"") -> list[str]:
