@@ -657,3 +657,15 @@ def test_a_refused_configuration_leaves_nothing_behind():
 def test_a_producer_is_never_half_made():
     with pytest.raises(ConfigError, match="bootstrap.servers"):
         Producer.__new__(Producer)
+
+
+@pytest.mark.parametrize(("batches", "warned"), [(8, False), (7, True)])
+def test_little_memory_for_many_partitions_is_warned_of_once(mock_cluster, topic, caplog, batches, warned):
+    """The topic has four partitions: two batches for each are eight."""
+    options = {"bootstrap.servers": mock_cluster.bootstrap_servers, "batch.size": 1000, "buffer.memory": 1000 * batches}
+    with Producer(options) as producer:
+        producer.send(topic, b"v").result(20)
+        mock_cluster.create_topic(topic + "-2", 4)
+        producer.send(topic + "-2" if warned else topic, b"v").result(20)
+    lines = [message for message in caplog.messages if "buffer.memory" in message]
+    assert len(lines) == warned

@@ -323,6 +323,20 @@ def test_a_wrong_certificate_among_addresses_that_answer_does_no_harm(secure_kaf
         assert producer.send("t", b"v").result(20).offset >= 0
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "OAUTHBEARER"])
+def test_debug_all_shows_no_secret_of_a_real_handshake(secure_kafka, mechanism, caplog):
+    caplog.set_level(logging.DEBUG, "fastprod")
+    token, expiry = unsigned_token(300)
+    if mechanism == "OAUTHBEARER":
+        options = bearer(secure_kafka, lambda config: (token, expiry))
+    else:
+        options = sasl(secure_kafka, mechanism)
+    assert arrives(secure_kafka, {**options, "debug": "all"})
+    assert "AUTH" in caplog.text and len(caplog.messages) > 50
+    encoded = base64.b64encode(PASSWORD.encode()).decode()
+    assert not [line for line in caplog.messages if PASSWORD in line or token in line or encoded in line]
+
+
 def test_log_lines_of_a_refused_connection_are_few(secure_kafka, caplog):
     caplog.set_level(logging.DEBUG, "fastprod")
     with Producer(sasl(secure_kafka, "PLAIN", **{"sasl.password": "wrong-canary"})) as producer:

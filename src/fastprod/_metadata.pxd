@@ -15,6 +15,8 @@ cdef class ProducerMetadata:
     cdef RecordAccumulator accumulator
     cdef double max_age                  # seconds
     cdef double backoff                  # seconds
+    cdef long roomy_partitions           # so many can have two batches each in buffer.memory
+    cdef bint warned                     # that there are more
     cdef dict topics                     # name -> TopicMetadata
     cdef object changed                  # Condition, guards the fields below
     cdef bint wanted                     # somebody waits for an answer, or an error made one doubtful
@@ -28,3 +30,4 @@ cdef class ProducerMetadata:
     cdef object timeout_error(self, str what)
     cdef TopicMetadata topic(self, str name, double timeout)
     cdef void update(self, dict found) except *
+    cdef void warn_of_little_memory(self) except *

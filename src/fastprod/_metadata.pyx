@@ -9,6 +9,7 @@ from fastprod._sync cimport fp_monotonic_ns
 from fastprod._transport cimport Transport
 
 import array
+import logging
 import threading
 import time
 
@@ -42,11 +43,13 @@ cdef class ProducerMetadata:
     metadata.max.age.ms, and soon after an error or while a leader is missing.
     """
 
-    def __cinit__(self, Transport transport, RecordAccumulator accumulator, *, max_age_ms=300000, backoff_ms=100):
+    def __cinit__(self, Transport transport, RecordAccumulator accumulator, *, max_age_ms=300000, backoff_ms=100,
+                  roomy_partitions=2**31):
         self.transport = transport
         self.accumulator = accumulator
         self.max_age = max_age_ms / 1000
         self.backoff = max(backoff_ms, 50) / 1000
+        self.roomy_partitions = roomy_partitions
         self.topics = {}
         self.changed = threading.Condition()
 
@@ -201,6 +204,20 @@ cdef class ProducerMetadata:
                 entry.leaders = tuple(leaders)
                 entry.partitions = brokers.shape[0]
                 self.snapshot = None
+                self.warn_of_little_memory()
+
+    cdef void warn_of_little_memory(self) except *:
+        """Once, the guide's rule: buffer.memory of at least batch.size x partitions x 2."""
+        cdef TopicMetadata entry
+        cdef long partitions = 0
+        for entry in self.topics.values():
+            partitions += entry.partitions
+        if partitions > self.roomy_partitions and not self.warned:
+            self.warned = True
+            logging.getLogger("fastprod").warning(
+                "buffer.memory has room for two batches of batch.size in %d partitions, but there are %d: "
+                "raise buffer.memory, or batches will be sent before they are full",
+                self.roomy_partitions, partitions)
 
     def close(self):
         with self.changed:

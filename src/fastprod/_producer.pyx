@@ -249,7 +249,8 @@ cdef class Producer:
         settings.forget_secrets()
         self.metadata = ProducerMetadata(
             self.transport, self.accumulator, max_age_ms=settings.metadata_max_age_ms,
-            backoff_ms=settings.retry_backoff_ms)
+            backoff_ms=settings.retry_backoff_ms,
+            roomy_partitions=settings.buffer_memory // (2 * settings.batch_size))
         self.callbacks.on_refresh = self.metadata.want
         self.sender = Sender(self.accumulator, self.pool, self.transport, self.callbacks)
         if settings.transactional_id:
