@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaException, Producer
 
-from tests.kafka import server as bed
+from tests.kafka import jars as bed
 from tests.kafka.fixtures import CreateTopic, consume_all
+from tests.kafka.jars import KafkaUnavailable
+from tests.kafka.node import KafkaStartError
 from tests.kafka.oracle import java_partitions
-from tests.kafka.server import KafkaServer, KafkaStartError, KafkaUnavailable
+from tests.kafka.server import KafkaServer
 
 pytestmark = pytest.mark.kafka
 ROOT = Path(__file__).parents[1]

@@ -13,8 +13,9 @@ from typing import NoReturn
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from tests.kafka.jars import KafkaUnavailable, assemble
 from tests.kafka.security import SecureKafka
-from tests.kafka.server import KafkaServer, KafkaUnavailable, assemble
+from tests.kafka.server import KafkaServer
 
 CreateTopic = Callable[..., str]
 

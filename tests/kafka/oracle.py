@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.kafka.server import JVM_OPTIONS, assemble, java_command
+from tests.kafka.jars import JVM_OPTIONS, assemble, java_command
 
 HERE = Path(__file__).parent
 
