@@ -223,7 +223,8 @@ class KafkaCluster:
             topics = self.admin.list_topics(timeout=2.0).topics
         except KafkaException:
             return False
-        return all(
+        # A broker that has just come back may not know of a topic yet.
+        return all(name in topics and topics[name].partitions for name in names) and all(
             partition.leader >= 0 and len(partition.isrs) == len(partition.replicas)
             for name in names
             for partition in topics[name].partitions.values()
