@@ -283,6 +283,15 @@ def test_a_failed_record_may_be_in_the_log_if_the_error_says_so(run: Run) -> Non
     assert (verdict.acked, verdict.failed, verdict.failed_but_written) == (197, 3, 1)
 
 
+def test_a_timestamp_a_little_late_is_counted(run: Run) -> None:
+    late = run.sent[20].number + 10
+    run.change(run.sent[20], timestamp=late)
+    run.answer(run.sent[20], timestamp=late)
+    verdict = run.check()
+    assert verdict.good, verdict
+    assert verdict.counted == {"stamped late": 1}
+
+
 def test_the_timestamp_of_a_deduplicated_batch_is_counted(run: Run) -> None:
     run.answer(run.sent[20], timestamp=12345)
     verdict = run.check()
