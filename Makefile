@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench readme wheel clean
+.PHONY: demo test lint bench readme faults wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.flights build/flights.ndjson
@@ -29,6 +29,10 @@ bench: $(STAMP)
 # The tables of options in README.md, from the one in the code.
 readme: $(STAMP)
 	$(BIN)/python -m tests.readme
+
+# make faults SEEDS=100 FIRST_SEED=1 ACKS=all
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),10) --first-seed $(or $(FIRST_SEED),1) --acks $(or $(ACKS),all)
 
 # The wheel is built from the sdist, named by auditwheel, and tested in an empty environment outside this tree;
 # the layering and README tests read files that are not there.

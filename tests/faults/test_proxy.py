@@ -179,7 +179,7 @@ def test_a_cut_lets_so_many_bytes_pass_and_happens_once(proxy: FaultProxy, echo:
 
 def test_without_a_server_a_connection_is_reset(echo: Echo) -> None:
     echo.close()
-    with FaultProxy(echo.port) as proxy, connect(proxy) as connection, pytest.raises(ConnectionResetError):
+    with FaultProxy(echo.port) as proxy, pytest.raises(ConnectionResetError), connect(proxy) as connection:
         connection.sendall(b"x")
         connection.recv(1)
 

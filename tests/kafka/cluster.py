@@ -68,6 +68,11 @@ class KafkaCluster:
         self.stop()
 
     @property
+    def nodes(self) -> list[KafkaNode]:
+        """The controller, and the brokers once they are launched."""
+        return [self._controller, *self._brokers.values()]
+
+    @property
     def bootstrap_servers(self) -> str:
         """For the client under test: the advertised ports."""
         return ",".join(f"127.0.0.1:{port}" for port in self.advertised_ports.values())
@@ -86,19 +91,22 @@ class KafkaCluster:
 
     def start(self, timeout: float = 90.0) -> None:
         """Starts all nodes and returns when each broker is listed. Raises KafkaUnavailable, KafkaStartError."""
-        assemble()
-        self._brokers = {broker: self._broker(broker) for broker in BROKERS}
-        nodes = [self._controller, *self._brokers.values()]
         try:
-            with ThreadPoolExecutor(len(nodes)) as pool:  # most of a launch is the wait for the formatting tool
-                list(pool.map(KafkaNode.launch, nodes))
+            self.launch()
             self._start_mover()
-            for node in nodes:
+            for node in self.nodes:
                 node.wait_ready(timeout)
             wait_until(lambda: self._listed() == set(BROKERS), timeout, "all brokers")
         except BaseException:
             self.stop()
             raise
+
+    def launch(self) -> None:
+        """The first half of start(): all processes are there, but do not answer yet."""
+        assemble()
+        self._brokers = {broker: self._broker(broker) for broker in BROKERS}
+        with ThreadPoolExecutor(len(self.nodes)) as pool:  # most of a launch is the wait for the formatting tool
+            list(pool.map(KafkaNode.launch, self.nodes))
 
     def stop(self) -> None:
         """Kills all nodes, since nothing of theirs is kept, and removes their data. Harmless when stopped."""
@@ -106,9 +114,9 @@ class KafkaCluster:
             self._mover.communicate()
             self._mover = None
         self._admin = None
-        for node in [*self._brokers.values(), self._controller]:
+        for node in self.nodes:
             node.kill()
-        for node in [*self._brokers.values(), self._controller]:
+        for node in self.nodes:
             node.stop()
 
     def kill(self, broker: int) -> None:
