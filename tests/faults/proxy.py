@@ -211,6 +211,7 @@ class _Connection:
         for side in (self._client, self._broker):
             side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.task = asyncio.get_running_loop().create_task(self._serve(upstream_port, to_broker, to_client))
+        self.task.add_done_callback(self._close)  # not in the task, which a reset may end before it has begun
 
     def reset(self) -> None:
         """Ends the connection with an RST to both sides."""
@@ -241,8 +242,10 @@ class _Connection:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            self._client.close()
-            self._broker.close()
+
+    def _close(self, task: asyncio.Task[None]) -> None:
+        self._client.close()
+        self._broker.close()
 
 
 async def _pump(source: socket.socket, sink: socket.socket, way: _Way) -> None:

@@ -118,6 +118,33 @@ def test_reset_breaks_every_connection_on_both_sides(proxy: FaultProxy, echo: Ec
         assert receive(after, 1) == b"y"
 
 
+def test_a_reset_breaks_connections_that_have_only_just_come(proxy: FaultProxy) -> None:
+    """So young that the proxy has accepted them and done no more; hence many, while resets rain."""
+    over = threading.Event()
+
+    def rain() -> None:
+        while not over.is_set():
+            proxy.reset()
+
+    raining = threading.Thread(target=rain)
+    raining.start()
+    left: list[socket.socket] = []
+    try:
+        for _ in range(200):
+            with contextlib.suppress(ConnectionResetError):
+                left.append(connect(proxy))
+    finally:
+        over.set()
+        raining.join()
+    proxy.reset()
+    for connection in left:
+        with connection, contextlib.suppress(ConnectionResetError):
+            connection.settimeout(5)
+            assert connection.recv(1) == b""
+    assert left
+    wait_for(lambda: proxy.connections == 0, "the end of all connections")
+
+
 def test_a_stalled_proxy_takes_bytes_and_gives_them_on_afterwards(proxy: FaultProxy, echo: Echo) -> None:
     with connect(proxy) as connection:
         with proxy.stalled():
