@@ -11,6 +11,7 @@ from fastprod import FutureRecordMetadata, RecordMetadata, partition_for_key
 
 DUPLICATED = frozenset(("duplicated", "duplicated, though failed"))
 REORDERED = frozenset(("reordered",))
+FALSE_NO = 'written, though reported with persisted="no"'
 
 EXAMPLES = 3  # of each kind of violation that are kept as text
 GRACE = 2.0  # seconds that an outcome may come after delivery.timeout.ms, and a timestamp after send()
@@ -130,6 +131,7 @@ class Oracle:
     def check(self, sent: Sequence[Sent], log: Iterable[Logged], pool: Pool) -> Verdict:
         """Looks at each record from both sides, and at each partition's order."""
         verdict = Verdict(sent=len(sent))
+        first = min((record.sent_at for record in sent), default=0.0)
         by_name = {record.value.partition(b"|")[0]: record for record in sent}
         found: dict[int, list[Logged]] = collections.defaultdict(list)
         for logged in sorted(log, key=lambda logged: logged[:3]):
@@ -146,7 +148,7 @@ class Oracle:
             if record.refused:
                 self._note(verdict, "refused by send()", record, record.refused)
             for outcome in record.outcomes[:1]:
-                self._check_time(verdict, record, outcome)
+                self._check_time(verdict, record, outcome, first)
                 if outcome.metadata is not None:
                     verdict.acked += 1
                     self._check_acked(verdict, record, outcome.metadata, copies)
@@ -198,13 +200,13 @@ class Oracle:
         elif record.outcomes and not _same(record.future, record.outcomes[0]):
             self._note(verdict, "future and on_delivery differ", record, _words(record.future))
 
-    def _check_time(self, verdict: Verdict, record: Sent, outcome: Outcome) -> None:
+    def _check_time(self, verdict: Verdict, record: Sent, outcome: Outcome, first: float) -> None:
         took = outcome.at - record.sent_at
         verdict.latest = max(verdict.latest, took)
         if took > self.delivery_timeout + GRACE:
             self._note(verdict, "late", record, f"after {took:.2f} s")
-        # Records of a batch may share the deadline of the oldest, but half of the time is never gone.
-        if outcome.error is not None and took < self.delivery_timeout / 2:
+        # A batch expires as a whole, as in Java, when its oldest record does: that one was not sent before all others.
+        if outcome.error is not None and outcome.at - first < self.delivery_timeout:
             self._note(verdict, "failed before its time", record, f"after {took:.2f} s")
 
     def _check_acked(self, verdict: Verdict, record: Sent, metadata: RecordMetadata, copies: Sequence[Logged]) -> None:
@@ -242,7 +244,7 @@ class Oracle:
         if persisted not in ("no", "possibly", "yes"):
             self._note(verdict, "failed without a word on the log", record)
         elif persisted == "no" and copies:
-            self._note(verdict, 'written, though reported with persisted="no"', record, *copies)
+            self._note(verdict, FALSE_NO, record, *copies)
         elif persisted == "yes" and not copies:
             self._note(verdict, "lost", record)
         verdict.failed_but_written += bool(copies)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from fastprod import DeliveryTimeoutError, RecordMetadata, partition_for_key
-from tests.faults.oracle import DUPLICATED, REORDERED, Logged, Oracle, Outcome, Pool, Sent, Verdict, name_of
+from tests.faults.oracle import DUPLICATED, FALSE_NO, REORDERED, Logged, Oracle, Outcome, Pool, Sent, Verdict, name_of
 
 PARTITIONS = 4
 TIMEOUT = 10.0
@@ -198,7 +198,8 @@ def settle_late(run: Run) -> None:
 
 
 def fail_early(run: Run) -> None:
-    fail(run.sent[20], "possibly", after=1.0)
+    """Sooner than even the first record of the run could have expired."""
+    fail(run.sent[0], "possibly", after=TIMEOUT - 0.1)
 
 
 def keep_memory(run: Run) -> None:
@@ -242,7 +243,7 @@ PLANTED: dict[Callable[[Run], None], str] = {
     settle_never: "not settled once",
     leave_the_future_open: "future not done",
     answer_in_two_ways: "future and on_delivery differ",
-    write_what_failed: 'written, though reported with persisted="no"',
+    write_what_failed: FALSE_NO,
     settle_late: "late",
     fail_early: "failed before its time",
     keep_memory: "pool not whole",
