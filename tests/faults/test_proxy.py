@@ -136,6 +136,7 @@ def test_a_reset_breaks_connections_that_have_only_just_come(proxy: FaultProxy) 
     finally:
         over.set()
         raining.join()
+    wait_for(lambda: proxy.accepted == 200, "the last connection")
     proxy.reset()
     for connection in left:
         with connection, contextlib.suppress(ConnectionResetError):
