@@ -11,6 +11,7 @@ from typing import cast
 
 from fastprod import Producer
 from tests.faults.injector import Injector
+from tests.faults.lag import Lag
 from tests.faults.oracle import DUPLICATED, FALSE_NO, REORDERED, Headers, Logged, Oracle, Pool, Verdict
 from tests.faults.proxy import FaultProxy
 from tests.faults.schedule import Schedule
@@ -121,10 +122,11 @@ class FaultBench:
             except Exception as error:
                 problems.append(f"{what}: {type(error).__name__}: {error}")
 
-        workload.start()
-        injector.start(schedule.faults)
-        step("sending", lambda: workload.join(PATIENCE))
-        step("flush()", lambda: producer.flush(PATIENCE))
+        with Lag() as lag:
+            workload.start()
+            injector.start(schedule.faults)
+            step("sending", lambda: workload.join(PATIENCE))
+            step("flush()", lambda: producer.flush(PATIENCE))
         settled = time.monotonic()
         pool = Pool(producer.config.buffer_memory, producer.buffer_available, len(producer))
         records = workload.records
@@ -136,7 +138,7 @@ class FaultBench:
         counts = {names[0]: [schedule.partitions], names[1]: [SIDE_PARTITIONS]}
         if (now := self.cluster.partitions(names[0])) != schedule.partitions:
             counts[names[0]].append(now)
-        oracle = Oracle(counts, producer.config.delivery_timeout_ms / 1000, allowed(schedule))
+        oracle = Oracle(counts, producer.config.delivery_timeout_ms / 1000, allowed(schedule), lag.longest)
         for wait in SETTLING:
             time.sleep(wait)
             verdict = oracle.check(records, self._log(names), pool)

@@ -14,7 +14,7 @@ REORDERED = frozenset(("reordered",))
 FALSE_NO = 'written, though reported with persisted="no"'
 
 EXAMPLES = 3  # of each kind of violation that are kept as text
-GRACE = 2.0  # seconds that an outcome may come after delivery.timeout.ms, and a timestamp after send()
+GRACE = 2.0  # seconds that an outcome may come after delivery.timeout.ms
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -122,11 +122,13 @@ class Oracle:
     partitions: topic -> numbers of partitions it had, in the order of time; the last is what it has.
     delivery_timeout: seconds.
     only_counted: kinds of violation that this run is allowed.
+    lag: seconds for which the machine kept the process waiting.
     """
 
     partitions: Mapping[str, Sequence[int]]
     delivery_timeout: float
     only_counted: frozenset[str] = frozenset()
+    lag: float = 0.0
 
     def check(self, sent: Sequence[Sent], log: Iterable[Logged], pool: Pool) -> Verdict:
         """Looks at each record from both sides, and at each partition's order."""
@@ -203,7 +205,7 @@ class Oracle:
     def _check_time(self, verdict: Verdict, record: Sent, outcome: Outcome, first: float) -> None:
         took = outcome.at - record.sent_at
         verdict.latest = max(verdict.latest, took)
-        if took > self.delivery_timeout + GRACE:
+        if took > self.delivery_timeout + GRACE + self.lag:
             self._note(verdict, "late", record, f"after {took:.2f} s")
         # A batch expires as a whole, as in Java, when its oldest record does: that one was not sent before all others.
         if outcome.error is not None and outcome.at - first < self.delivery_timeout:
@@ -228,7 +230,7 @@ class Oracle:
 
     def _check_timestamp(self, verdict: Verdict, record: Sent, metadata: RecordMetadata, logged: Logged) -> None:
         before, after = record.wall
-        if not before - 2 <= logged.timestamp <= after + 1000 * GRACE:
+        if not before - 2 <= logged.timestamp <= after + 1000 * (1 + self.lag):
             self._note(verdict, "timestamp not of the moment of send()", record, logged, record.wall)
         elif logged.timestamp > after + 2:  # a thread that had to wait for a core; no fault where cores are short
             verdict.counted["stamped late"] += 1

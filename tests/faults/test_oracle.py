@@ -284,6 +284,12 @@ def test_a_failed_record_may_be_in_the_log_if_the_error_says_so(run: Run) -> Non
     assert (verdict.acked, verdict.failed, verdict.failed_but_written) == (197, 3, 1)
 
 
+def test_what_the_machine_took_is_not_the_producers_delay(run: Run) -> None:
+    settle_late(run)
+    run.oracle = replace(run.oracle, lag=0.5)
+    assert run.check().good
+
+
 def test_a_timestamp_a_little_late_is_counted(run: Run) -> None:
     late = run.sent[20].number + 10
     run.change(run.sent[20], timestamp=late)
