@@ -96,7 +96,8 @@ cdef class RecordAccumulator:
 
     def __cinit__(self, BufferPool pool, *, size_t batch_size=16384, linger_ms=0, delivery_timeout_ms=120000,
                   max_block_ms=60000, transit_grace_ms=1500, partitioner="uniform_sticky", adaptive=True,
-                  availability_timeout_ms=0, sticky_interval_ms=100, max_in_flight=5, uint64_t seed=0, sequential_random=False):
+                  availability_timeout_ms=0, sticky_interval_ms=100, max_in_flight=5, uint64_t seed=0,
+                  sequential_random=False):
         fp_mutex_init(&self.lock)
         self.pool = pool
         self.batch_size = max(batch_size, <size_t>1)

@@ -8,7 +8,8 @@ import trustme
 from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from tests.kafka.server import KafkaServer, _free_ports
+from tests.kafka.node import free_ports
+from tests.kafka.server import KafkaServer
 
 USER, PASSWORD = "alice", "alice-s3cret"
 
@@ -38,7 +39,7 @@ class SecureKafka(KafkaServer):
 
     def __init__(self, directory: Path) -> None:
         super().__init__()
-        self._ports = dict(zip(LISTENERS, _free_ports(len(LISTENERS)), strict=True))
+        self._ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
         self.ca, self.other_ca, self.client = (directory / f"{name}.pem" for name in ("ca", "other-ca", "client"))
         broker, misnamed = directory / "broker.pem", directory / "misnamed.pem"
         authority = trustme.CA()
