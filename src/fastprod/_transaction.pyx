@@ -26,6 +26,7 @@ from fastprod.errors import KafkaError, ProducerClosedError, TransactionStateErr
 from fastprod.librdkafka import describe
 
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
+cdef int64_t RECENT_NS = 60_000_000_000     # how old an error may be that explains a call which did not end
 cdef enum:
     ATTEMPT_MS = 2000          # of a resumable call; close() waits for it at worst
     RETRY_PAUSE_US = 100_000   # after a retriable answer that came at once
@@ -360,7 +361,7 @@ cdef class TransactionManager:
                 return 0
             PyErr_CheckSignals()
             if fp_monotonic_ns() >= deadline:
-                _, text = self.transport.last_error(within_ms=60_000)
+                _, text = self.transport.last_error(fp_monotonic_ns() - RECENT_NS)
                 raise TimeoutError(
                     f"{NAMES[self.call.request]}() had not ended after {self.shown(timeout)}; it goes on, and the same "
                     "call waits for it again" + (f"; last error: {text}" if text else ""))
