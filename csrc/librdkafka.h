@@ -36,6 +36,12 @@ typedef struct rd_kafka_message_s {
     void *_private;
 } rd_kafka_message_t;
 
+/* Interceptors: called from librdkafka's threads. */
+typedef rd_kafka_resp_err_t (*rd_kafka_interceptor_f_on_new_t)(
+    rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *opaque, char *errstr, size_t errstr_size);
+typedef rd_kafka_resp_err_t (*rd_kafka_interceptor_f_on_acknowledgement_t)(
+    rd_kafka_t *rk, rd_kafka_message_t *message, void *opaque);
+
 typedef struct rd_kafka_vu_s {
     int vtype;
     union {
@@ -147,6 +153,10 @@ enum {
     X(void, rd_kafka_conf_set_opaque, (rd_kafka_conf_t *, void *))                            \
     X(int, rd_kafka_conf_set_ssl_cert_verify_cb,                                              \
       (rd_kafka_conf_t *, rd_kafka_ssl_cert_verify_cb_t))                                     \
+    X(rd_kafka_resp_err_t, rd_kafka_conf_interceptor_add_on_new,                              \
+      (rd_kafka_conf_t *, const char *, rd_kafka_interceptor_f_on_new_t, void *))             \
+    X(rd_kafka_resp_err_t, rd_kafka_interceptor_add_on_acknowledgement,                       \
+      (rd_kafka_t *, const char *, rd_kafka_interceptor_f_on_acknowledgement_t, void *))      \
     X(void, rd_kafka_conf_enable_sasl_queue, (rd_kafka_conf_t *, int))                        \
     X(rd_kafka_queue_t *, rd_kafka_queue_get_sasl, (rd_kafka_t *))                            \
     X(rd_kafka_error_t *, rd_kafka_sasl_background_callbacks_enable, (rd_kafka_t *))          \

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 
 import pytest
 
@@ -15,6 +16,11 @@ pytest_plugins = ["tests.kafka.fixtures"]
 QUICK = {"librdkafka.topic.metadata.refresh.interval.ms": 20, "reconnect.backoff.ms": 10}
 # A consumer's, likewise: else a fetch that leaves before all partitions are assigned waits half a second for records.
 READER = {"group.id": "g", "log_level": 0, "fetch.wait.max.ms": 10}
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is for what a shell starts with "&", and would be for the processes that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ cdef struct PartitionQueue:
     QueueState state
     PartitionQueue *next      # in the ready list, or in the leader's parked list
     PartitionQueue *previous
+    int32_t in_transit        # batches handed over whose last report has not come; the sender's
 
 cdef struct QueueList:
     PartitionQueue *first

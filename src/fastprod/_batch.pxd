@@ -38,6 +38,7 @@ cdef struct Batch:
     int32_t leader            # whose window it was charged to
     int64_t cost              # and how much
     int8_t expired            # its futures have failed already
+    int8_t acknowledged       # its only record's future has its result already
 
 cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil
 cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil

@@ -34,6 +34,10 @@ cdef extern from "librdkafka.h" nogil:
         size_t key_len
         int64_t offset
         void *_private
+    ctypedef int (*rd_kafka_interceptor_f_on_new_t)(
+        rd_kafka_t *, const rd_kafka_conf_t *, void *, char *, size_t) noexcept
+    ctypedef int (*rd_kafka_interceptor_f_on_acknowledgement_t)(
+        rd_kafka_t *, rd_kafka_message_t *, void *) noexcept
     ctypedef struct rd_kafka_vu_t:
         int vtype
     ctypedef struct rd_kafka_metadata_broker_t:
@@ -86,6 +90,10 @@ cdef extern from "librdkafka.h" nogil:
     void rd_kafka_conf_set_opaque "fp_librdkafka.rd_kafka_conf_set_opaque"(rd_kafka_conf_t *, void *) noexcept
     int rd_kafka_conf_set_ssl_cert_verify_cb "fp_librdkafka.rd_kafka_conf_set_ssl_cert_verify_cb"(
         rd_kafka_conf_t *, rd_kafka_ssl_cert_verify_cb_t) noexcept
+    int rd_kafka_conf_interceptor_add_on_new "fp_librdkafka.rd_kafka_conf_interceptor_add_on_new"(
+        rd_kafka_conf_t *, const char *, rd_kafka_interceptor_f_on_new_t, void *) noexcept
+    int rd_kafka_interceptor_add_on_acknowledgement "fp_librdkafka.rd_kafka_interceptor_add_on_acknowledgement"(
+        rd_kafka_t *, const char *, rd_kafka_interceptor_f_on_acknowledgement_t, void *) noexcept
     void rd_kafka_conf_enable_sasl_queue "fp_librdkafka.rd_kafka_conf_enable_sasl_queue"(
         rd_kafka_conf_t *, int) noexcept
     rd_kafka_queue_t *rd_kafka_queue_get_sasl "fp_librdkafka.rd_kafka_queue_get_sasl"(rd_kafka_t *) noexcept

@@ -49,6 +49,8 @@ cdef class Sender:
     cdef void send(self, Batch *chain) noexcept nogil
     cdef int take_slot(self, Batch *batch) noexcept nogil
     cdef void note(self, const Report *report) noexcept nogil
+    cdef void note_early(self, const Report *report) noexcept nogil
+    cdef void note_outcome(self, Batch *batch, const Report *report) noexcept nogil
     cdef void release(self, Batch *batch, int32_t reported) noexcept nogil
     cdef void complete(self, Batch *batch) noexcept nogil
     cdef void dispose(self, Batch *batch) noexcept nogil

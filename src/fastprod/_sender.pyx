@@ -58,6 +58,10 @@ cdef void sender_note(void *argument, const Report *report) noexcept nogil:
     (<Sender>argument).note(report)
 
 
+cdef void sender_acknowledged(void *argument, const Report *report) noexcept nogil:
+    (<Sender>argument).note_early(report)
+
+
 @cython.no_gc_clear   # __dealloc__ frees what it kept, with the pool at hand
 cdef class Sender:
     """The thread between the accumulator and librdkafka.
@@ -81,6 +85,8 @@ cdef class Sender:
         accumulator.wake = sender_wakeup
         accumulator.help = sender_help
         accumulator.wake_argument = <void *>self
+        transport.acknowledged = sender_acknowledged
+        transport.receiver = <void *>self
 
     def __dealloc__(self):
         cdef Batch *batch
@@ -197,6 +203,7 @@ cdef class Sender:
             chain = batch.next
             batch.next = NULL
             self.transit_count += 1
+            (<PartitionQueue *>batch.queue).in_transit += 1
             # One more than there are records, so that the batch outlives
             # hand_over() even if librdkafka refuses the last of them at once.
             batch.unreported = batch.count + 1
@@ -235,30 +242,52 @@ cdef class Sender:
     cdef void note(self, const Report *report) noexcept nogil:
         """A report on consecutive records of one batch."""
         cdef Batch *batch = self.slots[report.slot]
-        if not batch.expired:
-            result_record(batch.result, report.first, report.count, report.code, report.offset, report.timestamp,
-                          report.persisted)
-            if report.code == 0:
-                self.records_sent += report.count
-            else:
-                self.records_failed += report.count
-                self.note_failure(batch, report.code, report.persisted)
-            if report.latency_us >= 0:
-                self.latency_us += report.latency_us
-                self.latency_count += 1
-                self.longest_latency_us = max(self.longest_latency_us, report.latency_us)
+        if not batch.expired and not batch.acknowledged:
+            self.note_outcome(batch, report)
         self.release(batch, report.count)
+
+    cdef void note_early(self, const Report *report) noexcept nogil:
+        """The only record of a batch was delivered: gives the future its result; the rest follows with the report.
+
+        thread: librdkafka's  lock: none. That thread must not wait, so this is
+        for when duty is free: with an idle producer, where it halves the way of
+        a record. Not while an older batch of the partition is in transit, whose
+        report may have come but not been served: callbacks are in order.
+        """
+        cdef Batch *batch
+        if not fp_mutex_trylock(&self.duty):
+            return
+        batch = self.slots[report.slot]
+        if (<PartitionQueue *>batch.queue).in_transit == 1 and not batch.expired:
+            self.note_outcome(batch, report)
+            batch.acknowledged = 1
+            self.complete(batch)
+        fp_mutex_unlock(&self.duty)
+
+    cdef void note_outcome(self, Batch *batch, const Report *report) noexcept nogil:
+        result_record(batch.result, report.first, report.count, report.code, report.offset, report.timestamp,
+                      report.persisted)
+        if report.code == 0:
+            self.records_sent += report.count
+        else:
+            self.records_failed += report.count
+            self.note_failure(batch, report.code, report.persisted)
+        if report.latency_us >= 0:
+            self.latency_us += report.latency_us
+            self.latency_count += 1
+            self.longest_latency_us = max(self.longest_latency_us, report.latency_us)
 
     cdef void release(self, Batch *batch, int32_t reported) noexcept nogil:
         batch.unreported -= reported
         if batch.unreported > 0:
             return
         self.transit_count -= 1
+        (<PartitionQueue *>batch.queue).in_transit -= 1
         if batch.slot >= 0:
             self.free_slots[self.free_count] = batch.slot
             self.free_count += 1
             batch.slot = -1
-        if not batch.expired:
+        if not batch.expired and not batch.acknowledged:
             self.complete(batch)
         self.dispose(batch)
         self.accumulator.settle(batch)
@@ -290,6 +319,9 @@ cdef class Sender:
             chain = batch.next
             batch.next = NULL
             in_transit = batch.state == BATCH_IN_TRANSIT
+            if batch.acknowledged:
+                batch.expired = 0   # it was in time; only its report is late
+                continue
             self.records_failed += batch.count
             self.note_failure(batch, code, POSSIBLY_PERSISTED if in_transit else NOT_PERSISTED)
             result_fail_all(batch.result, batch.count, code,

@@ -46,6 +46,9 @@ cdef class Transport:
     cdef rd_kafka_queue_t *queue
     cdef rd_kafka_queue_t *sasl_queue    # NULL unless tokens come from the user's provider
     cdef Callbacks callbacks
+    cdef report_function acknowledged
+    cdef void *receiver                  # what it is called with
+    cdef int without_acks                # acks=0
     cdef dict topics                     # name -> address of the rd_kafka_topic_t; guarded by the GIL
     # guarded by the sender's duty
     cdef rd_kafka_message_t *messages    # scratch for produce_batch
@@ -70,6 +73,7 @@ cdef class Transport:
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil
     cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
     cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
+    cdef void note_acknowledgement(self, const rd_kafka_message_t *message) noexcept nogil
     cdef void note_error(self, int code, const char *text, int fatal) noexcept nogil
     cdef int serve_tokens_in_background(self) except -1
     cdef void wake(self) noexcept nogil

@@ -16,7 +16,8 @@ from fastprod.librdkafka import address
 from fastprod.options import redact
 
 cdef uint64_t PLAIN = 0x80000000   # in what a record carries: it went by produce_batch
-cdef uint64_t INDEX = 0x7fffffff
+cdef uint64_t SINGLE = 0x40000000   # it is the only one of its batch
+cdef uint64_t INDEX = 0x3fffffff
 
 cdef enum:
     RUN = 512            # records handed over by one call, and messages fetched from an event at once
@@ -43,9 +44,10 @@ def knows(str name):
     return status != RD_KAFKA_CONF_UNKNOWN
 
 
-cdef void *opaque(int32_t slot, int32_t index, uint64_t plain) noexcept nogil:
+cdef void *opaque(Batch *batch, int32_t index, uint64_t plain) noexcept nogil:
     """What a record carries through librdkafka."""
-    return <void *><uintptr_t>(<uint64_t>slot << 32 | plain | <uint64_t>index)
+    return <void *><uintptr_t>(
+        <uint64_t>batch.slot << 32 | plain | (SINGLE if batch.count == 1 else 0) | <uint64_t>index)
 
 
 cdef void refusal(Report *refused, int32_t slot, int32_t index, int code) noexcept nogil:
@@ -70,6 +72,18 @@ cdef int note_certificate(rd_kafka_t *rk, const char *broker_name, int32_t broke
     return 0
 
 
+cdef int add_interceptors(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *transport, char *errstr,
+                          size_t errstr_size) noexcept nogil:
+    return rd_kafka_interceptor_add_on_acknowledgement(rk, b"fastprod", on_acknowledgement, transport)
+
+
+cdef int on_acknowledgement(rd_kafka_t *rk, rd_kafka_message_t *message, void *transport) noexcept nogil:
+    """A record was delivered, or failed; its report follows. thread: librdkafka's, mostly that of the broker"""
+    if message.err == 0 and <uintptr_t>message._private & SINGLE:
+        (<Transport>transport).note_acknowledgement(message)
+    return 0
+
+
 cdef class Transport:
     """One librdkafka producer: topics, metadata, hand-over, delivery reports.
 
@@ -79,7 +93,9 @@ cdef class Transport:
 
     ``hand_over`` and ``serve`` are called under the sender's duty, ``next_event``
     under it or by its thread; ``metadata`` blocks and belongs to the metadata thread;
-    ``wake`` may be called by anyone.
+    ``wake`` may be called by anyone. ``acknowledged``, which the sender sets before
+    it hands anything over, is called by a thread of librdkafka's with the report
+    to come of a record that is alone in its batch: two threads earlier.
     ``RD_KAFKA_MSG_F_PARTITION``, ``F_BLOCK`` and ``F_FREE`` are never passed and
     ``rd_kafka_poll`` is never called: the first loses a message and flush() with
     it, the second keeps a new leader from being learnt, the third frees twice,
@@ -92,6 +108,7 @@ cdef class Transport:
         cdef rd_kafka_conf_t *conf
         fp_mutex_init(&self.error_lock)
         self.callbacks = callbacks
+        self.without_acks = properties.get("acks") == "0"
         self.topics = {}
         self.messages = <rd_kafka_message_t *>malloc(RUN * sizeof(rd_kafka_message_t))
         self.arguments = <rd_kafka_vu_t *>malloc((FIXED_ARGUMENTS + 16) * sizeof(rd_kafka_vu_t))
@@ -103,6 +120,7 @@ cdef class Transport:
             if rd_kafka_conf_set(conf, name.encode(), value.encode(), text, sizeof(text)) != RD_KAFKA_CONF_OK:
                 rd_kafka_conf_destroy(conf)
                 raise ConfigError(f"{name}: {redact(name, text.decode('utf-8', 'replace'))}")
+        rd_kafka_conf_interceptor_add_on_new(conf, b"fastprod", add_interceptors, <void *>self)
         rd_kafka_conf_set_opaque(conf, &self.certificate_error)
         if properties.get("enable.ssl.certificate.verification", "true") == "true":
             rd_kafka_conf_set_ssl_cert_verify_cb(conf, note_certificate)
@@ -204,7 +222,7 @@ cdef class Transport:
                 message.len = record.value_len
                 message.key = <char *>record.key
                 message.key_len = record.key_len
-                message._private = opaque(batch.slot, i, PLAIN)
+                message._private = opaque(batch, i, PLAIN)
                 run += 1
                 if run == RUN:
                     self.produce_plain(topic, batch, i + 1 - run, run, report, argument)
@@ -244,7 +262,7 @@ cdef class Transport:
         fp_vu_partition(&arguments[1], batch.result.partition)
         fp_vu_value(&arguments[2], record.value, record.value_len)
         fp_vu_key(&arguments[3], record.key, record.key_len)
-        fp_vu_opaque(&arguments[4], opaque(batch.slot, index, 0))
+        fp_vu_opaque(&arguments[4], opaque(batch, index, 0))
         fp_vu_timestamp(&arguments[5], record.timestamp)
         while p < end:
             if n == self.arguments_size:
@@ -341,6 +359,29 @@ cdef class Transport:
             report(argument, &current)
         if failed:
             self.callbacks.want_refresh()
+
+    cdef void note_acknowledgement(self, const rd_kafka_message_t *message) noexcept nogil:
+        """thread: librdkafka's, of a broker, which holds none of its locks when a record was delivered
+
+        librdkafka also comes with err 0 for records of a refused batch whose
+        errors it has one by one; those are not marked as persisted.
+        """
+        cdef Report report
+        cdef uint64_t tag = <uintptr_t>message._private
+        cdef int stamp_type = 0
+        if not self.without_acks and rd_kafka_message_status(message) != PERSISTED:
+            return
+        report.slot = <int32_t>(tag >> 32)
+        report.first = 0
+        report.count = 1
+        report.code = 0
+        report.offset = message.offset if message.offset >= 0 and not self.without_acks else -1
+        report.timestamp = rd_kafka_message_timestamp(message, &stamp_type)
+        if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME and not tag & PLAIN:
+            report.timestamp = -1
+        report.latency_us = rd_kafka_message_latency(message)
+        report.persisted = PERSISTED
+        self.acknowledged(self.receiver, &report)
 
     cdef void note_error(self, int code, const char *text, int fatal) noexcept nogil:
         fp_mutex_lock(&self.error_lock)
