@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -22,6 +23,7 @@ from fastprod import (
     TransactionStateError,
 )
 from fastprod.testing import MockCluster
+from tests.conftest import QUICK
 from tests.kafka.fixtures import consume_all
 
 pytestmark = pytest.mark.mock
@@ -45,7 +47,7 @@ def make(cluster):
         options.setdefault("request_timeout_ms", 5000)
         options.setdefault("delivery_timeout_ms", 70_000)
         servers = cluster.bootstrap_servers
-        producers.append(Producer(bootstrap_servers=servers, transactional_id=transactional_id, **options))
+        producers.append(Producer(QUICK, bootstrap_servers=servers, transactional_id=transactional_id, **options))
         if ready:
             producers[-1].init_transactions(20)
         return producers[-1]
@@ -621,24 +623,23 @@ def test_close_aborts_an_open_transaction_and_tells_of_its_records(make, cluster
     assert values(cluster) == []
 
 
-@pytest.mark.parametrize("call", ["init", "commit", "abort"])
-def test_close_ends_while_a_call_that_timed_out_is_under_way(make, cluster, call):
-    producer = make(ready=call != "init")
-    if call != "init":
+def test_close_ends_while_a_call_that_timed_out_is_under_way(make, cluster):
+    starting = make(ready=False, transactional_id="init")
+    committing, aborting = make(transactional_id="commit"), make(transactional_id="abort")
+    for producer in (committing, aborting):
         producer.begin_transaction()
         producer.send(TOPIC, b"v").result(20)
     with paused(cluster):
-        with pytest.raises(TimeoutError):
-            {
-                "init": producer.init_transactions,
-                "commit": producer.commit_transaction,
-                "abort": producer.abort_transaction,
-            }[call](0.1)
+        for call in (starting.init_transactions, committing.commit_transaction, aborting.abort_transaction):
+            with pytest.raises(TimeoutError):
+                call(0.1)
         started = time.monotonic()
-        producer.close(0.5)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda producer: producer.close(0.5), (starting, committing, aborting)))
         assert time.monotonic() - started < 30
-    with pytest.raises(ProducerClosedError):
-        producer.commit_transaction()
+    for producer in (starting, committing, aborting):
+        with pytest.raises(ProducerClosedError):
+            producer.commit_transaction()
 
 
 def test_close_waits_for_a_commit_that_is_under_way(make, cluster):
