@@ -13,6 +13,7 @@ from fastprod._buffer_pool import BufferPool
 
 LEADER_WINDOW = 6 << 20
 TOTAL_WINDOW = 24 << 20
+LEADER_SHARE = 1 << 20
 RECORD_COST = 256  # what librdkafka allocates for a record, beside its payload
 TURN_BYTES = 1 << 16
 
@@ -328,6 +329,24 @@ def test_all_windows_together_are_bounded():
     assert topic.next_wakeup_ms() > 1  # nothing to do but to wait for reports
     settle(drained[:4])
     assert len(topic.drain()) > 0
+
+
+def test_leaders_that_stall_leave_room_for_one_that_answers():
+    topic = Topic(range(5), batch_size=1 << 18)
+    for partition in range(4):
+        for _ in range(40):
+            topic.put(bytes(250_000), partition=partition)
+    topic.drain()  # takes up the total window, and is never settled
+    for _ in range(20):
+        topic.put(bytes(250_000), partition=4)
+    gone = []
+    while topic.queued[4] > 1:
+        drained = topic.drain()
+        assert 0 < len(drained) * 250_300 <= LEADER_SHARE + 250_300
+        assert set(partitions(drained)) == {4}
+        settle(drained)
+        gone += drained
+    assert len(gone) >= 19
 
 
 # Partitions and leaders.

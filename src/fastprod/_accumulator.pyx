@@ -44,6 +44,7 @@ cdef enum:
     TRANSPORT_RECORD_COST = 256
     LEADER_WINDOW = 6 << 20
     TOTAL_WINDOW = 24 << 20
+    LEADER_SHARE = 1 << 20         # which a leader may have though the others have taken up the total
     # Of full batches that could go. An application that is this far ahead of the
     # sender thread gains nothing by running on: it would write to cold memory,
     # and its records would leave too late for the cheap way of handing over.
@@ -475,6 +476,8 @@ cdef class RecordAccumulator:
             return 1
         if leader.cost + batch.cost > LEADER_WINDOW:
             return 0
+        if self.outstanding_cost >= TOTAL_WINDOW and leader.cost >= LEADER_SHARE:
+            return 0
         return batch.state == BATCH_CLOSED or leader.batches < self.max_in_flight
 
     cdef void end_lingering(self, int64_t now_ns) noexcept nogil:
@@ -496,7 +499,7 @@ cdef class RecordAccumulator:
         cdef Leader *leader
         fp_mutex_lock(&self.lock)
         self.end_lingering(now_ns)
-        while limit > 0 and self.ready.first is not NULL and self.outstanding_cost < TOTAL_WINDOW:
+        while limit > 0 and self.ready.first is not NULL:
             queue = self.ready.first
             batch = queue.head
             if batch is NULL or not self.sendable(batch, now_ns):
@@ -671,7 +674,7 @@ cdef class RecordAccumulator:
             # outstanding that would call it again.
             if self.leaders[i].batches == 0 and self.leaders[i].parked.first is not NULL:
                 self.unpark(&self.leaders[i])
-        if self.ready.first is not NULL and self.outstanding_cost < TOTAL_WINDOW:
+        if self.ready.first is not NULL:
             until = now_ns
         else:
             if self.linger_first is not NULL:

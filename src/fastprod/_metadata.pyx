@@ -21,6 +21,10 @@ from fastprod.records import Cluster, PartitionInfo
 
 REQUEST_TIMEOUT_MS = 1000     # of one attempt; close() may have to wait for it
 UNKNOWN_TOPIC_ANSWERS = 10     # after which a topic that no broker knows is an error: it may have been made just now
+# Seconds after each of the first answers until the next request. librdkafka asks
+# for its producer id when it has metadata and a connection, and else looks only
+# every 500 ms: at the start the first answer often comes a little too early.
+EARLY_REQUESTS = (0.03, 0.06, 0.12)
 cdef enum:
     UNKNOWN_TOPIC_OR_PART = 3
     LEADER_NOT_AVAILABLE = 5
@@ -185,6 +189,8 @@ cdef class ProducerMetadata:
         """Seconds until the next request if nobody asks."""
         if any((<TopicMetadata>entry).leaderless for entry in self.topics.values()):
             return max(self.backoff, 0.25)
+        if 0 < self.rounds <= len(EARLY_REQUESTS):
+            return EARLY_REQUESTS[self.rounds - 1]
         return self.max_age
 
     cdef void update(self, dict found) except *:
