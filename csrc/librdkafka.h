@@ -41,6 +41,9 @@ typedef rd_kafka_resp_err_t (*rd_kafka_interceptor_f_on_new_t)(
     rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *opaque, char *errstr, size_t errstr_size);
 typedef rd_kafka_resp_err_t (*rd_kafka_interceptor_f_on_acknowledgement_t)(
     rd_kafka_t *rk, rd_kafka_message_t *message, void *opaque);
+typedef rd_kafka_resp_err_t (*rd_kafka_interceptor_f_on_request_sent_t)(
+    rd_kafka_t *rk, int socket, const char *broker_name, int32_t broker_id, int16_t api_key,
+    int16_t api_version, int32_t correlation_id, size_t size, void *opaque);
 
 typedef struct rd_kafka_vu_s {
     int vtype;
@@ -157,6 +160,8 @@ enum {
       (rd_kafka_conf_t *, const char *, rd_kafka_interceptor_f_on_new_t, void *))             \
     X(rd_kafka_resp_err_t, rd_kafka_interceptor_add_on_acknowledgement,                       \
       (rd_kafka_t *, const char *, rd_kafka_interceptor_f_on_acknowledgement_t, void *))      \
+    X(rd_kafka_resp_err_t, rd_kafka_interceptor_add_on_request_sent,                          \
+      (rd_kafka_t *, const char *, rd_kafka_interceptor_f_on_request_sent_t, void *))         \
     X(void, rd_kafka_conf_enable_sasl_queue, (rd_kafka_conf_t *, int))                        \
     X(rd_kafka_queue_t *, rd_kafka_queue_get_sasl, (rd_kafka_t *))                            \
     X(rd_kafka_error_t *, rd_kafka_sasl_background_callbacks_enable, (rd_kafka_t *))          \

@@ -30,6 +30,7 @@ from tests.conftest import QUICK, READER
 pytestmark = pytest.mark.mock
 TOPIC, PARTITIONS = "t", 4
 FORBIDDEN, TOO_LARGE, INVALID_RECORD = 29, 10, 87  # answers after which librdkafka does not retry
+NOT_LEADER = 6  # and one after which it does
 # Long enough for the first record of a producer, which has to get an id, and for a reconnection.
 SHORT = {"delivery_timeout_ms": 1500, "request_timeout_ms": 500}
 
@@ -415,6 +416,21 @@ def test_failures_kept_for_flush_do_not_stop_the_producer(make, cluster):
 
 
 # delivery.timeout.ms
+
+
+def test_a_record_whose_broker_was_no_longer_the_leader_may_have_been_written(make, cluster):
+    # librdkafka calls it not persisted. A leader that is deposed while it waits for its followers answers this too.
+    producer = make(**SHORT)
+    cluster.push_request_errors("Produce", [NOT_LEADER] * 1000)
+    error = producer.send(TOPIC, b"v", partition=0).exception(20)
+    assert (type(error), error.persisted) == (DeliveryTimeoutError, "possibly")
+
+
+def test_a_record_that_no_request_took_along_was_not_written(make, cluster):
+    producer = make(**SHORT)
+    cluster.broker_down(1)
+    error = producer.send(TOPIC, b"v", partition=0).exception(20)
+    assert (type(error), error.persisted) == (DeliveryTimeoutError, "no")
 
 
 def test_with_the_broker_down_records_fail_by_delivery_timeout(make, cluster):

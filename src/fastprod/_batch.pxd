@@ -37,6 +37,7 @@ cdef struct Batch:
     int32_t slot              # what its records carry through librdkafka; -1: none
     int32_t leader            # whose window it was charged to
     int64_t cost              # and how much
+    int requests_before       # ProduceRequests that the transport had sent when it was handed over
     int8_t expired            # its futures have failed already
     int8_t acknowledged       # its only record's future has its result already
 

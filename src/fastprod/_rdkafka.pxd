@@ -1,5 +1,5 @@
 # csrc/librdkafka.h: declarations only. The names are librdkafka's; the calls go through the table.
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int16_t, int32_t, int64_t
 
 cdef extern from "librdkafka.h" nogil:
     ctypedef struct rd_kafka_t:
@@ -38,6 +38,8 @@ cdef extern from "librdkafka.h" nogil:
         rd_kafka_t *, const rd_kafka_conf_t *, void *, char *, size_t) noexcept
     ctypedef int (*rd_kafka_interceptor_f_on_acknowledgement_t)(
         rd_kafka_t *, rd_kafka_message_t *, void *) noexcept
+    ctypedef int (*rd_kafka_interceptor_f_on_request_sent_t)(
+        rd_kafka_t *, int, const char *, int32_t, int16_t, int16_t, int32_t, size_t, void *) noexcept
     ctypedef struct rd_kafka_vu_t:
         int vtype
     ctypedef struct rd_kafka_metadata_broker_t:
@@ -94,6 +96,8 @@ cdef extern from "librdkafka.h" nogil:
         rd_kafka_conf_t *, const char *, rd_kafka_interceptor_f_on_new_t, void *) noexcept
     int rd_kafka_interceptor_add_on_acknowledgement "fp_librdkafka.rd_kafka_interceptor_add_on_acknowledgement"(
         rd_kafka_t *, const char *, rd_kafka_interceptor_f_on_acknowledgement_t, void *) noexcept
+    int rd_kafka_interceptor_add_on_request_sent "fp_librdkafka.rd_kafka_interceptor_add_on_request_sent"(
+        rd_kafka_t *, const char *, rd_kafka_interceptor_f_on_request_sent_t, void *) noexcept
     void rd_kafka_conf_enable_sasl_queue "fp_librdkafka.rd_kafka_conf_enable_sasl_queue"(
         rd_kafka_conf_t *, int) noexcept
     rd_kafka_queue_t *rd_kafka_queue_get_sasl "fp_librdkafka.rd_kafka_queue_get_sasl"(rd_kafka_t *) noexcept

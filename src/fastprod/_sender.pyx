@@ -207,6 +207,7 @@ cdef class Sender:
             # One more than there are records, so that the batch outlives
             # hand_over() even if librdkafka refuses the last of them at once.
             batch.unreported = batch.count + 1
+            batch.requests_before = fp_atomic_load(&self.transport.requests)
             if self.take_slot(batch):
                 self.transport.hand_over((<PartitionQueue *>batch.queue).topic.handle, batch,
                                          sender_note, <void *>self)
@@ -265,13 +266,19 @@ cdef class Sender:
         fp_mutex_unlock(&self.duty)
 
     cdef void note_outcome(self, Batch *batch, const Report *report) noexcept nogil:
-        result_record(batch.result, report.first, report.count, report.code, report.offset, report.timestamp,
-                      report.persisted)
+        cdef int8_t persisted = report.persisted
+        if (report.code in (MSG_TIMED_OUT, PURGE_QUEUE) and persisted == NOT_PERSISTED and
+                fp_atomic_load(&self.transport.requests) != batch.requests_before):
+            # librdkafka believes a broker that was no longer the leader when it
+            # answered; but one deposed while it waited for its followers has
+            # written the record. It is certain only if nothing was sent.
+            persisted = POSSIBLY_PERSISTED
+        result_record(batch.result, report.first, report.count, report.code, report.offset, report.timestamp, persisted)
         if report.code == 0:
             self.records_sent += report.count
         else:
             self.records_failed += report.count
-            self.note_failure(batch, report.code, report.persisted)
+            self.note_failure(batch, report.code, persisted)
         if report.latency_us >= 0:
             self.latency_us += report.latency_us
             self.latency_count += 1

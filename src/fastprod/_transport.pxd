@@ -48,6 +48,7 @@ cdef class Transport:
     cdef Callbacks callbacks
     cdef report_function acknowledged
     cdef void *receiver                  # what it is called with
+    cdef int requests                    # atomic: ProduceRequests sent, to any broker
     cdef int without_acks                # acks=0
     cdef dict topics                     # name -> address of the rd_kafka_topic_t; guarded by the GIL
     # guarded by the sender's duty

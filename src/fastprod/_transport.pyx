@@ -1,6 +1,6 @@
 """Transport: the librdkafka handle. All knowledge of librdkafka is in here."""
 
-from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset, strdup, strlen, strncpy
 from fastprod._batch cimport Batch
@@ -8,7 +8,7 @@ from fastprod._future cimport NOT_PERSISTED, PERSISTED
 from fastprod._rdkafka cimport *
 from fastprod._record cimport fp_header, fp_header_read, fp_record, fp_record_read
 from fastprod._sync cimport (
-    fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_wall_ms,
+    fp_atomic_add, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_wall_ms,
 )
 
 from fastprod.errors import ConfigError, KafkaError
@@ -23,6 +23,7 @@ cdef enum:
     RUN = 512            # records handed over by one call, and messages fetched from an event at once
     FIXED_ARGUMENTS = 6  # of produceva, before the headers
     NO_MEMORY = -194     # RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE
+    PRODUCE = 0          # its API key in the protocol
 
 
 def _bind():
@@ -74,13 +75,22 @@ cdef int note_certificate(rd_kafka_t *rk, const char *broker_name, int32_t broke
 
 cdef int add_interceptors(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *transport, char *errstr,
                           size_t errstr_size) noexcept nogil:
-    return rd_kafka_interceptor_add_on_acknowledgement(rk, b"fastprod", on_acknowledgement, transport)
+    return (rd_kafka_interceptor_add_on_acknowledgement(rk, b"fastprod", on_acknowledgement, transport) or
+            rd_kafka_interceptor_add_on_request_sent(rk, b"fastprod", on_request_sent, transport))
 
 
 cdef int on_acknowledgement(rd_kafka_t *rk, rd_kafka_message_t *message, void *transport) noexcept nogil:
     """A record was delivered, or failed; its report follows. thread: librdkafka's, mostly that of the broker"""
     if message.err == 0 and <uintptr_t>message._private & SINGLE:
         (<Transport>transport).note_acknowledgement(message)
+    return 0
+
+
+cdef int on_request_sent(rd_kafka_t *rk, int socket, const char *broker_name, int32_t broker_id, int16_t api_key,
+                         int16_t api_version, int32_t correlation_id, size_t size, void *transport) noexcept nogil:
+    """thread: librdkafka's, that of the broker"""
+    if api_key == PRODUCE:
+        fp_atomic_add(<int32_t *>&(<Transport>transport).requests, 1)
     return 0
 
 
