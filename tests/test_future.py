@@ -49,3 +49,19 @@ def test_a_timeout_of_the_wrong_kind(timeout):
 def test_a_timeout_that_is_none(timeout):
     with pytest.raises(ValueError, match="0 or more seconds"):
         wait_deadline(timeout)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda future: future.result(0),
+        lambda future: future.exception(0),
+        lambda future: future.done(),
+        lambda future: future.add_done_callback(print),
+        lambda future: next(future.__await__()),
+        repr,
+    ],
+)
+def test_a_future_that_no_send_made_is_an_error_and_no_crash(ask):
+    with pytest.raises(TypeError, match="comes from Producer.send"):
+        ask(FutureRecordMetadata.__new__(FutureRecordMetadata))

@@ -78,6 +78,7 @@ cdef class FutureRecordMetadata:
 
     cdef object metadata(self)
     cdef object error(self)
+    cdef int settled(self) except -1
     cdef int wait(self, object timeout) except -1
     cdef void tell(self) noexcept
     cdef int refuse_in_child(self) except -1

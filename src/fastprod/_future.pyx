@@ -297,11 +297,16 @@ cdef class FutureRecordMetadata:
                 self.produced.untold -= 1
         fp_mutex_unlock(&completion_lock)
 
+    cdef int settled(self) except -1:
+        if self.produced is NULL:
+            raise TypeError("a FutureRecordMetadata comes from Producer.send()")
+        return fp_atomic_load(&self.produced.done)
+
     cdef int wait(self, object timeout) except -1:
         """Returns once the record has settled; TimeoutError if that takes longer than timeout seconds."""
         cdef int64_t deadline
         cdef int done
-        if fp_atomic_load(&self.produced.done):
+        if self.settled():
             return 0
         self.refuse_in_child()
         deadline = wait_deadline(timeout)
@@ -349,7 +354,7 @@ cdef class FutureRecordMetadata:
 
     def done(self):
         """Whether the record has settled. Asking this is not being told."""
-        return bool(fp_atomic_load(&self.produced.done))
+        return bool(self.settled())
 
     def add_done_callback(self, function):
         """Calls function(future) once the record has settled, from the producer's callback thread.
@@ -363,7 +368,7 @@ cdef class FutureRecordMetadata:
             function(self)
 
     cdef int refuse_in_child(self) except -1:
-        if self.produced.born != forks and not fp_atomic_load(&self.produced.done):
+        if not self.settled() and self.produced.born != forks:
             raise ForkedProducerError("the record was sent before the process forked: ask its future in the parent")
         return 0
 

@@ -472,7 +472,7 @@ cdef class Transport:
         cdef const char *pairs[32]
         cdef list encoded = [part.encode() for pair in extensions.items() for part in pair]
         cdef bytes principal_bytes = principal.encode()
-        cdef size_t i
+        cdef Py_ssize_t i
         if len(encoded) > 32:
             raise ValueError(f"{len(extensions)} extensions are more than 16")
         for i in range(len(encoded)):

@@ -12,7 +12,7 @@ from typing import cast
 from fastprod import Producer
 from tests.faults.injector import Injector
 from tests.faults.lag import Lag
-from tests.faults.oracle import DUPLICATED, FALSE_NO, REORDERED, Headers, Logged, Oracle, Pool, Verdict
+from tests.faults.oracle import DUPLICATED, REORDERED, Headers, Logged, Oracle, Pool, Verdict
 from tests.faults.proxy import FaultProxy
 from tests.faults.schedule import Schedule
 from tests.faults.workload import SIDE_PARTITIONS, Workload, look_at_futures
@@ -62,15 +62,13 @@ def allowed(schedule: Schedule) -> frozenset[str]:
 
     Without idempotence a retry writes again.
 
-    With it, there are two weaknesses of librdkafka, and both need a record that expires in its queues:
-    It takes a new producer epoch, for all partitions (rdkafka_broker.c, rd_kafka_toppar_producer_serve: "message(s)
-    timed out"); what was written but not acknowledged at that moment is sent again under new sequence numbers.
-    It takes NOT_LEADER_OR_FOLLOWER to mean that nothing was written (rdkafka_request.c, rd_kafka_err_action). A leader
-    that is deposed while it waits for its followers answers so, too, and the next leader may well have the records.
+    With it, librdkafka has a weakness when a record expires in its queues: it takes a new producer epoch, for all
+    partitions (rdkafka_broker.c, rd_kafka_toppar_producer_serve: "message(s) timed out"), and what was written but not
+    acknowledged at that moment is sent again under new sequence numbers.
     """
     if schedule.acks != "all":
         return DUPLICATED | REORDERED
-    return DUPLICATED | {FALSE_NO} if "delivery.timeout.ms" in schedule.producer else frozenset()
+    return DUPLICATED if "delivery.timeout.ms" in schedule.producer else frozenset()
 
 
 class FaultBench:
