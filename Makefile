@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench readme faults wheel clean
+.PHONY: demo test lint bench readme faults sanitize wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.flights build/flights.ndjson
@@ -33,6 +33,23 @@ readme: $(STAMP)
 # make faults SEEDS=100 FIRST_SEED=1 ACKS=all
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),10) --first-seed $(or $(FIRST_SEED),1) --acks $(or $(ACKS),all)
+
+# The tests that need no Kafka, with the extensions under ASan and UBSan, built and run outside this tree as the wheel is.
+# Python's own leaks are not looked for; a report ends the run.
+sanitize: $(STAMP)
+	$(BIN)/pip install --quiet --group build
+	rm -rf build/sanitize
+	$(BIN)/python -m build --sdist --outdir build/sanitize . > /dev/null
+	$(PYTHON) -m venv build/sanitize/env
+	build/sanitize/env/bin/pip install --quiet --upgrade pip
+	build/sanitize/env/bin/pip install --quiet --group test
+	FASTPROD_SANITIZE=1 FASTPROD_JOBS=2 build/sanitize/env/bin/pip install --quiet --no-cache-dir build/sanitize/*.tar.gz
+	mkdir -p build/sanitize/tree && cp -r tests pyproject.toml build/sanitize/tree/
+	cd build/sanitize/tree && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=report \
+		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
+		../env/bin/python -m pytest -q -m 'not kafka' --ignore tests/test_layering.py --ignore tests/test_readme.py \
+		|| { cat report.*; false; }
 
 # The wheel is built from the sdist, named by auditwheel, and tested in an empty environment outside this tree;
 # the layering and README tests read files that are not there.
