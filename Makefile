@@ -35,7 +35,8 @@ faults: $(STAMP)
 	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),10) --first-seed $(or $(FIRST_SEED),1) --acks $(or $(ACKS),all)
 
 # The tests that need no Kafka, with the extensions under ASan and UBSan, built and run outside this tree as the wheel is.
-# Python's own leaks are not looked for; a report ends the run.
+# Python's own leaks are not looked for; a report ends the run. Of the test left out, ASan reports what is none: threads of a
+# forked child get stacks that threads of the parent had, and ASan has marked.
 sanitize: $(STAMP)
 	$(BIN)/pip install --quiet --group build
 	rm -rf build/sanitize
@@ -49,6 +50,7 @@ sanitize: $(STAMP)
 		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=report \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
 		../env/bin/python -m pytest -q -m 'not kafka' --ignore tests/test_layering.py --ignore tests/test_readme.py \
+		--deselect tests/test_producer_process.py::test_forks_under_load_harm_neither_parent_nor_child \
 		|| { cat report.*; false; }
 
 # The wheel is built from the sdist, named by auditwheel, and tested in an empty environment outside this tree;
