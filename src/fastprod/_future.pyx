@@ -210,7 +210,7 @@ cdef int result_add_callback(ProduceResult *result, int32_t index, CallbackKind 
 
 
 cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil:
-    """Makes the outcome known; once. Returns the number of its callbacks. thread: sender  lock: none"""
+    """Makes the outcome known; once. Returns the number of its callbacks. thread: any  lock: the sender's duty"""
     cdef Segment *segment
     cdef int32_t i
     cdef int callbacks, waited_for

@@ -20,6 +20,7 @@ cdef class Sender:
     cdef int32_t helpers         # atomic: threads that wait for duty in help()
     # guarded by duty
     cdef fp_mutex duty
+    cdef int fetching            # the thread is without duty, and may have an event
     cdef Batch **slots           # batches in transit; their index travels through librdkafka
     cdef int32_t slot_count
     cdef int32_t *free_slots
@@ -63,6 +64,7 @@ cdef class Sender:
     cdef void note_failure(self, Batch *batch, int code, int8_t persisted) noexcept nogil
     cdef void forget_failure(self) noexcept nogil
     cdef void forget_failed(self) noexcept nogil
+    cdef Batch *detach_failed(self) noexcept nogil
     cdef void drop(self) noexcept nogil
     cdef bint wait_settled(self, int64_t deadline) except -1
     cdef bint wait_callbacks(self, int64_t deadline) except -1

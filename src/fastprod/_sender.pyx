@@ -28,7 +28,7 @@ from fastprod._transport cimport Report, Transport
 from fastprod.librdkafka import describe
 from fastprod.records import FailedRecord
 
-cdef int64_t SIGNAL_SLICE_NS = 50_000_000
+cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef enum:
     DRAIN_LIMIT = 128 << 10       # bytes handed over before reports are looked at
     EVENT_LIMIT = 8               # events served before batches are
@@ -70,8 +70,9 @@ cdef class Sender:
     gives its window and its arena back, and keeps it only if it failed and
     nobody has been told. All of this is done by whoever holds the lock `duty`:
     the thread, but for the time that it sleeps, or a thread that has just
-    appended: while the sender thread sleeps, or when it is far behind. Lock
-    order: duty, then the accumulator's lock.
+    appended: while the sender thread sleeps, or when it is far behind. A thread
+    of librdkafka's takes it for a lone record's result if it is free. Lock order:
+    duty, then the accumulator's lock.
     """
 
     def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
@@ -133,9 +134,11 @@ cdef class Sender:
                 timeout_ms = 0
                 if until > now:
                     timeout_ms = <int>min((until - now) // 1_000_000 + 1, LONGEST_SLEEP_MS)
+                self.fetching = 1
                 fp_mutex_unlock(&self.duty)
                 event = self.transport.next_event(timeout_ms)
                 fp_mutex_lock(&self.duty)
+                self.fetching = 0
                 fp_atomic_store(&self.sleeping, 0)
             if self.helpers:
                 fp_mutex_unlock(&self.duty)
@@ -189,8 +192,10 @@ cdef class Sender:
         chain = self.accumulator.drain(fp_monotonic_ns(), DRAIN_LIMIT)
         if chain is not NULL:
             self.send(chain)
-        if not fp_atomic_load(&self.sleeping):
-            # Else the thread may hold an event already, which comes first.
+        if not self.fetching:
+            # Else the thread may have an event already and wait for duty with
+            # it: that one comes first. `sleeping` does not tell, since whoever
+            # wakes the thread clears it, long before the thread is back.
             event = self.transport.next_event(0)
             if event is not NULL:
                 self.transport.serve(event, sender_note, <void *>self)
@@ -377,13 +382,8 @@ cdef class Sender:
 
     cdef void forget_failed(self) noexcept nogil:
         """Whoever aborts a transaction need not be told that its records failed. thread: app  lock: none"""
-        cdef Batch *batch
+        cdef Batch *batch = self.detach_failed()
         cdef Batch *next_batch
-        fp_mutex_lock(&self.failed_lock)
-        batch = self.failed_first
-        self.failed_first = self.failed_last = NULL
-        self.failed_bytes = 0
-        fp_mutex_unlock(&self.failed_lock)
         while batch is not NULL:
             next_batch = batch.next
             result_tell_all(batch.result)
@@ -442,17 +442,23 @@ cdef class Sender:
         batch.arena = NULL
         batch_free(batch, self.pool)
 
+    cdef Batch *detach_failed(self) noexcept nogil:
+        """All that was kept, chained by next; the caller's from here on. lock: none"""
+        cdef Batch *batch
+        fp_mutex_lock(&self.failed_lock)
+        batch = self.failed_first
+        self.failed_first = self.failed_last = NULL
+        self.failed_bytes = 0
+        fp_mutex_unlock(&self.failed_lock)
+        return batch
+
     def take_failed(self):
         """(count, {reason: count}, [FailedRecord, ...]) of the failures nobody had been told of; they are told now."""
         cdef Batch *batch
         cdef Batch *next_batch
         cdef Segment *segment
         cdef int32_t i
-        fp_mutex_lock(&self.failed_lock)
-        batch = self.failed_first
-        self.failed_first = self.failed_last = NULL
-        self.failed_bytes = 0
-        fp_mutex_unlock(&self.failed_lock)
+        batch = self.detach_failed()
         count, reasons, records = 0, {}, []
         while batch is not NULL:
             next_batch = batch.next
