@@ -147,7 +147,6 @@ enum {
     X(int, rd_kafka_version, (void))                                                          \
     X(const char *, rd_kafka_version_str, (void))                                             \
     X(const char *, rd_kafka_err2str, (rd_kafka_resp_err_t))                                  \
-    X(const char *, rd_kafka_err2name, (rd_kafka_resp_err_t))                                 \
     X(rd_kafka_conf_t *, rd_kafka_conf_new, (void))                                           \
     X(void, rd_kafka_conf_destroy, (rd_kafka_conf_t *))                                       \
     X(int, rd_kafka_conf_set,                                                                 \
@@ -186,8 +185,6 @@ enum {
     X(rd_kafka_resp_err_t, rd_kafka_error_code, (const rd_kafka_error_t *))                   \
     X(void, rd_kafka_error_destroy, (rd_kafka_error_t *))                                     \
     X(rd_kafka_resp_err_t, rd_kafka_purge, (rd_kafka_t *, int))                               \
-    X(int, rd_kafka_outq_len, (rd_kafka_t *))                                                 \
-    X(rd_kafka_resp_err_t, rd_kafka_fatal_error, (rd_kafka_t *, char *, size_t))              \
     X(rd_kafka_queue_t *, rd_kafka_queue_get_main, (rd_kafka_t *))                            \
     X(void, rd_kafka_queue_destroy, (rd_kafka_queue_t *))                                     \
     X(void, rd_kafka_queue_yield, (rd_kafka_queue_t *))                                       \

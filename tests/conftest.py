@@ -1,8 +1,10 @@
 """What all tests share: the fixtures of the real broker, a mock cluster, and random numbers whose seed shows."""
 
+import contextlib
 import os
 import random
 import signal
+import time
 
 import pytest
 
@@ -36,6 +38,29 @@ def topic(mock_cluster, request):
     name = "t-" + "".join(c if c.isalnum() else "-" for c in request.node.name)[:200]
     mock_cluster.create_topic(name, 4)
     return name
+
+
+class Interrupted(BaseException):
+    pass
+
+
+@contextlib.contextmanager
+def interrupted(seconds=0.2):
+    """What a signal handler raises comes out of the body, as KeyboardInterrupt does."""
+
+    def handler(number, frame):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, handler)
+    started = time.monotonic()
+    try:
+        with pytest.raises(Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 20
 
 
 class Seeded(random.Random):

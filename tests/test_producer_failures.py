@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 import socket
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from fastprod import (
     UnknownTopicOrPartitionError,
 )
 from fastprod.testing import MockCluster
-from tests.conftest import QUICK, READER
+from tests.conftest import QUICK, READER, interrupted
 
 pytestmark = pytest.mark.mock
 TOPIC, PARTITIONS = "t", 4
@@ -123,29 +122,6 @@ def whole(producer):
     """Whether all of buffer.memory is free again and nobody waits for it."""
     total = producer.config.buffer_memory
     return eventually(lambda: producer.buffer_available == total and producer.metrics()["waiting-threads"] == 0)
-
-
-class Interrupted(BaseException):
-    pass
-
-
-@contextlib.contextmanager
-def interrupted(seconds=0.2):
-    """What a signal handler raises comes out of the body, as KeyboardInterrupt does."""
-
-    def handler(number, frame):
-        raise Interrupted
-
-    before = signal.signal(signal.SIGALRM, handler)
-    started = time.monotonic()
-    try:
-        with pytest.raises(Interrupted):
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-            yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - started < 20
 
 
 # What a record fails with

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from fastprod import (
     TransactionStateError,
 )
 from fastprod.testing import MockCluster
-from tests.conftest import QUICK
+from tests.conftest import QUICK, interrupted
 from tests.kafka.fixtures import consume_all
 
 pytestmark = pytest.mark.mock
@@ -72,27 +71,6 @@ def paused(cluster):
         yield
     finally:
         cluster.resume()
-
-
-class Interrupted(BaseException):
-    pass
-
-
-@contextlib.contextmanager
-def interrupted(seconds=0.2):
-    """What a signal handler raises comes out of the body, as KeyboardInterrupt does."""
-
-    def handler(number, frame):
-        raise Interrupted
-
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        with pytest.raises(Interrupted):
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-            yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def values(cluster):

@@ -123,8 +123,6 @@ cdef extern from "librdkafka.h" nogil:
     int rd_kafka_error_code "fp_librdkafka.rd_kafka_error_code"(const rd_kafka_error_t *) noexcept
     void rd_kafka_error_destroy "fp_librdkafka.rd_kafka_error_destroy"(rd_kafka_error_t *) noexcept
     int rd_kafka_purge "fp_librdkafka.rd_kafka_purge"(rd_kafka_t *, int) noexcept
-    int rd_kafka_outq_len "fp_librdkafka.rd_kafka_outq_len"(rd_kafka_t *) noexcept
-    int rd_kafka_fatal_error "fp_librdkafka.rd_kafka_fatal_error"(rd_kafka_t *, char *, size_t) noexcept
     rd_kafka_queue_t *rd_kafka_queue_get_main "fp_librdkafka.rd_kafka_queue_get_main"(rd_kafka_t *) noexcept
     void rd_kafka_queue_destroy "fp_librdkafka.rd_kafka_queue_destroy"(rd_kafka_queue_t *) noexcept
     void rd_kafka_queue_yield "fp_librdkafka.rd_kafka_queue_yield"(rd_kafka_queue_t *) noexcept

@@ -413,10 +413,6 @@ cdef class Transport:
         """Makes librdkafka give up every record it holds; each is still reported."""
         rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT)
 
-    cdef int outstanding(self) noexcept nogil:
-        """Records handed over whose report has not been served."""
-        return rd_kafka_outq_len(self.rk)
-
     def last_error(self, int64_t since_ns=0):
         """(code, text) of the newest error event after a monotonic time, such as a refused connection, or (0, "").
 
