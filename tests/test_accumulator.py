@@ -93,6 +93,14 @@ def test_without_linger_a_batch_goes_at_once():
     assert values(topic.drain(100)) == [b"a"]
 
 
+def test_a_batch_younger_than_the_clock_of_the_drain_has_waited_for_nothing():
+    topic = Topic(batch_size=1)
+    topic.put(now_ms=10)
+    (batch,) = topic.drain(now_ms=5)
+    assert topic.accumulator.queue_time_ns == 0
+    batch.settle()
+
+
 def test_each_batch_lingers_by_its_own_clock():
     topic = Topic([0, 0, 0], linger_ms=10)
     for partition, now in enumerate([100, 105, 109]):

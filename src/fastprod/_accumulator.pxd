@@ -109,7 +109,7 @@ cdef class RecordAccumulator:
     cdef int64_t bytes_drained        # estimated, format v2
     cdef int64_t records_drained
     cdef int64_t largest_batch
-    cdef int64_t queue_time_ns
+    cdef readonly int64_t queue_time_ns
     cdef int64_t longest_queue_time_ns
 
     # app threads

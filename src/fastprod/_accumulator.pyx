@@ -497,6 +497,7 @@ cdef class RecordAccumulator:
         cdef Batch *batch
         cdef PartitionQueue *queue
         cdef Leader *leader
+        cdef int64_t waited_ns
         fp_mutex_lock(&self.lock)
         self.end_lingering(now_ns)
         while limit > 0 and self.ready.first is not NULL:
@@ -533,8 +534,10 @@ cdef class RecordAccumulator:
             self.records_drained += batch.count
             self.bytes_drained += batch.wire_size
             self.largest_batch = max(self.largest_batch, <int64_t>batch.wire_size)
-            self.queue_time_ns += now_ns - batch.created_ns
-            self.longest_queue_time_ns = max(self.longest_queue_time_ns, now_ns - batch.created_ns)
+            # now_ns was read before the lock was taken: the batch can be younger.
+            waited_ns = max(now_ns - batch.created_ns, <int64_t>0)
+            self.queue_time_ns += waited_ns
+            self.longest_queue_time_ns = max(self.longest_queue_time_ns, waited_ns)
             if last is NULL:
                 chain = batch
             else:

@@ -128,6 +128,7 @@ cdef class Sender:
                 # about it; whoever appended before it is seen by
                 # prepare_sleep(), which takes the lock of the appends.
                 fp_atomic_store(&self.sleeping, 1)
+                now = fp_monotonic_ns()   # the drain's is older than what came meanwhile, which would seem to linger
                 until = self.accumulator.prepare_sleep(now)
                 if self.transit_count == 0 and fp_atomic_load(&self.stopping) and self.accumulator.unsettled == 0:
                     break
