@@ -258,6 +258,35 @@ def test_a_full_batch_does_not_wait_behind_max_in_flight():
     assert topic.queued[1] == 1
 
 
+def test_of_a_partition_with_an_allowance_no_more_is_in_transit():
+    topic = Topic(first_allowance=1)
+    for _ in range(30):
+        topic.put(bytes(100))
+    (first,) = topic.drain()
+    assert topic.drain() == []
+    assert topic.next_wakeup_ms() is None or topic.next_wakeup_ms() > 1
+    first.settle()
+    (second,) = topic.drain()
+    topic.accumulator.allow("t", 0, 10_000)
+    others = topic.drain()
+    topic.accumulator.allow("t", 0, 1)
+    topic.put(bytes(2000))
+    for batch in others:
+        batch.settle()
+    assert topic.drain() == []
+    second.settle()
+    assert len(topic.drain()) == 1
+
+
+def test_a_partition_that_waits_for_its_allowance_leaves_the_others_alone():
+    topic = Topic([0, 0], first_allowance=1)
+    for _ in range(30):
+        topic.put(bytes(100), partition=0)
+    assert len(topic.drain()) == 1
+    topic.put(b"other", partition=1)
+    assert values(topic.drain()) == [b"other"]
+
+
 def test_partial_batches_of_one_leader_do_not_wait_for_another_leader():
     topic = Topic([0, 1, 0, 1], max_in_flight=1)
     topic.put(partition=0)

@@ -191,6 +191,82 @@ def test_a_callback_that_is_due_before_send_has_returned_finds_its_record(errors
     assert child.returncode == 0, child.stderr
 
 
+def test_a_callback_waits_for_those_of_earlier_records_of_its_partition():
+    """librdkafka refuses a record at once after the topic was forbidden; an earlier one is on its way."""
+    told = []
+    with (
+        MockCluster(2, {TOPIC: 2}, process=True) as cluster,
+        Producer(bootstrap_servers=cluster.bootstrap_servers) as producer,
+    ):
+        slow, fast = 0, 1
+        cluster.set_leader(TOPIC, slow, 1)
+        cluster.set_leader(TOPIC, fast, 2)
+        for partition in (slow, fast) * 2:
+            producer.send(TOPIC, b"first", partition=partition).result(10)
+
+        def send(name, partition):
+            producer.send(TOPIC, name, partition=partition, on_delivery=lambda _, error: told.append((name, error)))
+
+        cluster.set_round_trip_time(1, 1500)
+        send(b"slow", slow)
+        time.sleep(0.3)  # until the slow broker has it
+        cluster.push_request_errors("Produce", [FORBIDDEN])
+        send(b"forbidden", fast)
+        while not told:
+            time.sleep(0.001)
+        send(b"refused", slow)
+        assert [name for name, _ in told] == [b"forbidden"]
+        producer.flush(10)
+    assert [name for name, _ in told] == [b"forbidden", b"slow", b"refused"]
+    assert told[1][1] is None
+    assert isinstance(told[2][1], KafkaError)
+
+
+# Requests that are too large for the topic
+
+
+def test_a_request_that_is_too_large_is_split_in_order(make, cluster, caplog):
+    producer = make(linger_ms=20)
+    producer.send(TOPIC, b"first", partition=0).result(10)
+    cluster.push_request_errors("Produce", [TOO_LARGE, TOO_LARGE])
+    told = []
+    for i in range(100):
+        producer.send(TOPIC, b"%d" % i, partition=0, on_delivery=lambda metadata, error: told.append((metadata, error)))
+    producer.flush(10)
+    assert [error for _, error in told] == [None] * 100
+    assert [metadata.offset for metadata, _ in told] == list(range(1, 101))
+    assert "max.message.bytes" in caplog.text
+
+
+def test_a_record_that_is_too_large_alone_fails_alone(make, cluster):
+    producer = make(linger_ms=20)
+    producer.send(TOPIC, b"first", partition=0).result(10)
+    cluster.push_request_errors("Produce", [TOO_LARGE] * 3)
+    first, *others = [producer.send(TOPIC, b"v", partition=0) for _ in range(4)]
+    error = failures(producer.flush, 10)  # of the four, of the first two, of the first
+    assert error.count == 1
+    assert isinstance(first.exception(0), RecordTooLargeError)
+    assert first.exception(0).persisted == "no"
+    assert [future.result(0).offset for future in others] == [1, 2, 3]
+
+
+def test_what_cannot_be_split_without_breaking_order_fails_with_the_reason(make, cluster):
+    producer = make(linger_ms=20, enable_idempotence=False, **{"librdkafka.batch.size": 3000})
+    for _ in range(2):
+        producer.send(TOPIC, b"first", partition=0).result(10)  # then several requests may be on their way
+    cluster.push_request_errors("Produce", [TOO_LARGE])
+    told = []
+    for i in range(40):
+        producer.send(TOPIC, b"%0200d" % i, partition=0, on_delivery=lambda metadata, error: told.append(error))
+    producer.flush(10)
+    failed = told.index(None)
+    assert 0 < failed < 20
+    assert all(isinstance(error, RecordTooLargeError) for error in told[:failed])
+    assert all("max.message.bytes" in str(error) and error.persisted == "no" for error in told[:failed])
+    assert told[failed:] == [None] * (40 - failed)
+    assert producer.send(TOPIC, b"later", partition=0).result(10).offset == 2 + 40 - failed
+
+
 # flush() and close() tell of what nobody was told of
 
 

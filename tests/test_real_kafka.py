@@ -1,6 +1,7 @@
 """fastprod against a real Apache Kafka, read back by somebody else's consumer."""
 
 import collections
+import contextlib
 import json
 import threading
 import time
@@ -209,3 +210,53 @@ def test_partitions_added_to_a_topic_come_into_use(kafka, kafka_topic):
             except fastprod.UnknownTopicOrPartitionError:
                 time.sleep(0.1)
         assert len(producer.partitions_for(topic)) == 4
+
+
+def test_nothing_follows_the_first_record_of_a_partition_before_it_is_acknowledged(kafka, kafka_topic):
+    """Else the broker would take the second request though it had refused the first."""
+    topic = kafka_topic(partitions=3)
+    with Producer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=50) as producer:
+        futures = [producer.send(topic, b"%d" % i, partition=i % 3) for i in range(3_000)]
+    assert [future.result(0).offset for future in futures] == [i // 3 for i in range(3_000)]
+    for batches in kafka.dump_logs(topic).values():
+        assert [batch.count for batch in batches[:1]] == [1]
+        assert sum(batch.count for batch in batches) == 1_000
+
+
+@pytest.mark.parametrize("idempotence", [True, False])
+def test_a_request_too_large_for_the_topic_is_split(kafka, kafka_topic, idempotence):
+    topic = kafka_topic(partitions=1, config={"max.message.bytes": 10_000})
+    config = {"bootstrap.servers": kafka.bootstrap_servers, "librdkafka.linger.ms": 100}
+    with Producer(config, linger_ms=200, enable_idempotence=idempotence) as producer:
+        producer.send(topic, b"first").result(10)
+        burst = [producer.send(topic, b"%0100d" % i) for i in range(140)]  # one batch, and one request
+        producer.flush(30)
+        one = producer.send(topic, b"v" * 10_001)
+        later = [producer.send(topic, b"%0100d" % i) for i in range(1_000)]
+        with pytest.raises(fastprod.DeliveryError, match="1 record"):
+            producer.flush(30)
+        assert isinstance(one.exception(0), fastprod.RecordTooLargeError)
+        assert one.exception(0).persisted == "no"
+    offsets = [future.result(0).offset for future in burst + later]
+    assert offsets == list(range(1, 1 + len(burst) + len(later)))
+
+
+def test_a_burst_into_a_topic_that_takes_small_requests_only_keeps_its_order(kafka, kafka_topic):
+    topic = kafka_topic(partitions=1, config={"max.message.bytes": 200_000})
+    with Producer(bootstrap_servers=kafka.bootstrap_servers, batch_size=65_536) as producer:
+        producer.send(topic, b"first").result(10)
+        futures = [producer.send(topic, b"%0100d" % i) for i in range(100_000)]
+        with contextlib.suppress(fastprod.DeliveryError):
+            producer.flush(60)
+        offsets = []
+        for future in futures:
+            error = future.exception(0)
+            if error is None:
+                offsets.append(future.result(0).offset)
+            else:
+                assert isinstance(error, fastprod.RecordTooLargeError)
+                assert "max.message.bytes" in str(error)
+                assert error.persisted == "no"
+    assert offsets == list(range(1, 1 + len(offsets)))
+    assert len(consume_all(kafka.bootstrap_servers, topic, 1 + len(offsets))) == 1 + len(offsets)
+    print(f"{len(futures) - len(offsets)} of {len(futures)} refused")

@@ -10,6 +10,7 @@ cdef enum QueueState:
     QUEUE_IDLE       # nothing to drain
     QUEUE_READY      # in the ready list
     QUEUE_PARKED     # has something to drain, but its leader's window is full: in the leader's list
+    QUEUE_HELD_BACK  # has something to drain, but no more than `allowance` may be in transit
 
 # The batches of one partition, oldest first; only the last can be open.
 cdef struct PartitionQueue:
@@ -23,7 +24,19 @@ cdef struct PartitionQueue:
     QueueState state
     PartitionQueue *next      # in the ready list, or in the leader's parked list
     PartitionQueue *previous
-    int32_t in_transit        # batches handed over whose last report has not come; the sender's
+    size_t allowance          # bytes that may be in transit, or a single batch; 0: no bound
+    int32_t drained           # batches that were drained and have not settled
+    size_t drained_bytes
+    # the sender's, guarded by its duty
+    Batch *transit_first      # those same batches, oldest first
+    Batch *transit_last
+    Batch *feeding            # the oldest of them that librdkafka has not been given wholly; NULL: none
+    Batch *held               # the oldest of them with records that may be sent again in smaller requests; NULL: none
+    int32_t outstanding       # records that librdkafka has not reported yet
+    size_t portion            # bytes that are handed over at once; then their reports are awaited. 0: no bound
+    int limited               # one has refused a request as too large
+    int alone                 # what was handed over last was a single record, with nothing else outstanding
+    int handing               # hand_over() is on the stack
 
 cdef struct QueueList:
     PartitionQueue *first
@@ -81,6 +94,7 @@ cdef class RecordAccumulator:
     cdef int32_t max_in_flight
     cdef uint64_t seed
     cdef int sequential_random
+    cdef size_t first_allowance       # of every partition, until set_allowance()
     cdef wake_function wake           # called without the lock when the sender has something to do
     cdef wake_function help           # likewise, without the GIL too: the sender needs a hand
     cdef void *wake_argument
@@ -126,6 +140,7 @@ cdef class RecordAccumulator:
     cdef Batch *drain(self, int64_t now_ns, int64_t limit) noexcept nogil
     cdef Batch *expire(self, int64_t now_ns, int all) noexcept nogil
     cdef void settle(self, Batch *batch) noexcept nogil
+    cdef void set_allowance(self, PartitionQueue *queue, size_t allowance) noexcept nogil
     cdef int64_t prepare_sleep(self, int64_t now_ns) noexcept nogil
     cdef void abandon(self, Batch *batch) noexcept nogil
     # lock: held
@@ -145,6 +160,8 @@ cdef class RecordAccumulator:
     cdef void take_head(self, PartitionQueue *queue) noexcept nogil
     cdef void forget(self, Batch *batch) noexcept nogil
     cdef void unpark(self, Leader *leader) noexcept nogil
+    cdef int held_back(self, PartitionQueue *queue) noexcept nogil
+    cdef void hold_back_no_longer(self, PartitionQueue *queue) noexcept nogil
     cdef void refresh_available(self, Topic *topic, int64_t now_ns) noexcept nogil
     cdef int32_t leader_of(self, int32_t broker) except -1
     cdef int check_flush_points(self) noexcept nogil

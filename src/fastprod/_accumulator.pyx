@@ -98,7 +98,7 @@ cdef class RecordAccumulator:
     def __cinit__(self, BufferPool pool, *, size_t batch_size=16384, linger_ms=0, delivery_timeout_ms=120000,
                   max_block_ms=60000, transit_grace_ms=1500, partitioner="uniform_sticky", adaptive=True,
                   availability_timeout_ms=0, sticky_interval_ms=100, max_in_flight=5, uint64_t seed=0,
-                  sequential_random=False):
+                  sequential_random=False, size_t first_allowance=0):
         fp_mutex_init(&self.lock)
         self.pool = pool
         self.batch_size = max(batch_size, <size_t>1)
@@ -113,6 +113,7 @@ cdef class RecordAccumulator:
         self.max_in_flight = max_in_flight
         self.seed = seed
         self.sequential_random = sequential_random
+        self.first_allowance = first_allowance
         self.leader_of(-1)
 
     def __dealloc__(self):
@@ -205,6 +206,7 @@ cdef class RecordAccumulator:
                     break
                 queue.topic = topic
                 queue.partition = i
+                queue.allowance = queue.portion = self.first_allowance
                 topic.queues[i] = queue
                 lengths[i] = 0
                 available[i] = 0
@@ -507,6 +509,10 @@ cdef class RecordAccumulator:
                 list_remove(&self.ready, queue)
                 queue.state = QUEUE_IDLE
                 continue
+            if self.held_back(queue):
+                list_remove(&self.ready, queue)
+                queue.state = QUEUE_HELD_BACK
+                continue
             leader = &self.leaders[queue.leader]
             batch.cost = transport_cost(batch)
             if not self.window_open(leader, batch):
@@ -525,7 +531,8 @@ cdef class RecordAccumulator:
                 list_append(&self.ready, queue)
             batch.state = BATCH_IN_TRANSIT
             batch.leader = queue.leader
-            batch.unreported = batch.count
+            queue.drained += 1
+            queue.drained_bytes += batch.used
             leader.batches += 1
             leader.cost += batch.cost
             leader.blocked_ns = 0
@@ -632,6 +639,9 @@ cdef class RecordAccumulator:
         fp_mutex_lock(&self.lock)
         self.forget(batch)
         if batch.state == BATCH_IN_TRANSIT:
+            (<PartitionQueue *>batch.queue).drained -= 1
+            (<PartitionQueue *>batch.queue).drained_bytes -= batch.used
+            self.hold_back_no_longer(<PartitionQueue *>batch.queue)
             leader = &self.leaders[batch.leader]
             leader.batches -= 1
             leader.cost -= batch.cost
@@ -641,6 +651,27 @@ cdef class RecordAccumulator:
         fp_mutex_unlock(&self.lock)
         if flushed:
             notify_completed()
+
+    cdef void set_allowance(self, PartitionQueue *queue, size_t allowance) noexcept nogil:
+        """How much of a partition may be in transit. thread: any  lock: none"""
+        fp_mutex_lock(&self.lock)
+        queue.allowance = allowance
+        self.hold_back_no_longer(queue)
+        fp_mutex_unlock(&self.lock)
+
+    cdef int held_back(self, PartitionQueue *queue) noexcept nogil:
+        return (queue.allowance and queue.drained and
+                queue.drained_bytes + queue.head.used > queue.allowance)
+
+    cdef void hold_back_no_longer(self, PartitionQueue *queue) noexcept nogil:
+        """Makes a queue that was held back ready, if it may be. lock: held"""
+        if queue.state != QUEUE_HELD_BACK:
+            return
+        if queue.head is NULL:   # it expired
+            queue.state = QUEUE_IDLE
+        elif not self.held_back(queue):
+            queue.state = QUEUE_IDLE
+            self.make_ready(queue)
 
     cdef void unpark(self, Leader *leader) noexcept nogil:
         """Makes those parked queues ready whose first batch the window can take now. lock: held"""
@@ -804,6 +835,10 @@ cdef class RecordAccumulator:
             batches.append(wrap_batch(self, batch))
             batch = next_batch
         return batches
+
+    def allow(self, str name, int32_t partition, size_t allowance):
+        """Bytes of a partition that may be in transit; 0: no bound."""
+        self.set_allowance(self.find(name).queues[partition], allowance)
 
     def next_wakeup_ms(self, now_ms):
         """When the sender would look again, or None if only for news."""

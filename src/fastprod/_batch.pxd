@@ -32,18 +32,26 @@ cdef struct Batch:
     Batch *linger_newer
     int8_t lingering
     int8_t incomplete
-    # the sender's, from hand-over on
-    int32_t unreported        # records whose delivery report has not come
+    # the sender's, once it is in transit
+    Batch *transit_next       # of its partition's
+    Batch *transit_previous
+    int32_t handed            # records that librdkafka was given, or that were given up
+    const char *cursor        # where the next of them starts in the arena
+    int32_t unreported        # of those, the ones whose delivery report has not come
+    int32_t held_first        # of those, consecutive ones that may be sent again in smaller requests
+    int32_t held_count
     int32_t slot              # what its records carry through librdkafka; -1: none
     int32_t leader            # whose window it was charged to
     int64_t cost              # and how much
     int requests_before       # ProduceRequests that the transport had sent when it was handed over
     int8_t expired            # its futures have failed already
-    int8_t acknowledged       # its only record's future has its result already
+    int8_t completed          # its futures have their results
 
 cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil
 cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil
 cdef int batch_fits_arena(Batch *batch, const fp_record *record) noexcept nogil
 cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nogil
+cdef int32_t batch_portion(Batch *batch, size_t limit) noexcept nogil
+cdef void batch_rewind(Batch *batch, int32_t index) noexcept nogil
 cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_size) noexcept nogil
 cdef list batch_records(Batch *batch)

@@ -85,6 +85,29 @@ cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_siz
     return index
 
 
+cdef int32_t batch_portion(Batch *batch, size_t limit) noexcept nogil:
+    """How many records from the cursor on take up to limit bytes of the arena."""
+    cdef fp_record record
+    cdef const char *p = batch.cursor
+    cdef int32_t count = 0
+    while batch.handed + count < batch.count:
+        p = fp_record_read(p, &record, batch.base_timestamp)
+        if p - batch.cursor > <int64_t>limit:
+            break
+        count += 1
+    return count
+
+
+cdef void batch_rewind(Batch *batch, int32_t index) noexcept nogil:
+    """Moves the cursor back to a record, to hand it and what follows over again."""
+    cdef fp_record record
+    cdef int32_t _i
+    batch.handed = index
+    batch.cursor = batch.arena
+    for _i in range(index):
+        batch.cursor = fp_record_read(batch.cursor, &record, batch.base_timestamp)
+
+
 cdef list batch_records(Batch *batch):
     """(key, value, headers, timestamp) of each record, as Python objects: for failed records and for tests."""
     cdef fp_record record

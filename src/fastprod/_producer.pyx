@@ -242,6 +242,7 @@ cdef class Producer:
             adaptive=settings.partitioner_adaptive_partitioning_enable,
             availability_timeout_ms=settings.partitioner_availability_timeout_ms,
             sticky_interval_ms=settings.partitioner_sticky_interval_ms,
+            first_allowance=properties["acks"] != "0",   # a record: see Sender.feed()
             seed=int.from_bytes(os.urandom(7), "little"))
         self.callbacks = Callbacks()
         self.transport = Transport(

@@ -1,5 +1,5 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
-from fastprod._accumulator cimport RecordAccumulator
+from fastprod._accumulator cimport PartitionQueue, RecordAccumulator
 from fastprod._batch cimport Batch
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks
@@ -11,6 +11,7 @@ cdef class Sender:
     cdef BufferPool pool
     cdef Transport transport
     cdef Callbacks callbacks
+    cdef int transactional       # fixed before start()
     cdef fp_thread thread
     cdef int started
     cdef int sleeping            # atomic: the thread waits for an event, or is about to
@@ -34,7 +35,6 @@ cdef class Sender:
     cdef int64_t latency_count
     cdef int64_t longest_latency_us
     # the first record that failed since forget_failure(), of a transactional producer only
-    cdef int transactional       # fixed before start()
     cdef int failure_code        # atomic, written last; 0: none did
     cdef int8_t failure_persisted
     cdef const char *failure_topic
@@ -48,14 +48,26 @@ cdef class Sender:
 
     cdef void run(self) noexcept nogil
     cdef void send(self, Batch *chain) noexcept nogil
+    cdef void go_on(self, PartitionQueue *queue) noexcept nogil
+    cdef void feed(self, PartitionQueue *queue) noexcept nogil
+    cdef void advance(self, PartitionQueue *queue) noexcept nogil
+    cdef void give_up(self, Batch *batch, int code) noexcept nogil
+    cdef int may_split(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil
+    cdef void hold(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil
+    cdef void split(self, PartitionQueue *queue) noexcept nogil
+    cdef void fail_held(self, PartitionQueue *queue) noexcept nogil
     cdef int take_slot(self, Batch *batch) noexcept nogil
     cdef void note(self, const Report *report) noexcept nogil
     cdef void note_early(self, const Report *report) noexcept nogil
     cdef void note_outcome(self, Batch *batch, const Report *report) noexcept nogil
-    cdef void release(self, Batch *batch, int32_t reported) noexcept nogil
+    cdef void finish(self, PartitionQueue *queue) noexcept nogil
+    cdef void complete_in_order(self, PartitionQueue *queue) noexcept nogil
+    cdef void release(self, Batch *batch) noexcept nogil
     cdef void complete(self, Batch *batch) noexcept nogil
     cdef void dispose(self, Batch *batch) noexcept nogil
     cdef void fail_expired(self, Batch *chain, int code) noexcept nogil
+    cdef void fail_rest(self, Batch *batch, int code) noexcept nogil
+    cdef void keep_copy(self, Batch *batch) noexcept nogil
     cdef void keep_failed(self, Batch *batch, char *arena) noexcept nogil
     cdef void prune_failed(self) noexcept nogil
     cdef void wakeup(self) noexcept nogil

@@ -7,14 +7,15 @@ takes the GIL, so an application that loops on send() cannot hold it up.
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int8_t, int32_t, int64_t
+from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from fastprod._accumulator cimport FlushPoint, PartitionQueue, RecordAccumulator
-from fastprod._batch cimport BATCH_IN_TRANSIT, Batch, batch_free, batch_records
+from fastprod._batch cimport BATCH_IN_TRANSIT, Batch, batch_free, batch_portion, batch_records, batch_rewind
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks
 from fastprod._future cimport (
-    NOT_PERSISTED, POSSIBLY_PERSISTED, Segment, notify_completed, result_complete, result_fail_all, result_record,
+    NOT_PERSISTED, POSSIBLY_PERSISTED, Segment, notify_completed, result_complete, result_record,
     result_segment, result_tell_all, result_was_told, segment_error, wait_completed,
 )
 from fastprod._rdkafka cimport rd_kafka_event_t
@@ -39,6 +40,16 @@ cdef enum:
     CRIT_SYS_RESOURCE = -194
     MSG_TIMED_OUT = -192
     PURGE_QUEUE = -152
+    PURGE_INFLIGHT = -151
+    MSG_SIZE_TOO_LARGE = 10
+    FIRST_REQUEST = 700_000       # bytes of an arena; librdkafka's batch.size is 1,000,000, with what it adds
+    LOG_WARNING = 4
+
+
+cdef int is_over(Batch *batch) noexcept nogil:
+    """Every record of a batch in transit has its outcome."""
+    return (batch.state == BATCH_IN_TRANSIT and batch.handed == batch.count and batch.unreported == 0 and
+            batch.held_count == 0)
 
 
 cdef void *sender_main(void *argument) noexcept nogil:
@@ -67,8 +78,9 @@ cdef class Sender:
     """The thread between the accumulator and librdkafka.
 
     Owns a batch from drain() until its last report, then completes its result,
-    gives its window and its arena back, and keeps it only if it failed and
-    nobody has been told. All of this is done by whoever holds the lock `duty`:
+    in the order of its partition, gives its window and its arena back, and keeps
+    it only if it failed and nobody has been told. What librdkafka has of a
+    partition is a prefix of its batches in transit. All of this is done by whoever holds the lock `duty`:
     the thread, but for the time that it sleeps, or a thread that has just
     appended: while the sender thread sleeps, or when it is far behind. A thread
     of librdkafka's takes it for a lone record's result if it is free. Lock order:
@@ -204,24 +216,93 @@ cdef class Sender:
 
     cdef void send(self, Batch *chain) noexcept nogil:
         cdef Batch *batch
+        cdef PartitionQueue *queue
         while chain is not NULL:
             batch = chain
             chain = batch.next
             batch.next = NULL
+            queue = <PartitionQueue *>batch.queue
             self.transit_count += 1
-            (<PartitionQueue *>batch.queue).in_transit += 1
-            # One more than there are records, so that the batch outlives
-            # hand_over() even if librdkafka refuses the last of them at once.
-            batch.unreported = batch.count + 1
-            batch.requests_before = fp_atomic_load(&self.transport.requests)
-            if self.take_slot(batch):
-                self.transport.hand_over((<PartitionQueue *>batch.queue).topic.handle, batch,
-                                         sender_note, <void *>self)
-                self.release(batch, 1)
+            batch.cursor = batch.arena
+            batch.transit_previous = queue.transit_last
+            if queue.transit_last is NULL:
+                queue.transit_first = batch
             else:
-                self.note_failure(batch, CRIT_SYS_RESOURCE, NOT_PERSISTED)
-                result_fail_all(batch.result, batch.count, CRIT_SYS_RESOURCE, NOT_PERSISTED)
-                self.release(batch, batch.count + 1)
+                queue.transit_last.transit_next = batch
+            queue.transit_last = batch
+            if queue.feeding is NULL:
+                queue.feeding = batch
+            batch.requests_before = fp_atomic_load(&self.transport.requests)
+            if not self.take_slot(batch):
+                self.give_up(batch, CRIT_SYS_RESOURCE)
+            self.go_on(queue)
+
+    cdef void go_on(self, PartitionQueue *queue) noexcept nogil:
+        """Does for a partition what can be done after news of it. Not within hand_over(), since it frees batches."""
+        if queue.held is not NULL and queue.outstanding == 0:
+            self.split(queue)
+        self.feed(queue)
+        self.finish(queue)
+
+    cdef void feed(self, PartitionQueue *queue) noexcept nogil:
+        """Hands over what librdkafka may have of the partition's batches.
+
+        Of a new partition that is first a single record. Broker and librdkafka
+        both take a batch with any sequence number for the first of a producer
+        that is new to the partition: when a broker becomes the leader between
+        two requests, it refuses the first and takes the second, and librdkafka
+        concludes that the first had been written too
+        (rd_kafka_handle_idempotent_Produce_success). Nothing may follow the
+        first record before it is there. Then it is one large request, and the
+        rest once that was not too large for the topic.
+        """
+        cdef Batch *batch
+        cdef int32_t count
+        cdef const char *start
+        cdef size_t left = queue.portion
+        cdef int awaited = queue.outstanding > 0 or queue.held is not NULL
+        queue.handing = 1
+        while queue.feeding is not NULL:
+            batch = queue.feeding
+            if batch.handed == batch.count:
+                queue.feeding = batch.transit_next
+                continue
+            count = batch.count - batch.handed
+            if queue.portion:
+                if awaited:
+                    break
+                count = batch_portion(batch, left)
+                if count == 0:
+                    if queue.outstanding:
+                        break
+                    count = 1
+            start = batch.cursor
+            queue.alone = count == 1 and queue.outstanding == 0
+            queue.outstanding += count
+            batch.unreported += count
+            self.transport.hand_over(queue.topic.handle, batch, count, sender_note, <void *>self)
+            left -= min(left, <size_t>(batch.cursor - start))
+        queue.handing = 0
+
+    cdef void advance(self, PartitionQueue *queue) noexcept nogil:
+        """All that was handed over has been reported, and some of it was delivered."""
+        if not queue.limited:
+            queue.portion = FIRST_REQUEST if queue.portion < FIRST_REQUEST else 0
+            self.accumulator.set_allowance(queue, queue.portion)
+
+    cdef void give_up(self, Batch *batch, int code) noexcept nogil:
+        """Fails the records of a batch that were not handed over."""
+        cdef Report report
+        if batch.handed == batch.count:
+            return
+        memset(&report, 0, sizeof(Report))
+        report.first = batch.handed
+        report.count = batch.count - batch.handed
+        report.code = code
+        report.offset = report.timestamp = report.latency_us = -1
+        report.persisted = NOT_PERSISTED
+        batch.handed = batch.count
+        self.note_outcome(batch, &report)
 
     cdef int take_slot(self, Batch *batch) noexcept nogil:
         cdef int32_t count, i
@@ -249,9 +330,86 @@ cdef class Sender:
     cdef void note(self, const Report *report) noexcept nogil:
         """A report on consecutive records of one batch."""
         cdef Batch *batch = self.slots[report.slot]
-        if not batch.expired and not batch.acknowledged:
+        cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
+        batch.unreported -= report.count
+        queue.outstanding -= report.count
+        if batch.expired or batch.completed:
+            pass
+        elif self.may_split(queue, batch, report):
+            self.hold(queue, batch, report)
+        else:
+            if queue.held is not NULL:
+                self.fail_held(queue)   # sent again they would come after this one
             self.note_outcome(batch, report)
-        self.release(batch, report.count)
+            if report.code in (MSG_TIMED_OUT, PURGE_QUEUE, PURGE_INFLIGHT):
+                self.give_up(batch, report.code)
+        if report.code == 0 and queue.portion and queue.outstanding == 0:
+            self.advance(queue)
+        if not queue.handing:
+            self.go_on(queue)
+
+    # A request that is larger than the topic's max.message.bytes. librdkafka puts
+    # the records of several batches into one, up to its own batch.size, and fails
+    # all of them; Java's producer splits its batch and sends it again.
+
+    cdef int may_split(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil:
+        """Whether records that were too large for the broker may be sent again in smaller requests.
+
+        Not a record that was alone, nor one that librdkafka refused itself. In
+        a transaction librdkafka demands an abort after this.
+        """
+        return (report.code == MSG_SIZE_TOO_LARGE and not queue.alone and not queue.handing and not self.transactional
+                and (batch.held_count == 0 or report.first == batch.held_first + batch.held_count))
+
+    cdef void hold(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil:
+        """Keeps the records until it is known what became of those behind them: see go_on(), fail_held()."""
+        if queue.held is NULL:
+            queue.held = batch
+        if batch.held_count == 0:
+            batch.held_first = report.first
+        batch.held_count += report.count
+        if not queue.limited:
+            queue.limited = 1
+            if not queue.portion:
+                queue.portion = FIRST_REQUEST
+            self.accumulator.set_allowance(queue, queue.portion)
+
+    cdef void split(self, PartitionQueue *queue) noexcept nogil:
+        """Hands the held records over again, in smaller portions: nothing behind them was written."""
+        cdef Batch *batch = queue.held
+        cdef size_t size = 0
+        cdef char text[512]
+        queue.feeding = queue.held
+        queue.held = NULL
+        while batch is not NULL:
+            if batch.held_count:
+                size += batch.used // batch.count * batch.held_count
+                batch_rewind(batch, batch.held_first)
+                batch.held_count = 0
+            batch = batch.transit_next
+        queue.portion = max(min(queue.portion, size) // 2, <size_t>1)
+        self.accumulator.set_allowance(queue, queue.portion)
+        snprintf(text, sizeof(text),
+                 b"%s [%d] refuses requests that are larger than its max.message.bytes: its records go in requests of "
+                 b"up to %zu bytes from here on, one at a time. Faster: make librdkafka.batch.size smaller than "
+                 b"max.message.bytes", queue.topic.name, queue.partition, queue.portion)
+        self.callbacks.log(LOG_WARNING, b"SPLIT", text)
+
+    cdef void fail_held(self, PartitionQueue *queue) noexcept nogil:
+        cdef Report report
+        cdef Batch *batch = queue.held
+        queue.held = NULL
+        memset(&report, 0, sizeof(Report))
+        report.code = MSG_SIZE_TOO_LARGE
+        report.offset = report.timestamp = report.latency_us = -1
+        report.persisted = NOT_PERSISTED
+        while batch is not NULL:
+            if batch.held_count:
+                report.first = batch.held_first
+                report.count = batch.held_count
+                batch.held_count = 0
+                self.note_outcome(batch, &report)
+            batch = batch.transit_next
 
     cdef void note_early(self, const Report *report) noexcept nogil:
         """The only record of a batch was delivered: gives the future its result; the rest follows with the report.
@@ -265,9 +423,8 @@ cdef class Sender:
         if not fp_mutex_trylock(&self.duty):
             return
         batch = self.slots[report.slot]
-        if (<PartitionQueue *>batch.queue).in_transit == 1 and not batch.expired:
+        if (<PartitionQueue *>batch.queue).transit_first is batch and not batch.expired:
             self.note_outcome(batch, report)
-            batch.acknowledged = 1
             self.complete(batch)
         fp_mutex_unlock(&self.duty)
 
@@ -290,23 +447,56 @@ cdef class Sender:
             self.latency_count += 1
             self.longest_latency_us = max(self.longest_latency_us, report.latency_us)
 
-    cdef void release(self, Batch *batch, int32_t reported) noexcept nogil:
-        batch.unreported -= reported
-        if batch.unreported > 0:
-            return
+    cdef void finish(self, PartitionQueue *queue) noexcept nogil:
+        """Completes what is over, in order, and lets go of it."""
+        cdef Batch *batch
+        cdef Batch *next_batch = queue.transit_first
+        self.complete_in_order(queue)
+        while next_batch is not NULL:
+            batch = next_batch
+            next_batch = batch.transit_next
+            if not is_over(batch):
+                if not batch.expired:
+                    break
+            elif batch.expired or batch.completed:
+                self.release(batch)
+
+    cdef void complete_in_order(self, PartitionQueue *queue) noexcept nogil:
+        """Gives the futures of batches that are over their results, up to the first one that is not.
+
+        So callbacks of a partition come in the order of its records, though
+        librdkafka may refuse one at once while earlier ones are under way.
+        """
+        cdef Batch *batch = queue.transit_first
+        while batch is not NULL:
+            if not batch.expired and not batch.completed:
+                if not is_over(batch):
+                    break
+                self.complete(batch)
+            batch = batch.transit_next
+
+    cdef void release(self, Batch *batch) noexcept nogil:
+        """No report on the batch is outstanding, and its futures have their results."""
+        cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
+        if batch.transit_previous is NULL:
+            queue.transit_first = batch.transit_next
+        else:
+            batch.transit_previous.transit_next = batch.transit_next
+        if batch.transit_next is NULL:
+            queue.transit_last = batch.transit_previous
+        else:
+            batch.transit_next.transit_previous = batch.transit_previous
         self.transit_count -= 1
-        (<PartitionQueue *>batch.queue).in_transit -= 1
         if batch.slot >= 0:
             self.free_slots[self.free_count] = batch.slot
             self.free_count += 1
             batch.slot = -1
-        if not batch.expired and not batch.acknowledged:
-            self.complete(batch)
         self.dispose(batch)
         self.accumulator.settle(batch)
         batch_free(batch, self.pool)
 
     cdef void complete(self, Batch *batch) noexcept nogil:
+        batch.completed = 1
         if result_complete(batch.result, batch.count):
             self.callbacks.add(batch.result)
 
@@ -325,34 +515,61 @@ cdef class Sender:
 
     cdef void fail_expired(self, Batch *chain, int code) noexcept nogil:
         cdef Batch *batch
-        cdef char *copy
-        cdef int in_transit
+        cdef Batch *in_transit = NULL
         while chain is not NULL:
             batch = chain
             chain = batch.next
             batch.next = NULL
-            in_transit = batch.state == BATCH_IN_TRANSIT
-            if batch.acknowledged:
-                batch.expired = 0   # it was in time; only its report is late
+            if batch.completed or is_over(batch):
+                batch.expired = 0   # it was in time
                 continue
-            self.records_failed += batch.count
-            self.note_failure(batch, code, POSSIBLY_PERSISTED if in_transit else NOT_PERSISTED)
-            result_fail_all(batch.result, batch.count, code,
-                            POSSIBLY_PERSISTED if in_transit else NOT_PERSISTED)
+            self.fail_rest(batch, code)
             self.complete(batch)
-            if in_transit:
-                # It goes on to release() when its last report has come; until
-                # then librdkafka reads the arena.
-                if batch.result.untold > 0:
-                    copy = <char *>malloc(max(batch.used, <size_t>1))
-                    if copy is not NULL:
-                        memcpy(copy, batch.arena, batch.used)
-                    self.keep_failed(batch, copy)
+            if batch.state == BATCH_IN_TRANSIT:
+                self.keep_copy(batch)
                 self.accumulator.abandon(batch)
+                batch.next = in_transit
+                in_transit = batch
             else:
                 self.dispose(batch)
                 self.accumulator.abandon(batch)
                 batch_free(batch, self.pool)
+        while in_transit is not NULL:
+            # Those go on to release() when their last report has come; until
+            # then librdkafka reads their arenas. Others may have waited for them.
+            batch = in_transit
+            in_transit = batch.next
+            batch.next = NULL
+            self.complete_in_order(<PartitionQueue *>batch.queue)
+
+    cdef void fail_rest(self, Batch *batch, int code) noexcept nogil:
+        """Fails what has no outcome yet: as possibly persisted what librdkafka has."""
+        cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
+        cdef int32_t known = batch.handed - batch.unreported - batch.held_count
+        cdef int8_t persisted = POSSIBLY_PERSISTED if batch.unreported else NOT_PERSISTED
+        if known and batch.result.recorded_end != known:
+            known = 0   # reports out of order: all of it fails
+            batch.result.segment_count = 0
+        self.records_failed += batch.count - known
+        self.note_failure(batch, code, persisted)
+        if batch.handed > known:
+            result_record(batch.result, known, batch.handed - known, code, -1, -1, persisted)
+        if batch.count > batch.handed:
+            result_record(batch.result, batch.handed, batch.count - batch.handed, code, -1, -1, NOT_PERSISTED)
+        batch.handed = batch.count
+        batch.held_count = 0
+        if queue.held is batch:
+            while queue.held is not NULL and queue.held.held_count == 0:
+                queue.held = queue.held.transit_next
+
+    cdef void keep_copy(self, Batch *batch) noexcept nogil:
+        """Keeps the failed records of a batch whose arena librdkafka still reads."""
+        cdef char *copy
+        if batch.result.untold > 0:
+            copy = <char *>malloc(max(batch.used, <size_t>1))
+            if copy is not NULL:
+                memcpy(copy, batch.arena, batch.used)
+            self.keep_failed(batch, copy)
 
     # What a transaction needs.
 
@@ -374,8 +591,8 @@ cdef class Sender:
     cdef void drop(self) noexcept nogil:
         """Fails every record that was not handed over. thread: app, without the GIL, appends stopped  lock: none
 
-        Whoever drains hands over before it lets go of duty. So what was drained
-        before is librdkafka's by now, and after this nothing is on its way there.
+        Whoever drains hands over before it lets go of duty, but for the rest of
+        a batch whose first records are awaited: that still goes to librdkafka.
         """
         fp_mutex_lock(&self.duty)
         self.fail_expired(self.accumulator.expire(fp_monotonic_ns(), 1), PURGE_QUEUE)

@@ -66,7 +66,8 @@ cdef class Transport:
     cdef int fatal_code
 
     cdef void *open_topic(self, str name) except NULL
-    cdef void hand_over(self, void *topic, Batch *batch, report_function report, void *argument) noexcept nogil
+    cdef void hand_over(self, void *topic, Batch *batch, int32_t count, report_function report,
+                        void *argument) noexcept nogil
     cdef void produce_plain(self, void *topic, Batch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil
     cdef void produce_stamped(self, void *topic, Batch *batch, int32_t index, fp_record *record,

@@ -210,8 +210,9 @@ cdef class Transport:
             rd_kafka_metadata_destroy(found)
         return code, topics
 
-    cdef void hand_over(self, void *topic, Batch *batch, report_function report, void *argument) noexcept nogil:
-        """Gives the records of a batch to librdkafka, in order. thread: any  lock: duty
+    cdef void hand_over(self, void *topic, Batch *batch, int32_t count, report_function report,
+                        void *argument) noexcept nogil:
+        """Gives count more records of a batch to librdkafka, in order. thread: any  lock: duty
 
         produce_batch is the cheap call, but it stamps records with the time of
         the call and carries no headers. So it takes those records that were
@@ -220,11 +221,13 @@ cdef class Transport:
         reported here.
         """
         cdef fp_record record
-        cdef const char *p = batch.arena
+        cdef const char *p = batch.cursor
         cdef int32_t i, run = 0
+        cdef int32_t first = batch.handed
         cdef int64_t now_ms = fp_wall_ms()
         cdef rd_kafka_message_t *message
-        for i in range(batch.count):
+        batch.handed += count
+        for i in range(first, first + count):
             p = fp_record_read(p, &record, batch.base_timestamp)
             if 0 <= now_ms - record.timestamp <= 1 and record.headers is NULL:
                 message = &self.messages[run]
@@ -245,7 +248,8 @@ cdef class Transport:
                     now_ms = fp_wall_ms()
                 self.produce_stamped(topic, batch, i, &record, report, argument)
         if run:
-            self.produce_plain(topic, batch, batch.count - run, run, report, argument)
+            self.produce_plain(topic, batch, batch.handed - run, run, report, argument)
+        batch.cursor = p
 
     cdef void produce_plain(self, void *topic, Batch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil:
