@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from confluent_kafka import KafkaException
+
 from fastprod import Producer
 from tests.faults.injector import Injector
 from tests.faults.lag import Lag
@@ -97,17 +99,31 @@ class FaultBench:
         """Sends, breaks, waits until all is whole, reads the log and judges. Topics of its own, deleted afterwards."""
         began = time.monotonic()
         resets, swallowed = self._harm()
-        names = (f"seed-{schedule.seed}-{next(self._runs)}", f"side-{schedule.seed}-{next(self._runs)}")
         # One replica where a leader alone answers for a record: an election would lose records by Kafka's own rules.
         replicas = 3 if schedule.acks == "all" else 1
-        for name, count in zip(names, (schedule.partitions, SIDE_PARTITIONS), strict=True):
-            self.cluster.create_topic(name, count, replicas)
+        names = (
+            self._create(f"seed-{schedule.seed}", schedule.partitions, replicas),
+            self._create(f"side-{schedule.seed}", SIDE_PARTITIONS, replicas),
+        )
         verdict, problems, faults = self._run(schedule, names)
         for name in names:
             self.cluster.delete_topic(name)
         now = self._harm()
         took = time.monotonic() - began
         return Result(schedule, verdict, problems, faults, now[0] - resets, now[1] - swallowed, took)
+
+    def _create(self, name: str, partitions: int, replicas: int) -> str:
+        """A new topic. A cluster that was broken a moment ago may need more than one attempt."""
+        attempts = 3
+        while True:
+            topic = f"{name}-{next(self._runs)}"
+            try:
+                self.cluster.create_topic(topic, partitions, replicas)
+                return topic
+            except (KafkaException, TimeoutError):
+                attempts -= 1
+                if not attempts:
+                    raise
 
     def _run(self, schedule: Schedule, names: tuple[str, str]) -> tuple[Verdict, tuple[str, ...], int]:
         problems: list[str] = []
