@@ -32,7 +32,7 @@ class Sent:
     """A record that was given to send(). Its value names it: see name_of().
 
     partition: the one that was asked for, if any.
-    sent_at: seconds of the monotonic clock, before the call.
+    sent_at: seconds of the monotonic clock when the call returned: it may have waited for metadata or for memory.
     wall: milliseconds since the epoch, before and after the call.
     outcomes: one for each call of on_delivery.
     promise: the future itself, until it is asked.

@@ -86,7 +86,6 @@ class Workload:
 
         share.append(record)
         before = time.time() * 1000
-        record.sent_at = time.monotonic()
         try:
             record.promise = self._producer.send(
                 record.topic,
@@ -98,6 +97,7 @@ class Workload:
             )
         except KafkaError as error:
             record.refused = f"{type(error).__name__}: {error}"
+        record.sent_at = time.monotonic()
         record.wall = (before, time.time() * 1000)
 
 
