@@ -21,7 +21,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
 	$(BIN)/mypy
-	$(BIN)/stubtest fastprod._producer fastprod._future fastprod._partitioner --ignore-missing-stub
+	$(BIN)/stubtest fastprod._producer fastprod._bulk fastprod._future fastprod._partitioner --ignore-missing-stub
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

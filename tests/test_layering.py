@@ -31,11 +31,15 @@ MAY_KNOW = {
     "_future": {"_sync", "errors", "librdkafka", "records"},
     "_batch": {"_buffer_pool", "_future", "_record"},
     "_callbacks": {"_future", "_sync", "logs"},
+    "_input": {"_record", "errors"},
     "_accumulator": {"_batch", "_buffer_pool", "_future", "_partitioner", "_record", "_sync", "errors"},
     "_transport": {
         "_batch", "_callbacks", "_future", "_rdkafka", "_record", "_sync", "errors", "librdkafka", "options",
     },
-    "_metadata": {"_accumulator", "_sync", "_transport", "errors", "librdkafka", "records"},
+    "_metadata": {"_accumulator", "_input", "_sync", "_transport", "errors", "librdkafka", "records"},
+    "_bulk": {
+        "_accumulator", "_future", "_input", "_metadata", "_partitioner", "_record", "_sync", "errors", "records",
+    },
     "_sender": {
         "_accumulator", "_batch", "_buffer_pool", "_callbacks", "_future", "_rdkafka", "_sync", "_transport",
         "librdkafka", "records",
@@ -45,10 +49,11 @@ MAY_KNOW = {
     },
     # The whole
     "_producer": {
-        "_accumulator", "_buffer_pool", "_callbacks", "_future", "_metadata", "_partitioner", "_record", "_sender",
-        "_sync", "_transaction", "_transport", "config", "errors", "librdkafka", "records", "tokens",
+        "_accumulator", "_buffer_pool", "_bulk", "_callbacks", "_future", "_input", "_metadata", "_partitioner",
+        "_record", "_sender", "_sync", "_transaction", "_transport", "config", "errors", "librdkafka", "records",
+        "tokens",
     },
-    "__init__": {"_future", "_partitioner", "_producer", "errors", "records"},
+    "__init__": {"_bulk", "_future", "_partitioner", "_producer", "errors", "records"},
     "testing": {"librdkafka"},
     "__main__": {"cli"},
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """fastprod: a Kafka producer for Python jobs that push volume."""
 
+from fastprod._bulk import BulkFuture
 from fastprod._future import FutureRecordMetadata
 from fastprod._partitioner import murmur2, partition_for_key
 from fastprod._producer import Producer
@@ -21,13 +22,23 @@ from fastprod.errors import (
     TransactionStateError,
     UnknownTopicOrPartitionError,
 )
-from fastprod.records import Cluster, FailedRecord, PartitionInfo, ProducerRecord, RecordMetadata, TopicPartition
+from fastprod.records import (
+    BulkMetadata,
+    Cluster,
+    FailedRecord,
+    PartitionInfo,
+    ProducerRecord,
+    RecordMetadata,
+    TopicPartition,
+)
 
 __all__ = [
     "AuthenticationError",
     "AuthorizationError",
     "BufferExhaustedError",
     "BulkDeliveryError",
+    "BulkFuture",
+    "BulkMetadata",
     "Cluster",
     "ConfigError",
     "DeliveryError",

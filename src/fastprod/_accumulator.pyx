@@ -50,6 +50,7 @@ cdef enum:
     # and its records would leave too late for the cheap way of handing over.
     AHEAD_BYTES = 1 << 17
     TURN_BYTES = 1 << 16           # of one partition, before the next is drained
+    LOCK_RUN = 64                  # records that append_many() appends before it lets others have the lock
 
 
 cdef void list_append(QueueList *queues, PartitionQueue *queue) noexcept nogil:
@@ -287,6 +288,46 @@ cdef class RecordAccumulator:
         if appended.wake:
             self.wake_sender()
         return status == APPENDED
+
+    cdef Py_ssize_t append_many(self, Topic *topic, const fp_record *records, const int32_t *partitions,
+                                Py_ssize_t count, Placed *placed) noexcept nogil:
+        """Appends records up to the first that cannot be at once, which is for append(); returns how many.
+
+        Each takes a share of its batch's result, as a future would. thread: app, without the GIL  lock: none
+        """
+        cdef CallbackSlot callback
+        cdef Appended appended
+        cdef char *arena = NULL
+        cdef size_t arena_size = 0
+        cdef Py_ssize_t done = 0
+        cdef Py_ssize_t limit
+        cdef int wake, ahead
+        cdef int status = APPENDED
+        callback.function = NULL
+        while done < count and status == APPENDED:
+            wake = ahead = 0
+            limit = min(count, done + LOCK_RUN)
+            fp_mutex_lock(&self.lock)
+            while done < limit:
+                appended.wake = appended.ahead = 0
+                status = self.try_append(topic, partitions[done], &records[done], 0, &callback, 0,
+                                         &arena, &arena_size, &appended)
+                wake |= appended.wake
+                ahead |= appended.ahead
+                if status != APPENDED:
+                    break
+                placed[done].result = appended.result
+                placed[done].index = appended.index
+                placed[done].partition = appended.partition
+                done += 1
+            fp_mutex_unlock(&self.lock)
+            if wake:
+                self.wake_sender()
+            if ahead:
+                self.help(self.wake_argument)
+        if arena is not NULL:
+            self.pool.deallocate(arena, arena_size)
+        return done
 
     cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
                         CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,

@@ -61,7 +61,9 @@ cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil
 cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil
 cdef object segment_error(Segment *segment, str topic, int32_t partition)
 cdef int result_was_told(ProduceResult *result, int32_t index) noexcept nogil
+cdef void result_tell(ProduceResult *result, int32_t index) noexcept nogil
 cdef void result_tell_all(ProduceResult *result) noexcept nogil
+cdef void result_unref(ProduceResult *result, int32_t amount) noexcept nogil
 cdef int result_add_callback(ProduceResult *result, int32_t index, CallbackKind kind,
                              void *function, void *future) noexcept nogil
 

@@ -163,6 +163,17 @@ cdef int told_bit(ProduceResult *result, int32_t index) noexcept nogil:
     return 1
 
 
+cdef void result_tell(ProduceResult *result, int32_t index) noexcept nogil:
+    """Somebody is told what became of a record, or will be. thread: any  lock: none"""
+    cdef Segment *segment
+    fp_mutex_lock(&completion_lock)
+    if told_bit(result, index) and result.done:
+        segment = result_segment(result, index)
+        if segment is not NULL and segment.code and result.untold > 0:
+            result.untold -= 1
+    fp_mutex_unlock(&completion_lock)
+
+
 cdef void result_tell_all(ProduceResult *result) noexcept nogil:
     """flush() or close() has told of every failure in it."""
     fp_mutex_lock(&completion_lock)
@@ -289,13 +300,7 @@ cdef class FutureRecordMetadata:
             result_unref(self.produced, -1)
 
     cdef void tell(self) noexcept:
-        cdef Segment *segment
-        fp_mutex_lock(&completion_lock)
-        if told_bit(self.produced, self.index) and self.produced.done:
-            segment = result_segment(self.produced, self.index)
-            if segment is not NULL and segment.code and self.produced.untold > 0:
-                self.produced.untold -= 1
-        fp_mutex_unlock(&completion_lock)
+        result_tell(self.produced, self.index)
 
     cdef int settled(self) except -1:
         if self.produced is NULL:

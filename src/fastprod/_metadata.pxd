@@ -26,6 +26,8 @@ cdef class ProducerMetadata:
     cdef long failures                   # requests without an answer
     cdef int64_t answered_ns             # when the last one that was answered was asked; monotonic
 
+    cdef int32_t checked_partition(self, TopicMetadata entry, object partition, int64_t *deadline,
+                                   int64_t max_block_ns) except -1
     cdef object failure(self, long failures_before)
     cdef object timeout_error(self, str what)
     cdef TopicMetadata topic(self, str name, double timeout)

@@ -3,8 +3,9 @@
 Source: org.apache.kafka.clients.producer.internals.ProducerMetadata.
 """
 
-from libc.stdint cimport int32_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
 from fastprod._accumulator cimport RecordAccumulator
+from fastprod._input cimport shorten
 from fastprod._sync cimport fp_monotonic_ns
 from fastprod._transport cimport Transport
 
@@ -140,6 +141,25 @@ cdef class ProducerMetadata:
             self.want()
             self.changed.wait_for(lambda: self.closed or self.rounds > before, timeout)
             return self.rounds > before
+
+    cdef int32_t checked_partition(self, TopicMetadata entry, object partition, int64_t *deadline,
+                                   int64_t max_block_ns) except -1:
+        """A partition that was given; one that is not known may have been added, so the brokers are asked once.
+
+        deadline: monotonic ns until when to wait; 0 is replaced by max_block_ns from now, if need be.
+        """
+        if isinstance(partition, bool) or not isinstance(partition, int):
+            raise TypeError(f"partition must be an int or None, not {type(partition).__name__}: {shorten(partition)}")
+        if not 0 <= partition <= INT32_MAX:
+            raise ValueError(f"partition is {partition}: it must be 0 or more")
+        if partition >= entry.partitions:
+            deadline[0] = deadline[0] or min(fp_monotonic_ns() + max_block_ns, INT64_MAX)
+            self.refresh(max(0, deadline[0] - fp_monotonic_ns()) / 1e9)
+            if partition >= entry.partitions:
+                raise UnknownTopicOrPartitionError(
+                    f"partition {partition} of {entry.name!r} does not exist: it has the partitions "
+                    f"0 to {entry.partitions - 1}", code=3)
+        return partition
 
     def want(self):
         """Asks once more, without waiting."""

@@ -5,6 +5,7 @@ from typing import Any, Protocol, final, overload
 
 from typing_extensions import Self
 
+from fastprod._bulk import BulkFuture
 from fastprod._future import FutureRecordMetadata
 from fastprod.config import ProducerConfig
 from fastprod.errors import KafkaError
@@ -40,6 +41,16 @@ class Producer:
         headers: _Headers | None = None,
         on_delivery: _OnDelivery | None = None,
     ) -> FutureRecordMetadata: ...
+    def send_many(
+        self,
+        topic: str,
+        values: Iterable[Any],
+        keys: Iterable[Any] | None = None,
+        *,
+        partitions: int | Iterable[int | None] | None = None,
+        timestamps: int | Iterable[int | None] | None = None,
+        headers: _Headers | Iterable[_Headers | None] | None = None,
+    ) -> BulkFuture: ...
     def flush(self, timeout: float | None = None) -> None: ...
     def close(self, timeout: float | None = None) -> None: ...
     def wait_ready(self, timeout: float | None = None) -> None: ...

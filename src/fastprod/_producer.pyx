@@ -1,18 +1,20 @@
 """Producer: checks what it is given, wires the parts, and is what users hold."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from fastprod._accumulator cimport Appended, CallbackSlot, RecordAccumulator
 from fastprod._buffer_pool cimport BufferPool
+from fastprod._bulk cimport BulkAppend, BulkFuture, Column, take_chunk
 from fastprod._callbacks cimport Callbacks, unraisable
 from fastprod._future cimport ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, forks
+from fastprod._input cimport (
+    Span, checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release,
+)
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partition
-from fastprod._record cimport fp_header, fp_header_wire, fp_header_write, fp_record, fp_wire_upper_bound
+from fastprod._record cimport fp_record, fp_wire_upper_bound
 from fastprod._sender cimport Sender
 from fastprod._sync cimport fp_monotonic_ns, fp_wall_clock, fp_wall_clock_ms
 from fastprod._transaction cimport TransactionManager
@@ -31,15 +33,11 @@ from fastprod._future import wait_deadline
 from fastprod._transaction import transaction
 from fastprod._transport import knows
 from fastprod.errors import (
-    DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, RecordTooLargeError,
-    SerializationError, TransactionStateError, UnknownTopicOrPartitionError,
+    DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, SerializationError, TransactionStateError,
 )
 from fastprod.librdkafka import describe
 from fastprod.records import ProducerRecord
 from fastprod.tokens import TokenRefresher
-
-cdef extern from "Python.h":
-    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 cdef extern from *:
     """
@@ -49,7 +47,6 @@ cdef extern from *:
         FASTPROD_CO_COROUTINE
 
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000
-cdef const char *EMPTY = ""                # what an empty value points at: NULL would be a null one
 cdef enum:
     TOPIC_NAME_LIMIT = 249     # characters: org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
     TOKEN_TIMEOUT_S = 5        # what close() grants a token provider that has been called
@@ -62,103 +59,6 @@ _open_producers = weakref.WeakSet()
 def _close_at_exit():
     for producer in list(_open_producers):
         producer._close_at_exit()
-
-
-# Bytes of a key or value and who holds them while they are copied.
-cdef struct Span:
-    const char *data
-    size_t size
-    Py_buffer view
-    int viewed
-
-
-cdef int span_of(object value, Span *span, str what) except -1:
-    """Points span at the bytes of a value; span_release() when done."""
-    cdef Py_ssize_t size
-    span.viewed = 0
-    if value is None:
-        span.data = NULL
-        span.size = 0
-    elif PyBytes_CheckExact(value):
-        span.data = PyBytes_AS_STRING(value)
-        span.size = PyBytes_GET_SIZE(value)
-    elif isinstance(value, str):
-        try:
-            span.data = PyUnicode_AsUTF8AndSize(value, &size)
-        except UnicodeEncodeError as error:
-            raise SerializationError(f"the {what} is not valid text: {error}") from error
-        span.size = size
-    elif isinstance(value, (bytes, bytearray, memoryview)):
-        try:
-            PyObject_GetBuffer(value, &span.view, PyBUF_SIMPLE)
-        except (BufferError, ValueError) as error:
-            raise SerializationError(f"the {what} cannot be read as one run of bytes: {error}") from error
-        span.viewed = 1
-        span.data = <const char *>span.view.buf if span.view.len else EMPTY
-        span.size = span.view.len
-    else:
-        raise TypeError(
-            f"the {what} must be bytes, bytearray, memoryview, str or None, not {type(value).__name__}: "
-            f"{shorten(value)}" + (f"; give {what}_serializer for anything else" if what in ("key", "value") else ""))
-    if span.size > INT32_MAX:
-        span_release(span)
-        raise RecordTooLargeError(f"the {what} has {span.size} bytes: Kafka's limit is {INT32_MAX}")
-    return 0
-
-
-cdef void span_release(Span *span) noexcept:
-    if span.viewed:
-        PyBuffer_Release(&span.view)
-        span.viewed = 0
-
-
-cdef str shorten(object value):
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-cdef bytes encode_headers(object headers, int32_t *count, size_t *wire):
-    """The headers as a record keeps them in its arena (csrc/record.h)."""
-    cdef fp_header header
-    cdef bytearray encoded = bytearray()
-    cdef char *start
-    cdef Py_ssize_t size
-    cdef bytes name_bytes
-    cdef Span span
-    count[0] = 0
-    wire[0] = 0
-    if hasattr(headers, "items"):
-        headers = headers.items()
-    elif isinstance(headers, (str, bytes)) or not hasattr(headers, "__iter__"):
-        raise TypeError(f"headers must be a sequence of (str, bytes) or a mapping, not {shorten(headers)}")
-    for item in headers:
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise TypeError(f"a header must be a pair (str, bytes or None), not {shorten(item)}")
-        name, value = item
-        if not isinstance(name, str):
-            raise TypeError(f"a header's name must be str, not {type(name).__name__}: {shorten(name)}")
-        try:
-            name_bytes = (<str>name).encode()
-        except UnicodeEncodeError as error:
-            raise SerializationError(f"a header's name is not valid text: {error}") from error
-        if not name_bytes or 0 in name_bytes:
-            raise ValueError(f"a header's name is {name!r}: it must not be empty nor hold a NUL")
-        span_of(value, &span, "header's value")
-        try:
-            header.name = name_bytes
-            header.name_len = len(name_bytes)
-            header.value = span.data
-            header.value_len = span.size
-            size = len(encoded)
-            encoded.extend(bytes(header.name_len + header.value_len + 21))
-            start = encoded
-            size = fp_header_write(start + size, &header) - start
-            del encoded[size:]
-            wire[0] += fp_header_wire(&header)
-            count[0] += 1
-        finally:
-            span_release(&span)
-    return bytes(encoded)
 
 
 cdef object serialize(object serializer, str topic, object value, str what):
@@ -201,6 +101,7 @@ cdef class Producer:
     cdef bint ignore_keys
     cdef bint plain                        # no serializers, interceptors or user's partitioner
     cdef size_t largest_record             # bytes: the lesser of max.request.size and buffer.memory
+    cdef str size_limit                    # which of them that is
     cdef int64_t max_block_ns
     cdef object partitioner                # the user's, or None
     cdef object key_serializer
@@ -231,6 +132,7 @@ cdef class Producer:
         self.plain = (self.partitioner is None and self.key_serializer is None
                       and self.value_serializer is None and not self.interceptors)
         self.largest_record = min(settings.max_request_size, settings.buffer_memory)
+        self.size_limit = "buffer.memory" if self.largest_record < settings.max_request_size else "max.request.size"
         self.max_block_ns = settings.max_block_ms * 1_000_000
         self.pool = BufferPool(settings.buffer_memory, settings.batch_size)
         self.accumulator = RecordAccumulator(
@@ -323,7 +225,7 @@ cdef class Producer:
                 record.headers = encoded_headers
                 record.headers_len = len(encoded_headers)
         if partition is not None:
-            chosen = self.checked_partition(entry, partition, &deadline)
+            chosen = self.metadata.checked_partition(entry, partition, &deadline, self.max_block_ns)
         value_span.viewed = key_span.viewed = 0
         try:
             span_of(value, &value_span, "value")
@@ -332,7 +234,7 @@ cdef class Producer:
             record.key, record.key_len = key_span.data, key_span.size
             size = fp_wire_upper_bound(&record)
             if size > self.largest_record:
-                self.refuse_size(entry.name, size)
+                refuse_size(entry.name, size, self.largest_record, self.size_limit)
             future = <FutureRecordMetadata>FutureRecordMetadata.__new__(FutureRecordMetadata)
             future.topic = entry.name
             future.timestamp = record.timestamp
@@ -349,6 +251,50 @@ cdef class Producer:
             span_release(&key_span)
         self.last_topic = entry
         return future
+
+    def send_many(self, topic, values, keys=None, *, partitions=None, timestamps=None, headers=None):
+        """Sends a record for each of values; returns a BulkFuture at once, which costs memory per batch.
+
+        values, keys: sequences or iterables of what send() takes, of equal length; a generator is consumed as
+        buffer.memory takes its records. partitions, timestamps, headers: one for all, or as many as there are
+        values; None in them is as in send().
+
+        Blocks and raises as send() does. If it raises, the records before the one that was wrong, or for which
+        there was no memory, have been sent: error.index tells how many they are, error.sent is their BulkFuture.
+        """
+        cdef BulkAppend append
+        cdef BulkFuture future
+        if not self.open or self.born != forks:
+            self.refuse()
+        columns = [Column(values, "values", False), Column(keys, "keys", False), Column(partitions, "partitions", True),
+                   Column(timestamps, "timestamps", True), Column(headers, "headers", True)]
+        lengths = {name: len(given) for name, given in (("values", values), ("keys", keys), ("partitions", partitions),
+                                                        ("timestamps", timestamps)) if hasattr(given, "__len__")}
+        if len(set(lengths.values())) > 1:
+            raise ValueError("send_many() takes sequences of equal length, not "
+                             + " and ".join(f"{length} {name}" for name, length in lengths.items()))
+        entry = self.topic_metadata(topic, self.block_deadline())
+        append = BulkAppend(entry, self.accumulator, self.metadata, self.max_block_ns, self.largest_record,
+                            self.size_limit, self.ignore_keys)
+        future = append.future
+        try:
+            while True:
+                if self.transport.fatal_code or not self.open:
+                    self.refuse()
+                chunk = take_chunk(columns)
+                if chunk is None:
+                    return future
+                if self.plain:
+                    append.send(*chunk)
+                else:
+                    for value, key, partition, timestamp, one_headers in zip(*chunk, strict=True):
+                        future.add(self.send_through(topic, value, key, partition, timestamp, one_headers, None))
+        except BaseException as error:
+            error.index = future.count
+            error.sent = future
+            raise
+        finally:
+            future.forget_latest()
 
     cdef int append(self, TopicMetadata entry, int32_t partition, fp_record *record, FutureRecordMetadata future,
                     object on_delivery, int64_t deadline, int abort_on_new_batch, Appended *appended) except -1:
@@ -408,8 +354,8 @@ cdef class Producer:
                              f"0 to {entry.partitions - 1}")
         return chosen
 
-    cdef object send_through(self, object topic, object value, object key, object partition, object timestamp,
-                             object headers, object on_delivery):
+    cdef FutureRecordMetadata send_through(self, object topic, object value, object key, object partition,
+                                           object timestamp, object headers, object on_delivery):
         """The way with serializers, interceptors or a user's partitioner."""
         if self.interceptors:
             record = ProducerRecord(topic, value, key, partition, timestamp, headers)
@@ -442,27 +388,6 @@ cdef class Producer:
         if self.transport.fatal_code:
             self.refuse()
         return self.metadata.topic(topic, max(0, deadline - fp_monotonic_ns()) / 1e9)
-
-    cdef int32_t checked_partition(self, TopicMetadata entry, object partition, int64_t *deadline) except -1:
-        """An explicit partition; one that is not known may have been added, so the brokers are asked once."""
-        if isinstance(partition, bool) or not isinstance(partition, int):
-            raise TypeError(f"partition must be an int or None, not {type(partition).__name__}: {shorten(partition)}")
-        if not 0 <= partition <= INT32_MAX:
-            raise ValueError(f"partition is {partition}: it must be 0 or more")
-        if partition >= entry.partitions:
-            deadline[0] = deadline[0] or self.block_deadline()
-            self.metadata.refresh(max(0, deadline[0] - fp_monotonic_ns()) / 1e9)
-            if partition >= entry.partitions:
-                raise UnknownTopicOrPartitionError(
-                    f"partition {partition} of {entry.name!r} does not exist: it has the partitions "
-                    f"0 to {entry.partitions - 1}", code=3)
-        return partition
-
-    cdef object refuse_size(self, str topic, size_t size):
-        limit = "max.request.size" if self.config.max_request_size <= self.config.buffer_memory else "buffer.memory"
-        raise RecordTooLargeError(
-            f"the record for {topic!r} takes up to {size} bytes, more than {limit}={self.largest_record}: "
-            f"make it smaller or raise {limit} (and the topic's max.message.bytes)")
 
     cdef object refuse(self):
         if self.born != forks:
@@ -748,16 +673,6 @@ cdef object check_topic(object topic):
             (<str>topic).isascii() and (<str>topic).replace("-", "a").replace("_", "a").replace(".", "a").isalnum()):
         raise ValueError(f"{shorten(topic)} is no topic name: 1 to {TOPIC_NAME_LIMIT} of the characters "
                          "a-z A-Z 0-9 . _ -, and not . or ..")
-
-
-cdef int64_t checked_timestamp(object timestamp) except -1:
-    if isinstance(timestamp, bool) or not isinstance(timestamp, int):
-        raise TypeError(f"timestamp must be an int (ms since the epoch) or None, not {type(timestamp).__name__}: "
-                        f"{shorten(timestamp)}")
-    if not 1 <= timestamp <= INT64_MAX:
-        raise ValueError(f"timestamp is {timestamp}: it must be 1 to {INT64_MAX} ms since the epoch "
-                         "(librdkafka takes 0 for now)")
-    return timestamp
 
 
 cdef class Acknowledgement:

@@ -66,6 +66,15 @@ class RecordMetadata(NamedTuple):
         return self.offset >= 0
 
 
+class BulkMetadata(NamedTuple):
+    """Where the acknowledged records of one ``send_many()`` are."""
+
+    topic: str
+    count: int  # type: ignore[assignment]  # records
+    bytes: int  # of their keys and values
+    partitions: Mapping[int, tuple[int, int, int]]  # partition -> (count, first offset, last offset); offsets as above
+
+
 class TopicPartition(NamedTuple):
     """One partition of one topic."""
 

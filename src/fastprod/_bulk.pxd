@@ -1,0 +1,71 @@
+from libc.stdint cimport int32_t, int64_t
+from fastprod._accumulator cimport Placed, RecordAccumulator
+from fastprod._future cimport FutureRecordMetadata, ProduceResult
+from fastprod._input cimport Span
+from fastprod._metadata cimport ProducerMetadata, TopicMetadata
+from fastprod._record cimport fp_record
+
+# Records of one call that lie side by side in one batch.
+cdef struct Run:
+    ProduceResult *result     # `count` shares of it, or the futures have them
+    int32_t first             # index in the batch of the first of them
+    int32_t count
+    int64_t first_input       # the first one's place in the call
+    int64_t last_input
+    unsigned char *gaps       # varints: from each one's place to the next one's; NULL: they are all 1
+    int32_t gaps_used         # bytes
+    int32_t gaps_size
+
+cdef class BulkFuture:
+    cdef object __weakref__
+    cdef readonly str topic
+    cdef readonly int64_t count            # records
+    cdef int64_t size                      # bytes of their keys and values
+    cdef Run *runs
+    cdef int borrows                       # the shares are those of `futures`, which keeps them
+    cdef list futures
+    cdef Py_ssize_t run_count
+    cdef Py_ssize_t run_capacity
+    cdef Py_ssize_t settled                # the runs before this one have settled
+    # while the call is under way
+    cdef Py_ssize_t *latest                # partition -> its last run, -1: none
+    cdef int32_t latest_count
+
+    cdef int note(self, const Placed *placed, int64_t size) noexcept nogil
+    cdef int add(self, FutureRecordMetadata future) except -1
+    cdef void forget_latest(self) noexcept
+    cdef int room(self, int32_t partition) noexcept nogil
+    cdef Py_ssize_t first_unsettled(self) except? -2
+    cdef list failures(self)
+
+cdef class Column:
+    cdef object items                      # list, tuple, or iterator
+    cdef object scalar                     # what every record has, if items is None
+    cdef Py_ssize_t at                     # in a list or tuple
+    cdef object take(self, Py_ssize_t count)
+
+cdef list take_chunk(list columns)
+
+cdef class BulkAppend:
+    cdef RecordAccumulator accumulator
+    cdef ProducerMetadata metadata
+    cdef TopicMetadata entry
+    cdef int64_t max_block_ns
+    cdef size_t largest_record
+    cdef str size_limit
+    cdef bint ignore_keys
+    cdef BulkFuture future
+    # one chunk
+    cdef fp_record *records
+    cdef int32_t *partitions
+    cdef Placed *placed
+    cdef Span *spans                       # of values that are neither bytes nor str
+    cdef Py_ssize_t span_count
+    cdef list kept                         # encoded headers
+
+    cdef int read(self, Py_ssize_t i, object value, object key, object partition, object timestamp, object headers,
+                  int64_t now_ms) except -1
+    cdef int point(self, object value, const char **data, size_t *size, str what) except -1
+    cdef int append(self, Py_ssize_t count) except -1
+    cdef int append_one(self, Py_ssize_t i) except -1
+    cdef void let_go(self) noexcept

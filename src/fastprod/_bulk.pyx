@@ -1,0 +1,476 @@
+"""send_many(): records in bulk. BulkAppend takes a call's records to the accumulator, BulkFuture is their outcome.
+
+Java has no such call. What a record costs here is the copy into its arena: the
+loop that appends runs without the GIL and without Python objects.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport INT32_MAX, int32_t, int64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset
+from fastprod._accumulator cimport Appended, CallbackSlot, Placed, RecordAccumulator
+from fastprod._future cimport (
+    AWAITED, FutureRecordMetadata, Segment, forks, result_add_callback, result_segment,
+    result_tell, result_unref, segment_error, wait_completed,
+)
+from fastprod._input cimport checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release
+from fastprod._metadata cimport ProducerMetadata, TopicMetadata
+from fastprod._partitioner cimport key_partition
+from fastprod._record cimport fp_record, fp_wire_upper_bound
+from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_wall_ms
+
+import itertools
+from collections import Counter
+
+from fastprod._future import wait_deadline
+from fastprod.errors import BulkDeliveryError, ForkedProducerError
+from fastprod.records import BulkMetadata
+
+cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
+cdef enum:
+    CHUNK = 256          # records whose bytes are held at once
+    FIRST_GAPS = 64      # bytes
+    GAP_SIZE = 10        # bytes, of the longest
+
+
+@cython.final
+cdef class BulkFuture:
+    """The outcome of the records of one send_many(), to come: ``result()`` or ``await``.
+
+    Owns shares of the results of their batches, and which of their records are
+    whose: a few words per batch, and for records that went to several partitions
+    in turn about a byte each. Thread-safe once the call that made it is over.
+    """
+
+    def __init__(self):
+        raise TypeError("a BulkFuture comes from Producer.send_many()")
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.run_count):
+            if not self.borrows:
+                result_unref(self.runs[i].result, -self.runs[i].count)
+            free(self.runs[i].gaps)
+        free(self.runs)
+        free(self.latest)
+
+    cdef int note(self, const Placed *placed, int64_t size) noexcept nogil:
+        """Takes over a share of the result of the call's next record; 0 if there is no memory to note it."""
+        cdef Run *run = NULL
+        cdef int32_t partition = placed.partition
+        if not self.room(partition):
+            if not self.borrows:
+                result_unref(placed.result, -1)
+            return 0
+        if self.latest[partition] >= 0:
+            run = &self.runs[self.latest[partition]]
+            if run.result is not placed.result or placed.index != run.first + run.count or not note_gap(
+                    run, self.count - run.last_input):
+                run = NULL
+        if run is NULL:
+            run = &self.runs[self.run_count]
+            memset(run, 0, sizeof(Run))
+            run.result = placed.result
+            run.first = placed.index
+            run.first_input = self.count
+            self.latest[partition] = self.run_count
+            self.run_count += 1
+        run.count += 1
+        run.last_input = self.count
+        self.count += 1
+        self.size += size
+        return 1
+
+    cdef int room(self, int32_t partition) noexcept nogil:
+        """Makes room for a run, and for the partition's last one."""
+        cdef Py_ssize_t capacity
+        cdef Run *runs
+        cdef Py_ssize_t *latest
+        cdef int32_t count
+        if self.run_count == self.run_capacity:
+            capacity = 2 * self.run_capacity + 4
+            runs = <Run *>realloc(self.runs, capacity * sizeof(Run))
+            if runs is NULL:
+                return 0
+            self.runs = runs
+            self.run_capacity = capacity
+        if partition >= self.latest_count:
+            count = max(partition + 1, 2 * self.latest_count)
+            latest = <Py_ssize_t *>realloc(self.latest, count * sizeof(Py_ssize_t))
+            if latest is NULL:
+                return 0
+            self.latest = latest
+            memset(latest + self.latest_count, 0xff, (count - self.latest_count) * sizeof(Py_ssize_t))
+            self.latest_count = count
+        return 1
+
+    cdef int add(self, FutureRecordMetadata future) except -1:
+        """The call's next record went through send(). Its future is kept, and its share of the result with it."""
+        cdef Placed placed
+        placed.result = future.produced
+        placed.index = future.index
+        placed.partition = future.produced.partition
+        if not self.borrows:
+            self.borrows = 1
+            self.futures = []
+        self.futures.append(future)
+        if not self.note(&placed, max(future.key_size, 0) + <int64_t>max(future.value_size, 0)):
+            raise MemoryError("no memory for a BulkFuture")
+        return 0
+
+    cdef void forget_latest(self) noexcept:
+        """The call is over."""
+        free(self.latest)
+        self.latest = NULL
+        self.latest_count = 0
+
+    cdef Py_ssize_t first_unsettled(self) except? -2:
+        """The first run whose batch has not settled, or the number of runs."""
+        if self.topic is None:
+            raise TypeError("a BulkFuture comes from Producer.send_many()")
+        while self.settled < self.run_count and fp_atomic_load(&self.runs[self.settled].result.done):
+            self.settled += 1
+        if self.settled < self.run_count and self.runs[self.settled].result.born != forks:
+            raise ForkedProducerError("the records were sent before the process forked: ask their future in the parent")
+        return self.settled
+
+    def done(self):
+        """Whether all of them have settled. Asking this is not being told."""
+        return self.first_unsettled() == self.run_count
+
+    def result(self, timeout=None):
+        """The BulkMetadata; waits at most `timeout` seconds (None: for ever).
+
+        BulkDeliveryError, with the index and the error of each, if some failed; TimeoutError if they have not all
+        settled: they are still on their way and can be asked again.
+        """
+        cdef int64_t deadline = wait_deadline(timeout)
+        cdef Py_ssize_t i
+        cdef int done
+        cdef Run *run
+        while True:
+            i = self.first_unsettled()
+            if i == self.run_count:
+                break
+            with nogil:
+                done = wait_completed(&self.runs[i].result.done, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+            PyErr_CheckSignals()
+            if not done and fp_monotonic_ns() >= deadline:
+                raise TimeoutError(f"the {self.count} records for {self.topic} were not settled within {timeout} s; "
+                                   "they are still on their way")
+        failures = self.failures()
+        if failures:
+            reasons = Counter(str(error) for _, error in failures)
+            shown = "; ".join(f"{n} x {reason}" for reason, n in reasons.most_common(3))
+            raise BulkDeliveryError(
+                f"{len(failures)} of {self.count} records for {self.topic} failed, the first at index "
+                f"{failures[0][0]}: {shown}; .failures has the index and the error of each",
+                failures=failures, reasons=reasons, code=failures[0][1].code,
+                retriable=all(error.retriable for _, error in failures),
+                fatal=any(error.fatal for _, error in failures))
+        partitions = {}
+        for i in range(self.run_count):
+            run = &self.runs[i]
+            first, last = offset_of(run, run.first), offset_of(run, run.first + run.count - 1)
+            count, earlier, later = partitions.get(run.result.partition, (0, first, last))
+            partitions[run.result.partition] = count + run.count, min(earlier, first), max(later, last)
+        return BulkMetadata(self.topic, self.count, self.size, partitions)
+
+    cdef list failures(self):
+        """(index, error) of those that failed, by index; they count as told. All have settled."""
+        cdef list found = []
+        cdef Py_ssize_t i
+        cdef int32_t k, at
+        cdef int64_t place
+        cdef Run *run
+        cdef Segment *segment
+        cdef Segment *last
+        for i in range(self.run_count):
+            run = &self.runs[i]
+            if run.result.segment_count == 1 and run.result.segments[0].code == 0:
+                continue
+            last = NULL
+            error = None
+            place = run.first_input
+            at = 0
+            for k in range(run.count):
+                if k:
+                    place += next_gap(run, &at)
+                segment = result_segment(run.result, run.first + k)
+                if segment.code == 0:
+                    continue
+                if segment is not last:
+                    last = segment
+                    error = segment_error(segment, self.topic, run.result.partition)
+                result_tell(run.result, run.first + k)
+                found.append((place, error))
+        found.sort(key=lambda failure: failure[0])
+        return found
+
+    def __await__(self):
+        cdef Py_ssize_t i
+        cdef int added
+        import asyncio
+        while True:
+            i = self.first_unsettled()
+            if i == self.run_count:
+                return self.result()
+            settled = asyncio.get_running_loop().create_future()
+            Py_INCREF(settled)
+            Py_INCREF(self)
+            added = result_add_callback(self.runs[i].result, self.runs[i].first, AWAITED, <PyObject *>settled,
+                                        <PyObject *>self)
+            if added <= 0:
+                Py_DECREF(settled)
+                Py_DECREF(self)
+            if added < 0:
+                raise MemoryError("no memory for a callback")
+            if added:
+                yield from settled
+
+    def __repr__(self):
+        return f"<BulkFuture {self.topic} of {self.count} records, {'settled' if self.done() else 'pending'}>"
+
+
+cdef int note_gap(Run *run, int64_t gap) noexcept nogil:
+    """How far the next record's place in the call is behind the last one's; 0 if there is no memory."""
+    cdef unsigned char *grown
+    cdef int32_t size
+    if run.gaps is NULL and gap == 1:
+        return 1
+    size = run.gaps_size
+    if run.gaps is NULL:
+        size = max(<int32_t>FIRST_GAPS, run.count + GAP_SIZE)
+    elif run.gaps_used + GAP_SIZE > size:
+        size = size * 2
+    if size != run.gaps_size:
+        grown = <unsigned char *>realloc(run.gaps, size)
+        if grown is NULL:
+            return 0
+        if run.gaps is NULL:
+            run.gaps_used = run.count - 1
+            memset(grown, 1, run.gaps_used)
+        run.gaps = grown
+        run.gaps_size = size
+    while gap >= 0x80:
+        run.gaps[run.gaps_used] = gap & 0x7f | 0x80
+        run.gaps_used += 1
+        gap >>= 7
+    run.gaps[run.gaps_used] = gap
+    run.gaps_used += 1
+    return 1
+
+
+cdef int64_t next_gap(Run *run, int32_t *at) noexcept nogil:
+    cdef int64_t gap = 0
+    cdef int shift = 0
+    if run.gaps is NULL:
+        return 1
+    while True:
+        gap |= <int64_t>(run.gaps[at[0]] & 0x7f) << shift
+        shift += 7
+        at[0] += 1
+        if not run.gaps[at[0] - 1] & 0x80:
+            return gap
+
+
+cdef int64_t offset_of(Run *run, int32_t index) noexcept nogil:
+    """The offset of a delivered record, -1 if the broker gave none."""
+    cdef Segment *segment = result_segment(run.result, index)
+    return segment.base_offset + index - segment.first if segment.base_offset >= 0 else -1
+
+
+cdef class Column:
+    """What a call gave for one field: one for all, or one for each record."""
+
+    def __init__(self, given, str name, bint may_be_one):
+        if given is None and name != "values" or may_be_one and is_one(given, name):
+            self.scalar = given
+        elif isinstance(given, (list, tuple)):
+            self.items = given
+        elif isinstance(given, (str, bytes, bytearray, memoryview)) or hasattr(given, "items") or (
+                not hasattr(given, "__iter__")):
+            raise TypeError(f"{name} must be a sequence or iterable, an item for each record, not "
+                            f"{type(given).__name__}: {shorten(given)}")
+        else:
+            self.items = iter(given)
+
+    cdef object take(self, Py_ssize_t count):
+        """The next items, count of them at most; the scalar as often as that."""
+        if self.items is None:
+            return [self.scalar] * count
+        if isinstance(self.items, (list, tuple)):
+            self.at += count
+            return list(self.items[self.at - count:self.at])
+        return list(itertools.islice(self.items, count))
+
+
+cdef bint is_one(object given, str name) except -1:
+    """Whether a field's value is one for all records."""
+    if name != "headers":
+        return not hasattr(given, "__iter__")
+    if hasattr(given, "items"):
+        return True
+    if not isinstance(given, (list, tuple)):
+        return False
+    # Pairs (str, value), and not a list for each record, which may be empty or None.
+    return all(isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[0], str) for item in given[:1])
+
+
+cdef list take_chunk(list columns):
+    """The next values, keys, partitions, timestamps and headers, as many of each; None after the last."""
+    cdef Column values = columns[0]
+    cdef Column column
+    cdef list taken = [values.take(CHUNK)]
+    count = len(taken[0])
+    for column in columns[1:]:
+        found = column.take(count if column.items is None else CHUNK)
+        taken.append(found)
+        if len(found) != count:
+            raise ValueError("send_many() takes as many keys, partitions, timestamps and headers as there are values, "
+                             "and one of them has fewer or more")
+    return taken if count else None
+
+
+cdef class BulkAppend:
+    """Appends the records of one send_many(), a chunk at a time.
+
+    Owns the arrays of a chunk, and holds what they point at while it is appended.
+    Used by one thread.
+    """
+
+    def __cinit__(self, TopicMetadata entry, RecordAccumulator accumulator, ProducerMetadata metadata,
+                  int64_t max_block_ns, size_t largest_record, str size_limit, bint ignore_keys):
+        self.entry = entry
+        self.accumulator = accumulator
+        self.metadata = metadata
+        self.max_block_ns = max_block_ns
+        self.largest_record = largest_record
+        self.size_limit = size_limit
+        self.ignore_keys = ignore_keys
+        self.future = <BulkFuture>BulkFuture.__new__(BulkFuture)
+        self.future.topic = entry.name
+        self.kept = []
+        self.records = <fp_record *>malloc(CHUNK * sizeof(fp_record))
+        self.partitions = <int32_t *>malloc(CHUNK * sizeof(int32_t))
+        self.placed = <Placed *>malloc(CHUNK * sizeof(Placed))
+        self.spans = <Span *>malloc(2 * CHUNK * sizeof(Span))
+        if self.records is NULL or self.partitions is NULL or self.placed is NULL or self.spans is NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        self.let_go()
+        free(self.records)
+        free(self.partitions)
+        free(self.placed)
+        free(self.spans)
+
+    def send(self, list values, list keys, list partitions, list timestamps, list headers):
+        """Appends a chunk; if a record is wrong, those before it."""
+        cdef Py_ssize_t count = 0
+        cdef Py_ssize_t i
+        cdef object wrong = None
+        cdef int64_t now_ms = fp_wall_ms()
+        try:
+            try:
+                for i in range(len(values)):
+                    self.read(i, values[i], keys[i], partitions[i], timestamps[i], headers[i], now_ms)
+                    count += 1
+            except BaseException as error:
+                wrong = error
+            self.append(count)
+            if wrong is not None:
+                raise wrong
+        finally:
+            self.let_go()
+
+    cdef int read(self, Py_ssize_t i, object value, object key, object partition, object timestamp, object headers,
+                  int64_t now_ms) except -1:
+        """Points the chunk's record i at what is to be copied."""
+        cdef fp_record *record = &self.records[i]
+        cdef bytes encoded
+        cdef int64_t deadline = 0
+        cdef size_t size
+        self.point(value, &record.value, &record.value_len, "value")
+        self.point(key, &record.key, &record.key_len, "key")
+        record.headers = NULL
+        record.headers_len = record.headers_wire = 0
+        record.headers_count = 0
+        if headers is not None:
+            encoded = encode_headers(headers, &record.headers_count, &record.headers_wire)
+            if record.headers_count:
+                self.kept.append(encoded)
+                record.headers = encoded
+                record.headers_len = len(encoded)
+        record.timestamp = now_ms if timestamp is None else checked_timestamp(timestamp)
+        self.partitions[i] = -1
+        if partition is not None:
+            self.partitions[i] = self.metadata.checked_partition(self.entry, partition, &deadline, self.max_block_ns)
+        size = fp_wire_upper_bound(record)
+        if size > self.largest_record:
+            refuse_size(self.entry.name, size, self.largest_record, self.size_limit)
+        return 0
+
+    cdef int point(self, object value, const char **data, size_t *size, str what) except -1:
+        cdef Span *span
+        if PyBytes_CheckExact(value) and PyBytes_GET_SIZE(value) <= INT32_MAX:
+            data[0] = PyBytes_AS_STRING(value)
+            size[0] = PyBytes_GET_SIZE(value)
+            return 0
+        span = &self.spans[self.span_count]
+        span_of(value, span, what)
+        data[0] = span.data
+        size[0] = span.size
+        self.span_count += span.viewed
+        return 0
+
+    cdef int append(self, Py_ssize_t count) except -1:
+        cdef fp_record *records = self.records
+        cdef int32_t *partitions = self.partitions
+        cdef BulkFuture future = self.future
+        cdef int32_t known = self.entry.partitions
+        cdef Py_ssize_t done = 0
+        cdef Py_ssize_t appended, i
+        cdef int noted = 1
+        with nogil:
+            if not self.ignore_keys:
+                for i in range(count):
+                    if partitions[i] < 0 and records[i].key is not NULL:
+                        partitions[i] = key_partition(records[i].key, records[i].key_len, known)
+        while done < count:
+            with nogil:
+                appended = self.accumulator.append_many(
+                    self.entry.topic, records + done, partitions + done, count - done, self.placed)
+                for i in range(appended):
+                    noted &= future.note(&self.placed[i], records[done + i].key_len + records[done + i].value_len)
+            done += appended
+            if done < count and noted:
+                noted = self.append_one(done)
+                done += 1
+            if not noted:
+                raise MemoryError("no memory for a BulkFuture")
+            PyErr_CheckSignals()
+        return 0
+
+    cdef int append_one(self, Py_ssize_t i) except -1:
+        """Appends a record that has to wait for memory; what append_many() was refused is raised from here."""
+        cdef CallbackSlot callback
+        cdef Appended appended
+        cdef Placed placed
+        callback.function = NULL
+        self.accumulator.append(self.entry.topic, self.partitions[i], &self.records[i], 0, 0, &callback, 0, &appended)
+        placed.result = appended.result
+        placed.index = appended.index
+        placed.partition = appended.partition
+        return self.future.note(&placed, self.records[i].key_len + self.records[i].value_len)
+
+    cdef void let_go(self) noexcept:
+        cdef Py_ssize_t i
+        for i in range(self.span_count):
+            span_release(&self.spans[i])
+        self.span_count = 0
+        self.kept.clear()
