@@ -207,9 +207,9 @@ def test_a_callback_waits_for_those_of_earlier_records_of_its_partition():
         def send(name, partition):
             producer.send(TOPIC, name, partition=partition, on_delivery=lambda _, error: told.append((name, error)))
 
-        cluster.set_round_trip_time(1, 1500)
+        cluster.set_round_trip_time(1, 2500)
         send(b"slow", slow)
-        time.sleep(0.3)  # until the slow broker has it
+        time.sleep(0.8)  # until the slow broker has it
         cluster.push_request_errors("Produce", [FORBIDDEN])
         send(b"forbidden", fast)
         while not told:

@@ -430,12 +430,18 @@ cdef class Sender:
 
     cdef void note_outcome(self, Batch *batch, const Report *report) noexcept nogil:
         cdef int8_t persisted = report.persisted
-        if (report.code in (MSG_TIMED_OUT, PURGE_QUEUE) and persisted == NOT_PERSISTED and
-                fp_atomic_load(&self.transport.requests) != batch.requests_before):
-            # librdkafka believes a broker that was no longer the leader when it
-            # answered; but one deposed while it waited for its followers has
-            # written the record. It is certain only if nothing was sent.
-            persisted = POSSIBLY_PERSISTED
+        cdef int requests
+        if persisted == NOT_PERSISTED and report.code:
+            # librdkafka goes by the last answer. It believes a broker that was no
+            # longer the leader when it answered; but one deposed while it waited
+            # for its followers has written the record. And a refusal may answer
+            # the repetition of a request that was written though it failed. So
+            # it is certain only if nothing was sent, or the refusal came before
+            # librdkafka would have repeated anything.
+            requests = fp_atomic_load(&self.transport.requests) - batch.requests_before
+            if requests and (report.code in (MSG_TIMED_OUT, PURGE_QUEUE) or
+                             requests > 1 and report.latency_us >= self.first_retry_us):
+                persisted = POSSIBLY_PERSISTED
         result_record(batch.result, report.first, report.count, report.code, report.offset, report.timestamp, persisted)
         if report.code == 0:
             self.records_sent += report.count
