@@ -98,6 +98,17 @@ class FaultProxy:
         """Resets all connections (RST to both sides) and returns how many."""
         return self._call(self._reset)
 
+    def forget(self) -> int:
+        """Forgets all connections, as a VIP does with idle ones: nobody is told, and who writes next is reset.
+
+        Returns how many.
+        """
+        return self._call(lambda: self._mark("forgotten"))
+
+    def silence(self) -> int:
+        """Swallows what the broker answers on the connections that are there, which stay open. Returns how many."""
+        return self._call(lambda: self._mark("silenced"))
+
     def cut_after(self, count: int) -> None:
         """Lets `count` more bytes pass to the broker, then resets the connection that the next one comes on. Once."""
 
@@ -198,12 +209,19 @@ class FaultProxy:
             connection.reset()
         return len(self._connections)
 
+    def _mark(self, harm: str) -> int:
+        for connection in self._connections:
+            setattr(connection, harm, True)
+        return len(self._connections)
+
 
 class _Connection:
     """A client's connection and the one to the broker made for it. Ends with either, in the same way."""
 
     def __init__(self, client: socket.socket, upstream_port: int, to_broker: _Way, to_client: _Way) -> None:
         self.was_reset = False
+        self.forgotten = False  # the next chunk, of either side, resets it
+        self.silenced = False  # chunks to the client are swallowed
         self._ending = False
         self._client = client
         self._broker = socket.socket()
@@ -230,8 +248,8 @@ class _Connection:
         pumps: list[asyncio.Task[None]] = []
         try:
             await loop.sock_connect(self._broker, ("127.0.0.1", upstream_port))
-            pumps.append(loop.create_task(_pump(self._client, self._broker, to_broker)))
-            pumps.append(loop.create_task(_pump(self._broker, self._client, to_client)))
+            pumps.append(loop.create_task(self._pump(self._client, self._broker, to_broker)))
+            pumps.append(loop.create_task(self._pump(self._broker, self._client, to_client)))
             done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             for pump in done:
                 pump.result()
@@ -243,30 +261,34 @@ class _Connection:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
 
+    async def _pump(self, source: socket.socket, sink: socket.socket, way: _Way) -> None:
+        """Forwards one direction of one connection. Returns when the source has ended; raises OSError, _Cut."""
+        # Reading goes on while what came before waits for its time: a delay must not become a limit of the rate.
+        chunks: asyncio.Queue[tuple[float, bytes | OSError]] = asyncio.Queue(QUEUED)
+        reader = asyncio.get_running_loop().create_task(_read(source, chunks, way))
+        try:
+            while True:
+                due, chunk = await chunks.get()
+                if (wait := due - asyncio.get_running_loop().time()) > 0:
+                    await asyncio.sleep(wait)
+                await way.open.wait()
+                if isinstance(chunk, OSError):
+                    raise chunk
+                if not chunk:
+                    return
+                if self.forgotten:
+                    raise _Cut
+                if self.silenced and sink is self._client:
+                    way.swallowed += len(chunk)
+                    continue
+                await _forward(chunk, sink, way)
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)  # before the socket it waits for is closed
+
     def _close(self, task: asyncio.Task[None]) -> None:
         self._client.close()
         self._broker.close()
-
-
-async def _pump(source: socket.socket, sink: socket.socket, way: _Way) -> None:
-    """Forwards one direction of one connection. Returns when the source has ended; raises OSError, _Cut."""
-    # Reading goes on while what came before waits for its time: a delay must not become a limit of the rate.
-    chunks: asyncio.Queue[tuple[float, bytes | OSError]] = asyncio.Queue(QUEUED)
-    reader = asyncio.get_running_loop().create_task(_read(source, chunks, way))
-    try:
-        while True:
-            due, chunk = await chunks.get()
-            if (wait := due - asyncio.get_running_loop().time()) > 0:
-                await asyncio.sleep(wait)
-            await way.open.wait()
-            if isinstance(chunk, OSError):
-                raise chunk
-            if not chunk:
-                return
-            await _forward(chunk, sink, way)
-    finally:
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)  # before the socket it waits for is closed
 
 
 async def _read(source: socket.socket, chunks: asyncio.Queue[tuple[float, bytes | OSError]], way: _Way) -> None:

@@ -190,6 +190,35 @@ def test_lost_responses_were_still_asked_for_and_end_in_a_reset(proxy: FaultProx
         assert receive(after, 1) == b"y"
 
 
+def test_a_forgotten_connection_is_reset_by_the_next_to_write_and_not_before(proxy: FaultProxy, echo: Echo) -> None:
+    with connect(proxy) as connection:
+        connection.sendall(b"x")
+        assert receive(connection, 1) == b"x"
+        assert proxy.forget() == 1
+        assert is_silent(connection)
+        connection.sendall(b"y")
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+    assert echo.received == 1
+    with connect(proxy) as after:
+        after.sendall(b"y")
+        assert receive(after, 1) == b"y"
+
+
+def test_a_silenced_connection_brings_requests_and_no_responses(proxy: FaultProxy, echo: Echo) -> None:
+    with connect(proxy) as connection:
+        connection.sendall(b"x")
+        assert receive(connection, 1) == b"x"
+        assert proxy.silence() == 1
+        connection.sendall(b"y" * 100)
+        wait_for(lambda: proxy.swallowed == 100, "swallowed bytes")
+        with connect(proxy) as after:
+            after.sendall(b"z")
+            assert receive(after, 1) == b"z"
+        assert is_silent(connection)
+    assert (echo.received, proxy.resets) == (102, 0)
+
+
 def test_a_cut_lets_so_many_bytes_pass_and_happens_once(proxy: FaultProxy, echo: Echo) -> None:
     proxy.cut_after(150)
     with connect(proxy) as connection:
