@@ -464,6 +464,15 @@ def _check_mechanism(mechanism: str, values: Mapping[str, Any]) -> None:
             )
 
 
+def _socket_timeout_ms(request_timeout_ms: int) -> int:
+    """What makes librdkafka repeat a request that was not answered, at request.timeout.ms or at most a second later.
+
+    It looks for such requests once a second, then connects anew and waits retry.backoff.ms. So that all of this fits,
+    it begins to look a little early.
+    """
+    return max(10, request_timeout_ms - min(250, request_timeout_ms // 4))
+
+
 def _transport(values: Mapping[str, Any], given: Mapping[str, Any], passed: Mapping[str, str]) -> dict[str, str]:
     """Every property whose librdkafka default is not what fastprod needs or Java has, and the user's own."""
     properties = {}
@@ -483,7 +492,7 @@ def _transport(values: Mapping[str, Any], given: Mapping[str, Any], passed: Mapp
         "batch.size": str(min(max(values["batch.size"], 1_000_000), values["max.request.size"])),
         "batch.num.messages": "1000000",
         "socket.keepalive.enable": "true",
-        "socket.timeout.ms": str(values["request.timeout.ms"]),
+        "socket.timeout.ms": str(_socket_timeout_ms(values["request.timeout.ms"])),
         "log.queue": "true",
     }
     # Java's values that librdkafka writes differently.
