@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ ROOT = Path(__file__).parents[2]
 
 # The first one kills a broker and lets the topic grow.
 SEEDS = (58, 2)
-
-
-@pytest.fixture(scope="module")
-def bench(kafka_libs: Path) -> Iterator[FaultBench]:
-    with FaultBench() as made:
-        yield made
 
 
 @pytest.mark.parametrize("seed", SEEDS)

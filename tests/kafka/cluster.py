@@ -202,6 +202,8 @@ class KafkaCluster:
             "listeners": listeners(self.client_ports[broker]),
             "advertised.listeners": listeners(self.advertised_ports[broker]),
             "inter.broker.listener.name": "DIRECT",
+            "transaction.state.log.replication.factor": len(BROKERS),
+            "transaction.state.log.min.isr": 2,
             # A follower that lost its leader looks for the next one soon.
             "replica.fetch.backoff.ms": 100,
             "log.segment.delete.delay.ms": 1000,
