@@ -110,10 +110,14 @@ class KafkaNode:
             raise
 
     def launch(self) -> None:
-        """The first half of start(): formats the data directory if there is none, and starts the process."""
+        """The first half of start(): formats the data directory if there is none, and starts the process.
+
+        `properties` can be changed between two launches.
+        """
         self._libs = assemble()
         if self._home is None:
             self._format()
+        self._configure()
         self._launch()
 
     def wait_ready(self, timeout: float) -> None:
@@ -205,14 +209,17 @@ class KafkaNode:
         self._home = Path(tempfile.mkdtemp(prefix="fastprod-kafka-"))
         for name in ("data", "tmp"):
             (self._home / name).mkdir()
-        properties = {**COMMON_PROPERTIES, "log.dirs": self.log_dir, **self.properties}
-        lines = [f"{key}={value}" for key, value in properties.items()]
-        config = self._home / "server.properties"
-        config.write_text("\n".join(lines) + "\n")
         try:
-            self._tool("kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", str(config))
+            self._tool("kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", self._configure())
         except RuntimeError as error:
             raise KafkaStartError(str(error)) from error
+
+    def _configure(self) -> str:
+        """Writes the file of properties and returns its path."""
+        properties = {**COMMON_PROPERTIES, "log.dirs": self.log_dir, **self.properties}
+        config = self._need_home() / "server.properties"
+        config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        return str(config)
 
     def _launch(self) -> None:
         home = self._need_home()
