@@ -7,17 +7,19 @@ would take. FASTPROD_ROUNDS=n repeats each of them n times as often.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastprod import Producer
-from tests.conftest import QUICK, Seeded
 from tests.faults.bench import FaultBench
 from tests.faults.lag import Lag
 from tests.faults.proxy import FaultProxy
@@ -38,7 +40,7 @@ def topic(bench: FaultBench) -> str:
 
 
 @contextlib.contextmanager
-def producers(count: int, servers: str, topic: str, **options: object) -> Iterator[list[Producer]]:
+def producers(count: int, servers: str, topic: str, **options: Any) -> Iterator[list[Producer]]:
     """So many, each with a connection to each leader."""
     with contextlib.ExitStack() as stack:
         made = [stack.enter_context(Producer({"bootstrap.servers": servers}, **options)) for _ in range(count)]
@@ -59,6 +61,11 @@ def delivery(producer: Producer, topic: str, partition: int) -> float:
     return time.monotonic() - began
 
 
+def noting(settled: list[tuple[float, BaseException | None]]) -> Callable[[object, BaseException | None], None]:
+    """An on_delivery that adds when it was called, and the error."""
+    return lambda _, error: settled.append((time.monotonic(), error))
+
+
 def partitions_of(producer: Producer, topic: str, broker: int) -> list[int]:
     return [info.partition for info in producer.partitions_for(topic) if info.leader == broker]
 
@@ -76,7 +83,7 @@ def report(what: str, seconds: list[float]) -> None:
 
 
 def test_the_first_send_after_a_vip_reset_the_idle_connections_is_delivered_at_once(
-    bench: FaultBench, topic: str, rng: Seeded
+    bench: FaultBench, topic: str, rng: random.Random
 ) -> None:
     """200 times: of one broker, or of all brokers at once."""
     seconds: dict[str, list[float]] = {"of all brokers": [], "of one broker": []}
@@ -103,7 +110,9 @@ def test_the_first_send_after_a_vip_reset_the_idle_connections_is_delivered_at_o
         assert percentile(found, 0.8) < 0.4 + lag.longest
 
 
-def test_a_connection_that_a_vip_has_forgotten_costs_one_retry(bench: FaultBench, topic: str, rng: Seeded) -> None:
+def test_a_connection_that_a_vip_has_forgotten_costs_one_retry(
+    bench: FaultBench, topic: str, rng: random.Random
+) -> None:
     """Only who writes learns that it is dead, so the first request is lost, and sent again after retry.backoff.ms."""
     seconds: dict[int, list[float]] = {100: [], 10: []}
     with contextlib.ExitStack() as stack:
@@ -147,7 +156,7 @@ def test_connections_are_given_up_after_connections_max_idle_ms_before_a_vip_cut
 
 @pytest.mark.parametrize("request_timeout", [3])
 def test_a_partition_whose_acknowledgement_is_swallowed_moves_again_after_request_timeout(
-    bench: FaultBench, topic: str, rng: Seeded, request_timeout: int
+    bench: FaultBench, topic: str, rng: random.Random, request_timeout: int
 ) -> None:
     """And with a delivery.timeout.ms twice as long no record is reported as failed, since all are in the log."""
     options = {"request_timeout_ms": 1000 * request_timeout, "delivery_timeout_ms": 2000 * request_timeout}
@@ -158,19 +167,15 @@ def test_a_partition_whose_acknowledgement_is_swallowed_moves_again_after_reques
                 warm_up(producer, topic)
             time.sleep(rng.random())  # librdkafka looks once a second: at any moment of that
             assert sum(proxy.silence() for proxy in bench.proxies.values()) >= 3 * len(made)
-            moved: list[tuple[float, BaseException | None]] = []
+            settled: list[tuple[float, BaseException | None]] = []
+            began = time.monotonic()
             for producer in made:
                 for partition in range(PARTITIONS):
-                    began = time.monotonic()
-
-                    def note(_: object, error: BaseException | None, began: float = began) -> None:
-                        moved.append((time.monotonic() - began - request_timeout, error))
-
-                    producer.send(topic, b"v", partition=partition, on_delivery=note)
+                    producer.send(topic, b"v", partition=partition, on_delivery=noting(settled))
             for producer in made:
                 producer.flush(60)
-            assert [error for _, error in moved if error is not None] == []
-            over += [seconds for seconds, _ in moved]
+            assert [error for _, error in settled if error is not None] == []
+            over += [at - began - request_timeout for at, _ in settled]
     report(f"moving again after request.timeout.ms={1000 * request_timeout}", over)
     assert len(over) == 2 * TIMES * 6 * PARTITIONS
     assert max(over) < 2.5 + lag.longest
@@ -215,7 +220,7 @@ def test_records_find_the_brokers_that_moved_while_the_bootstrap_address_still_a
 def test_all_brokers_gone_and_back_within_delivery_timeout_lose_nothing(bench: FaultBench, topic: str) -> None:
     cluster = bench.cluster
     cluster.create_topic("gone-and-back", PARTITIONS)
-    with Producer(bootstrap_servers=cluster.bootstrap_servers, **QUICK) as producer:
+    with Producer(bootstrap_servers=cluster.bootstrap_servers) as producer:
         warm_up(producer, "gone-and-back")
         for broker in BROKERS:
             cluster.kill(broker)
@@ -237,10 +242,17 @@ def test_records_follow_a_leader_that_moves(bench: FaultBench) -> None:
     def leader() -> int:
         return cluster.admin.list_topics("led", timeout=5).topics["led"].partitions[0].leader
 
+    def is_led_anew(before: int) -> bool:
+        return leader() not in (before, -1)
+
     seconds: list[float] = []
     outcomes: list[BaseException | None] = []
     over = threading.Event()
-    with Producer(bootstrap_servers=cluster.bootstrap_servers) as producer, Lag() as lag:
+    with (
+        Producer(bootstrap_servers=cluster.bootstrap_servers) as producer,
+        ThreadPoolExecutor(1) as pool,
+        Lag() as lag,
+    ):
 
         def send() -> None:
             while not over.wait(0.002):
@@ -250,10 +262,11 @@ def test_records_follow_a_leader_that_moves(bench: FaultBench) -> None:
         sending.start()
         try:
             for _ in range(5 * TIMES):
-                before = leader()
-                assert cluster.move_leaders("led") == 1
-                wait_until(lambda before=before: leader() not in (before, -1), 30, "another leader")
+                moved = functools.partial(is_led_anew, leader())
+                moving = pool.submit(cluster.move_leaders, "led")
+                wait_until(moved, 30, "another leader")
                 seconds.append(delivery(producer, "led", 0))
+                assert moving.result(30) == 1
                 cluster.wait_whole(["led"])
         finally:
             over.set()

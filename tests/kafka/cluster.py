@@ -202,6 +202,7 @@ class KafkaCluster:
             "listeners": listeners(self.client_ports[broker]),
             "advertised.listeners": listeners(self.advertised_ports[broker]),
             "inter.broker.listener.name": "DIRECT",
+            "offsets.topic.replication.factor": len(BROKERS),
             "transaction.state.log.replication.factor": len(BROKERS),
             "transaction.state.log.min.isr": 2,
             # A follower that lost its leader looks for the next one soon.
