@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from confluent_kafka import KafkaException
+
 from tests.faults.proxy import FaultProxy
 from tests.faults.schedule import KILL, STOP, Fault
 from tests.kafka.cluster import KafkaCluster
@@ -56,8 +58,7 @@ class Injector:
                 self._cluster.move_leaders(self._topics[0], fault.amount)
             elif fault.kind == "grow":
                 self._begin()
-                name = self._topics[0]
-                self._cluster.add_partitions(name, self._cluster.partitions(name) + fault.amount)
+                self._grow(self._topics[0], fault.amount)
             elif fault.kind == "storm":
                 self._storm(fault)
             else:
@@ -68,6 +69,18 @@ class Injector:
 
     def _begin(self) -> None:
         self.done.append(time.monotonic())
+
+    def _grow(self, name: str, amount: int) -> None:
+        total = self._cluster.partitions(name) + amount
+        for attempts_left in (2, 1, 0):
+            try:
+                self._cluster.add_partitions(name, total)
+                return
+            except KafkaException:  # the broker that was asked is being broken as well
+                if self._cluster.partitions(name) == total:
+                    return
+                if not attempts_left:
+                    raise
 
     def _take_down(self, fault: Fault) -> None:
         with self._outage:
