@@ -1,4 +1,4 @@
-"""Kafka's own key hashing and its producer's own options, asked of its Java classes."""
+"""Kafka's own key hashing, error codes and options of its producer, asked of its Java classes."""
 
 from __future__ import annotations
 
@@ -41,6 +41,12 @@ def java_takes(configs: Sequence[Mapping[str, object]]) -> list[bool]:
     if len(answers) != len(configs):
         raise RuntimeError(f"CheckOracle.java answered {len(answers)} of {len(configs)} configurations")
     return [answer == "taken" for answer in answers]
+
+
+def java_errors() -> dict[int, tuple[str, bool]]:
+    """Every error code of the protocol: code -> (name, whether Java's producer sends the record again after it)."""
+    rows = [line.split("\t") for line in _ask("ErrorOracle.java")]
+    return {int(code): (name, retriable == "true") for code, name, retriable in rows}
 
 
 def _ask(source: str, *arguments: str, given: bytes = b"") -> list[str]:
