@@ -49,7 +49,7 @@ sanitize: $(STAMP)
 	cd build/sanitize/tree && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=report \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
-		../env/bin/python -m pytest -q -m 'not kafka' --ignore tests/test_layering.py --ignore tests/test_readme.py \
+		../env/bin/python -m pytest -q -m 'not kafka and not machine' --ignore tests/test_layering.py --ignore tests/test_readme.py \
 		--deselect tests/test_producer_process.py::test_forks_under_load_harm_neither_parent_nor_child \
 		|| { cat report.*; false; }
 

@@ -29,6 +29,7 @@ EARLY_REQUESTS = (0.03, 0.06, 0.12)
 cdef enum:
     UNKNOWN_TOPIC_OR_PART = 3
     LEADER_NOT_AVAILABLE = 5
+    NO_MEMORY = -194     # librdkafka's _CRIT_SYS_RESOURCE
 
 
 cdef class TopicMetadata:
@@ -188,10 +189,9 @@ cdef class ProducerMetadata:
                     return
                 self.wanted = False
             asked_ns = fp_monotonic_ns()
-            code, found = self.transport.metadata(REQUEST_TIMEOUT_MS)
+            code = self.ask()
             with self.changed:
                 if code == 0:
-                    self.update(found)
                     self.rounds += 1
                     self.answered_ns = asked_ns
                 else:
@@ -201,6 +201,17 @@ cdef class ProducerMetadata:
                     # Ask again, but not at once: the cluster needs time to change,
                     # however often the condition is notified meanwhile.
                     self.changed.wait_for(lambda: self.closed, self.backoff)
+
+    def ask(self):
+        """Makes one request and notes the answer; librdkafka's code of what went wrong, or 0."""
+        try:
+            code, found = self.transport.metadata(REQUEST_TIMEOUT_MS)
+            if code == 0:
+                with self.changed:
+                    self.update(found)
+        except MemoryError:    # nobody else would ask again, were this to end the thread
+            code = NO_MEMORY
+        return code
 
     def settled(self):
         return all((<TopicMetadata>entry).partitions for entry in self.topics.values())
