@@ -478,6 +478,19 @@ def test_a_record_whose_broker_was_no_longer_the_leader_may_have_been_written(ma
     assert (type(error), error.persisted) == (DeliveryTimeoutError, "possibly")
 
 
+@pytest.mark.parametrize("code", [19, 20, 56])  # NOT_ENOUGH_REPLICAS, the same AFTER_APPEND, KAFKA_STORAGE_ERROR
+def test_a_broker_that_cannot_store_is_asked_until_delivery_timeout(make, cluster, code):
+    producer = make(**SHORT)
+    cluster.push_request_errors("Produce", [code] * 1000)
+    started = time.monotonic()
+    error = producer.send(TOPIC, b"v", partition=0).exception(20)
+    assert 1.4 < time.monotonic() - started < 20
+    # librdkafka does not tell what the requests were answered, so that the error names no cause.
+    assert (type(error), error.code, error.persisted) == (DeliveryTimeoutError, -192, "possibly")
+    producer.flush(10)
+    assert whole(producer)
+
+
 def test_a_record_that_no_request_took_along_was_not_written(make, cluster):
     producer = make(**SHORT)
     cluster.broker_down(1)
