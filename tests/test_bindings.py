@@ -1,7 +1,9 @@
 """Which librdkafka is bound, and what import says when it is none, too old, or lacks a function."""
 
+import glob
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -85,6 +87,33 @@ def test_a_missing_function_is_named(library, version):
         "pip install --upgrade confluent-kafka",
         said,
     )
+
+
+WITH_ANOTHER_COPY = """
+import ctypes, sys
+ctypes.CDLL(sys.argv[1])  # as Python loads the extension modules of other packages, with what they bring along
+from fastprod import Producer, librdkafka
+from fastprod.testing import MockCluster
+with MockCluster(topics={"t": 1}) as cluster, Producer(bootstrap_servers=cluster.bootstrap_servers) as producer:
+    assert producer.send("t", b"v").result(20).offset == 0
+print(librdkafka.version())
+"""
+
+
+@pytest.mark.parametrize("which", ["the same", "another"])
+def test_a_copy_that_was_loaded_before_is_not_taken_for_confluent_kafkas(library, tmp_path, which):
+    if which == "the same":
+        folder = os.path.dirname(confluent_kafka.__file__)
+        (real,) = glob.glob(f"{folder}.libs/librdkafka*") + glob.glob(f"{folder}/.dylibs/librdkafka.*")
+        copy = shutil.copy(real, tmp_path / "librdkafka-copy.so.1")
+    else:
+        copy = library(
+            "int rd_kafka_version(void) { return 0x010000ff; } const char *rd_kafka_version_str(void) { return 0; } "
+            "void *rd_kafka_new(void) { return 0; } void *rd_kafka_conf_new(void) { return 0; }"
+        )
+    command = [sys.executable, "-c", WITH_ANOTHER_COPY, copy]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{librdkafka.version()}\n", "")
 
 
 def test_without_confluent_kafka_import_says_what_to_install():
