@@ -865,11 +865,15 @@ def test_verification_off_is_warned_of(name, value):
         ("ssl.truststore.location", b"\xfe\xed\xfe\xed a JKS store"),
         ("ssl.keystore.location", None),
         ("ssl.key.location", b""),
+        ("ssl.key.location", "a directory"),
+        ("ssl.keystore.location", "a directory"),
     ],
 )
 def test_bad_files(tmp_path, name, content):
     path = tmp_path / "file"
-    if content is not None:
+    if content == "a directory":
+        path.mkdir()
+    elif content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=name):
         resolve({name: str(path)})

@@ -10,6 +10,7 @@ import math
 import operator
 import os
 import re
+import stat
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -275,8 +276,8 @@ def _file(option: Option, key: str, value: Any) -> str:
             with open(path, "rb") as file:
                 if option.unit == "PEM file" and b"-----BEGIN" not in file.read():
                     raise ConfigError(f"{key}={_show(key, path)}: is not PEM; convert it, or use ssl.keystore.location")
-        else:
-            os.stat(path)
+        elif stat.S_ISDIR(os.stat(path).st_mode) and option.maps_to != "ssl.ca.location":
+            raise ConfigError(f"{key}={_show(key, path)}: is a directory")
     except OSError as error:
         raise ConfigError(f"{key}={_show(key, path)}: cannot be read: {error.strerror}") from None
     return path
