@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import time
 
@@ -38,6 +39,11 @@ def topic(mock_cluster, request):
     name = "t-" + "".join(c if c.isalnum() else "-" for c in request.node.name)[:200]
     mock_cluster.create_topic(name, 4)
     return name
+
+
+def shown(value):
+    """The id of a parameter: short, and the same in every process, as an object's address is not."""
+    return re.sub(r" at 0x\w+", "", repr(value))[:60]
 
 
 class Interrupted(BaseException):
@@ -80,6 +86,12 @@ def rng():
     seed = int(os.environ.get("FASTPROD_SEED", 0)) or random.SystemRandom().randrange(1 << 32)
     print(f"FASTPROD_SEED={seed}")
     return Seeded(seed)
+
+
+def pytest_collection_modifyitems(items):
+    unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if unstable:
+        raise pytest.UsageError(f"these ids hold addresses, use ids=shown: {unstable}")
 
 
 def pytest_sessionfinish(session, exitstatus):

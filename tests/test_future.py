@@ -4,6 +4,7 @@ import pytest
 
 from fastprod import FutureRecordMetadata
 from fastprod._future import wait_deadline
+from tests.conftest import shown
 
 FOR_EVER = (1 << 63) - 1
 
@@ -39,7 +40,7 @@ def test_a_timeout_is_seconds():
     assert wait_deadline(0.5) < wait_deadline(100) <= wait_deadline(0) + 100_000_000_000
 
 
-@pytest.mark.parametrize("timeout", [True, "1", b"1", [], object()], ids=repr)
+@pytest.mark.parametrize("timeout", [True, "1", b"1", [], object()], ids=shown)
 def test_a_timeout_of_the_wrong_kind(timeout):
     with pytest.raises(TypeError, match="timeout is seconds or None"):
         wait_deadline(timeout)

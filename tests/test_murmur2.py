@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastprod import murmur2, partition_for_key
+from tests.conftest import shown
 
 MASK = (1 << 32) - 1
 
@@ -57,13 +58,13 @@ def reference(data):
     return h ^ h >> 15
 
 
-@pytest.mark.parametrize(("data", "expected"), SIGNED.items(), ids=repr)
+@pytest.mark.parametrize(("data", "expected"), SIGNED.items(), ids=shown)
 def test_vector(data, expected):
     assert murmur2(data) == expected
 
 
 @pytest.mark.parametrize("offset", range(8))
-@pytest.mark.parametrize("data", SIGNED, ids=repr)
+@pytest.mark.parametrize("data", SIGNED, ids=shown)
 def test_vector_at_any_alignment(data, offset):
     padded = memoryview(b"#" * offset + data + b"#" * 8)
     assert murmur2(padded[offset : offset + len(data)]) == SIGNED[data]
@@ -155,7 +156,7 @@ def test_num_partitions_of_the_wrong_kind(num_partitions, error):
         partition_for_key(b"key", num_partitions)
 
 
-@pytest.mark.parametrize("key", [None, 5, 1.5, object(), [1]], ids=repr)
+@pytest.mark.parametrize("key", [None, 5, 1.5, object(), [1]], ids=shown)
 def test_a_key_of_the_wrong_kind(key):
     with pytest.raises(TypeError):
         murmur2(key)

@@ -1,9 +1,13 @@
 """What send(), flush(), close() and the configuration refuse, and that the producer works on after each refusal."""
 
+import array
 import datetime
+import functools
+import itertools
 import math
 import mmap
 import re
+import sys
 import threading
 
 import pytest
@@ -16,7 +20,7 @@ from fastprod import (
     SerializationError,
     UnknownTopicOrPartitionError,
 )
-from tests.conftest import QUICK
+from tests.conftest import QUICK, shown
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4
@@ -55,6 +59,16 @@ class Unrepresentable:
         return "<" + "long" * 1000 + ">"
 
 
+class RaisesFromBuffer:
+    def __buffer__(self, flags):
+        raise AssertionError("never asked")
+
+
+class RaisesFromItsBuffer(bytearray):
+    def __buffer__(self, flags):
+        raise ValueError("not now")
+
+
 class PretendsToBeANumber:
     def __index__(self):
         return 1
@@ -90,7 +104,7 @@ NO_NAME = "is no topic name: 1 to 249 of the characters"
         (TOPIC + "\0", ValueError, rf"'{TOPIC}\\x00' {NO_NAME}"),
         ("\ud800", ValueError, rf"'\\ud800' {NO_NAME}"),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=shown,
 )
 @pytest.mark.parametrize("way", ["send", "record", "partitions_for"])
 def test_a_bad_topic_is_refused(producer, way, topic, expected, said):
@@ -123,6 +137,8 @@ WANTED = "must be bytes, bytearray, memoryview, str or None, not"
         ({"a": 1}, TypeError, f"the FIELD {WANTED} dict: {{'a': 1}}"),
         ([1], TypeError, rf"the FIELD {WANTED} list: \[1\]"),
         (object, TypeError, f"the FIELD {WANTED} type: <class 'object'>"),
+        (array.array("i", [1]), TypeError, rf"the FIELD {WANTED} array: array\('i', \[1\]\)"),
+        (RaisesFromBuffer(), TypeError, f"the FIELD {WANTED} RaisesFromBuffer"),
         (Unrepresentable(), TypeError, rf"the FIELD {WANTED} Unrepresentable: <long.{{60,90}}\.\.\."),
         ("\ud800", SerializationError, r"the FIELD is not valid text: .*\\ud800"),
         ("good" * 1000 + "\udfff", SerializationError, r"the FIELD is not valid text: .*\\udfff.*position 4000"),
@@ -130,10 +146,20 @@ WANTED = "must be bytes, bytearray, memoryview, str or None, not"
         (memoryview(b"abcdef")[::-1], SerializationError, "the FIELD cannot be read as one run of bytes"),
         (released_view(), SerializationError, "the FIELD cannot be read as one run of bytes: .*released"),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=shown,
 )
 def test_a_bad_value_or_key_is_refused(producer, field, given, expected, said):
     check_refused(producer, lambda: producer.send(TOPIC, **{field: given}), expected, said.replace("FIELD", field))
+
+
+@pytest.mark.parametrize("field", ["value", "key"])
+def test_a_buffer_that_raises_is_refused(producer, field):
+    given = {field: RaisesFromItsBuffer(b"v")}
+    if sys.version_info < (3, 12):  # nobody calls __buffer__ there
+        assert producer.send(TOPIC, **given).result(20).topic == TOPIC
+    else:
+        said = f"the {field} cannot be read as one run of bytes: not now"
+        check_refused(producer, lambda: producer.send(TOPIC, **given), SerializationError, said)
 
 
 @pytest.mark.parametrize("field", ["value", "key"])
@@ -181,7 +207,7 @@ def test_more_bytes_than_kafka_can_count_are_refused(producer, field, size):
         (PARTITIONS, UnknownTopicOrPartitionError, f"partition 4 of '{TOPIC}' does not exist.*0 to 3"),
         (2**31 - 1, UnknownTopicOrPartitionError, f"partition 2147483647 of '{TOPIC}' does not exist.*0 to 3"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_a_bad_partition_is_refused(producer, partition, expected, said):
     check_refused(producer, lambda: producer.send(TOPIC, b"v", partition=partition), expected, said)
@@ -203,7 +229,7 @@ def test_a_bad_partition_is_refused(producer, partition, expected, said):
         ("1700000000000", TypeError, "timestamp must be an int .*, not str: '1700000000000'"),
         (datetime.datetime(2024, 1, 2), TypeError, r"timestamp must be an int .*, not datetime: .*2024, 1, 2"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_a_bad_timestamp_is_refused(producer, timestamp, expected, said):
     check_refused(producer, lambda: producer.send(TOPIC, b"v", timestamp=timestamp), expected, said)
@@ -250,10 +276,29 @@ class BadItems:
         (breaks_off(), LookupError, "half-way"),
         (BadItems(), TypeError, "not callable"),
     ],
-    ids=lambda value: repr(value)[:40],
+    ids=shown,
 )
 def test_bad_headers_are_refused(producer, headers, expected, said):
     check_refused(producer, lambda: producer.send(TOPIC, b"v", headers=headers), expected, said)
+
+
+@pytest.mark.parametrize(
+    "headers", [itertools.repeat(("name", b"v")), itertools.repeat(("name", None))], ids=["v", "0"]
+)
+def test_headers_without_end_are_refused(producer, headers):
+    said = "the headers take more than the 1048576 bytes that a record may have in all"
+    check_refused(producer, lambda: producer.send(TOPIC, b"v", headers=headers), RecordTooLargeError, said)
+
+
+@pytest.mark.parametrize("size", [2**21, 2**31 - 1, 2**31, 2**32 + 5])
+def test_a_header_larger_than_a_record_is_refused_before_it_is_copied(producer, size):
+    limit = "Kafka's limit is 2147483647" if size > 2**31 - 1 else "the headers take more than the 1048576 bytes"
+    with (
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as huge,  # its pages are never touched
+        memoryview(huge) as view,
+    ):
+        headers = [("good", b"v"), ("name", view)]
+        check_refused(producer, lambda: producer.send(TOPIC, b"v", headers=headers), RecordTooLargeError, limit)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5000])
@@ -272,6 +317,9 @@ class AsyncMethod:
     async def told(self, metadata, error):
         raise AssertionError("never awaited")
 
+    async def __call__(self, metadata, error):
+        raise AssertionError("never awaited")
+
 
 @pytest.mark.parametrize(
     ("on_delivery", "expected", "said"),
@@ -282,16 +330,43 @@ class AsyncMethod:
         ([], TypeError, r"on_delivery must be callable, not list: \[\]"),
         (coroutine_function, TypeError, "coroutine function, which nobody would await: await the future instead"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_a_bad_callback_is_refused_by_send(producer, on_delivery, expected, said):
     check_refused(producer, lambda: producer.send(TOPIC, b"v", on_delivery=on_delivery), expected, said)
 
 
-def test_a_bound_coroutine_method_is_refused_by_send(producer):
+@pytest.mark.parametrize(
+    "on_delivery",
+    [AsyncMethod().told, AsyncMethod(), functools.partial(coroutine_function, None)],
+    ids=["method", "__call__", "partial"],
+)
+def test_a_coroutine_function_in_disguise_is_refused_by_send(producer, on_delivery):
     check_refused(
-        producer, lambda: producer.send(TOPIC, b"v", on_delivery=AsyncMethod().told), TypeError, "coroutine function"
+        producer, lambda: producer.send(TOPIC, b"v", on_delivery=on_delivery), TypeError, "coroutine function"
     )
+
+
+@pytest.mark.parametrize("way", ["partial", "class", "__call__"])
+def test_any_other_callable_is_taken(producer, way):
+    told = []
+
+    class Told:
+        def __init__(self, *outcome):
+            told.extend(outcome)
+
+    class Callable:
+        def __call__(self, *outcome):
+            told.extend(outcome)
+
+    ways = {
+        "partial": functools.partial(lambda nothing, *outcome: told.extend(outcome), None),
+        "class": Told,
+        "__call__": Callable(),
+    }
+    metadata = producer.send(TOPIC, b"v", on_delivery=ways[way]).result(20)
+    producer.flush(20)
+    assert told == [metadata, None]
 
 
 @pytest.mark.parametrize("on_delivery", [lambda: None, lambda one: None, lambda one, two, three: None])
@@ -337,14 +412,14 @@ def test_waiting_for_oneself_inside_a_callback_is_refused(producer, name):
         (datetime.timedelta(seconds=1), TypeError, "timeout is seconds or None, not timedelta"),
         ([], TypeError, r"timeout is seconds or None, not list: \[\]"),
     ],
-    ids=repr,
+    ids=shown,
 )
 @pytest.mark.parametrize("name", ["flush", "close", "wait_ready"])
 def test_a_bad_timeout_is_refused(producer, name, timeout, expected, said):
     check_refused(producer, lambda: getattr(producer, name)(timeout), expected, said)
 
 
-@pytest.mark.parametrize("timeout", [2**63, 10**400, math.inf, 1e300, 60, 60.5, None], ids=lambda t: repr(t)[:30])
+@pytest.mark.parametrize("timeout", [2**63, 10**400, math.inf, 1e300, 60, 60.5, None], ids=shown)
 def test_a_timeout_may_be_as_long_as_one_likes(producer, timeout):
     future = producer.send(TOPIC, b"v")
     producer.flush(timeout)
@@ -440,7 +515,7 @@ def test_bad_arguments_of_send_are_refused(producer, arguments, keywords, said):
         ({"partitioner": "nearest"}, ConfigError, "partitioner='nearest': must be one of uniform_sticky"),
         ({"interceptors": 5}, ConfigError, "interceptors=5: must be a list"),
     ],
-    ids=lambda value: repr(value)[:60],
+    ids=shown,
 )
 def test_a_bad_configuration_makes_no_producer(producer, options, expected, said):
     if isinstance(options, dict) and len(options) > 0 and "bootstrap.servers" not in options:

@@ -401,7 +401,8 @@ cdef class BulkAppend:
         record.headers_len = record.headers_wire = 0
         record.headers_count = 0
         if headers is not None:
-            encoded = encode_headers(headers, &record.headers_count, &record.headers_wire)
+            encoded = encode_headers(
+                headers, self.largest_record, &record.headers_count, &record.headers_wire)
             if record.headers_count:
                 self.kept.append(encoded)
                 record.headers = encoded

@@ -58,8 +58,8 @@ cdef str shorten(object value):
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-cdef bytes encode_headers(object headers, int32_t *count, size_t *wire):
-    """The headers as a record keeps them in its arena (csrc/record.h)."""
+cdef bytes encode_headers(object headers, size_t limit, int32_t *count, size_t *wire):
+    """The headers as a record keeps them in its arena (csrc/record.h); no more is read than limit bytes of them."""
     cdef fp_header header
     cdef bytearray part
     cdef list parts = []
@@ -90,10 +90,12 @@ cdef bytes encode_headers(object headers, int32_t *count, size_t *wire):
             header.name_len = len(name_bytes)
             header.value = span.data
             header.value_len = span.size
+            wire[0] += fp_header_wire(&header)
+            if wire[0] > limit:
+                raise RecordTooLargeError(f"the headers take more than the {limit} bytes that a record may have in all")
             part = bytearray(header.name_len + header.value_len + 21)
             start = part
             parts.append(bytes(part[:fp_header_write(start, &header) - start]))
-            wire[0] += fp_header_wire(&header)
             count[0] += 1
         finally:
             span_release(&span)

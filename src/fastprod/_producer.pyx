@@ -223,7 +223,8 @@ cdef class Producer:
         record.headers_len = record.headers_wire = 0
         record.headers_count = 0
         if headers is not None:
-            encoded_headers = encode_headers(headers, &record.headers_count, &record.headers_wire)
+            encoded_headers = encode_headers(
+                headers, self.largest_record, &record.headers_count, &record.headers_wire)
             if record.headers_count:
                 record.headers = encoded_headers
                 record.headers_len = len(encoded_headers)
@@ -665,6 +666,8 @@ cdef object check_callback(object on_delivery):
     if not callable(on_delivery):
         raise TypeError(f"on_delivery must be callable, not {type(on_delivery).__name__}: {shorten(on_delivery)}")
     code = getattr(on_delivery, "__code__", None)
+    if code is None:                       # a functools.partial has func, an object its class's __call__
+        code = getattr(getattr(on_delivery, "func", type(on_delivery).__call__), "__code__", None)
     if code is not None and code.co_flags & FASTPROD_CO_COROUTINE:
         raise TypeError("on_delivery is a coroutine function, which nobody would await: await the future instead")
 
