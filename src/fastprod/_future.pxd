@@ -42,6 +42,7 @@ cdef struct ProduceResult:
     int32_t segment_count
     int32_t segment_capacity
     int32_t recorded_end   # index behind the record noted last: only its neighbour may share a segment
+    int unknown            # there was no memory to note outcomes: all have failed, and the only segment says so
     int born               # value of `forks` when it was made
     int32_t count          # records
     int32_t untold         # failed records whose failure nobody has been told of
@@ -54,8 +55,8 @@ cdef struct ProduceResult:
 
 cdef ProduceResult *result_new(int32_t partition) noexcept nogil
 cdef void result_let_go(ProduceResult *result) noexcept nogil
-cdef int result_record(ProduceResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
-                       int64_t timestamp, int8_t persisted) noexcept nogil
+cdef void result_record(ProduceResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
+                        int64_t timestamp, int8_t persisted) noexcept nogil
 cdef void result_fail_all(ProduceResult *result, int32_t count, int32_t code, int8_t persisted) noexcept nogil
 cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil
 cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil

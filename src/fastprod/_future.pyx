@@ -24,6 +24,8 @@ from fastprod.records import RecordMetadata
 
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
+cdef enum:
+    CRIT_SYS_RESOURCE = -194   # librdkafka's, for want of memory
 
 # One lock and one condition for every result of the process. A condition per
 # batch would cost more than the batches of an idle producer are worth, and
@@ -77,23 +79,25 @@ cdef void result_let_go(ProduceResult *result) noexcept nogil:
     result_unref(result, result.futures)
 
 
-cdef int result_record(ProduceResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
-                       int64_t timestamp, int8_t persisted) noexcept nogil:
-    """Notes the outcome of one record; consecutive ones share a segment. thread: sender  lock: none
+cdef void result_record(ProduceResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
+                        int64_t timestamp, int8_t persisted) noexcept nogil:
+    """Notes the outcome of consecutive records. thread: sender  lock: none
 
-    Records come in order but for rare cases, which cost a segment each. 0 if there was no memory for one:
-    the record then shares the outcome of the one before.
+    Records come in order but for rare cases, which cost a segment each. If there is no memory for one, all
+    records of the batch fail as possibly persisted: a failure must not pass for the success of a neighbour.
     """
     cdef Segment *last
     cdef Segment *grown
     cdef size_t capacity
     if result.segment_count > 0:
+        if result.unknown:
+            return
         last = &result.segments[result.segment_count - 1]
         if (last.code == code and last.persisted == persisted and last.timestamp == timestamp and
                 index == result.recorded_end and
                 offset == (last.base_offset + index - last.first if last.base_offset >= 0 else -1)):
             result.recorded_end = index + count
-            return 1
+            return
     if result.segment_count == result.segment_capacity:
         capacity = 4 * <size_t>max(result.segment_capacity, 1)
         if result.segments is &result.inline_segment:
@@ -103,9 +107,12 @@ cdef int result_record(ProduceResult *result, int32_t index, int32_t count, int3
         else:
             grown = <Segment *>realloc(result.segments, capacity * sizeof(Segment))
         if grown is NULL:
-            return 0
-        result.segments = grown
-        result.segment_capacity = <int32_t>capacity
+            result.unknown = 1
+            result.segment_count = 0   # there is room for one segment in any case
+            index, code, offset, timestamp, persisted = 0, CRIT_SYS_RESOURCE, -1, -1, POSSIBLY_PERSISTED
+        else:
+            result.segments = grown
+            result.segment_capacity = <int32_t>capacity
     last = &result.segments[result.segment_count]
     last.first = index
     last.code = code
@@ -114,12 +121,12 @@ cdef int result_record(ProduceResult *result, int32_t index, int32_t count, int3
     last.persisted = persisted
     result.segment_count += 1
     result.recorded_end = index + count
-    return 1
 
 
 cdef void result_fail_all(ProduceResult *result, int32_t count, int32_t code, int8_t persisted) noexcept nogil:
     """Fails every record of the batch alike, whatever was noted before. thread: sender  lock: none"""
     result.segment_count = 0
+    result.unknown = 0
     result_record(result, 0, count, code, -1, -1, persisted)
 
 
