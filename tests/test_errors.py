@@ -10,6 +10,7 @@ from fastprod import errors
 from fastprod.records import FailedRecord
 
 CODES = {
+    "_DESTROY": -197,
     "_TRANSPORT": -195,
     "_RESOLVE": -193,
     "_MSG_TIMED_OUT": -192,
@@ -66,6 +67,7 @@ CLASSES = {
     "_FENCED": errors.FencedError,
     "INVALID_PRODUCER_EPOCH": errors.FencedError,
     "PRODUCER_FENCED": errors.FencedError,
+    "_DESTROY": errors.DeliveryError,
     "_PURGE_QUEUE": errors.DeliveryError,
     "_PURGE_INFLIGHT": errors.DeliveryError,
     "NOT_ENOUGH_REPLICAS": errors.DeliveryError,

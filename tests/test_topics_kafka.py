@@ -16,6 +16,7 @@ from tests.conftest import QUICK
 from tests.kafka.fixtures import consume_all
 
 pytestmark = pytest.mark.kafka
+DESTROY = -197  # librdkafka's own
 SHORT = {"request_timeout_ms": 500, "delivery_timeout_ms": 1500, "retry_backoff_ms": 20}
 
 
@@ -45,7 +46,8 @@ def test_a_deleted_topic_fails_its_records_soon_and_no_others(kafka, kafka_topic
         futures = [producer.send(topic, b"v", partition=i % 2) for i in range(100)]
         errors = [future.exception(20) for future in futures]
         assert time.monotonic() - started < 15
-        assert {type(error) for error in errors} <= {UnknownTopicOrPartitionError, DeliveryTimeoutError}
+        for error in errors:  # librdkafka takes its queue for the partition away before it says that there is none
+            assert type(error) in (UnknownTopicOrPartitionError, DeliveryTimeoutError) or error.code == DESTROY
         error = producer.send(topic, b"v", partition=0).exception(20)
         assert type(error) is UnknownTopicOrPartitionError and error.persisted == "no"
         assert producer.send(other, b"v").result(20).offset == 1

@@ -198,6 +198,7 @@ _BY_CODE: dict[int, tuple[type[KafkaError], str]] = {
     -144: (FencedError, _FENCED),
     47: (FencedError, _FENCED),
     90: (FencedError, _FENCED),
+    -197: (DeliveryError, "its topic was deleted, or its broker left the cluster"),
     -152: (DeliveryError, _PURGED),
     -151: (DeliveryError, _PURGED),
     -150: (DeliveryError, "this producer can no longer keep its promises: close it and make a new one"),
