@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def run(script, *arguments, library=None, tmp_path=None, timeout=60):
+def run(script, *arguments, library=None, tmp_path=None, timeout=180):
     """How a Python process with that script ended, with ``library``.c of this folder before libc."""
     environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
     if library is not None:
