@@ -37,7 +37,8 @@ CLASSES = {
     58: AuthenticationError,
     90: FencedError,
 }
-POSSIBLY_PERSISTED = {OUT_OF_ORDER, DUPLICATE}  # the others say that the broker refused the record
+# The others say that the broker refused the record; UNKNOWN_SERVER_ERROR that it ran into a fault, anywhere on its way.
+POSSIBLY_PERSISTED = {-1, OUT_OF_ORDER, DUPLICATE}
 
 # Java's producer sends a record again after these too. As answers to a ProduceRequest brokers have only 13 and 51, from
 # looking after a transaction, and give NOT_ENOUGH_REPLICAS in their place to who speaks librdkafka's version of it.
@@ -119,11 +120,14 @@ def test_without_retries_a_transient_code_is_retriable_all_the_same(cluster, cod
         cluster.push_request_errors("Produce", [code])
         error = producer.send(TOPIC, b"v").exception(20)
     assert (type(error), error.code, error.retriable, error.fatal) == (DeliveryError, code, True, False)
+    assert error.persisted == ("no" if code in (2, 14, 19) else "possibly")  # a disk fails after some bytes, too
 
 
 @pytest.mark.mock
 @pytest.mark.parametrize("idempotent", [True, False])
-@pytest.mark.parametrize("first", [7, 20, -195], ids=["timed out", "after append", "no answer"])
+@pytest.mark.parametrize(
+    "first", [7, 20, -195, 3, 6, 56], ids=["timed out", "after append", "no answer", "gone", "deposed", "disk"]
+)
 def test_a_refusal_does_not_make_an_earlier_attempt_undone(cluster, idempotent, first):
     """The record may have been written when the request was repeated, to a broker that by then refused it."""
     with Producer(QUICK, bootstrap_servers=cluster.bootstrap_servers, enable_idempotence=idempotent) as producer:

@@ -45,6 +45,7 @@ cdef class Sender:
     cdef Batch *failed_first
     cdef Batch *failed_last
     cdef size_t failed_bytes     # of their arenas
+    cdef int64_t failed_unkept   # failed records that there was no memory to keep
     cdef size_t failed_limit
 
     cdef void run(self) noexcept nogil

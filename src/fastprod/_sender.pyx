@@ -38,8 +38,12 @@ cdef enum:
     LONGEST_SLEEP_MS = 1000
     # librdkafka's codes, RD_KAFKA_RESP_ERR__...
     CRIT_SYS_RESOURCE = -194
+    BAD_MSG = -199
     MSG_TIMED_OUT = -192
+    UNDERFLOW = -155
     PURGE_QUEUE = -152
+    UNKNOWN_SERVER_ERROR = -1
+    KAFKA_STORAGE_ERROR = 56
     PURGE_INFLIGHT = -151
     MSG_SIZE_TOO_LARGE = 10
     FIRST_REQUEST = 700_000       # bytes of an arena; librdkafka's batch.size is 1,000,000, with what it adds
@@ -437,10 +441,12 @@ cdef class Sender:
             # for its followers has written the record. And a refusal may answer
             # the repetition of a request that was written though it failed. So
             # it is certain only if nothing was sent, or the refusal came before
-            # librdkafka would have repeated anything.
+            # librdkafka would have repeated anything. And it takes for a refusal
+            # what it could not read, and a broker's own fault, wherever that was.
             requests = fp_atomic_load(&self.transport.requests) - batch.requests_before
-            if requests and (report.code in (MSG_TIMED_OUT, PURGE_QUEUE) or
-                             requests > 1 and report.latency_us >= self.first_retry_us):
+            if (report.code in (BAD_MSG, UNDERFLOW, UNKNOWN_SERVER_ERROR, KAFKA_STORAGE_ERROR) or
+                    requests and (report.code in (MSG_TIMED_OUT, PURGE_QUEUE) or
+                                  requests > 1 and report.latency_us >= self.first_retry_us)):
                 persisted = POSSIBLY_PERSISTED
         result_record(batch.result, report.first, report.count, report.code, report.offset, report.timestamp, persisted)
         if report.code == 0:
@@ -608,6 +614,9 @@ cdef class Sender:
         """Whoever aborts a transaction need not be told that its records failed. thread: app  lock: none"""
         cdef Batch *batch = self.detach_failed()
         cdef Batch *next_batch
+        fp_mutex_lock(&self.failed_lock)
+        self.failed_unkept = 0
+        fp_mutex_unlock(&self.failed_lock)
         while batch is not NULL:
             next_batch = batch.next
             result_tell_all(batch.result)
@@ -626,6 +635,9 @@ cdef class Sender:
         cdef Batch *kept = <Batch *>malloc(sizeof(Batch))
         cdef char *trimmed
         if kept is NULL:
+            fp_mutex_lock(&self.failed_lock)
+            self.failed_unkept += batch.result.untold
+            fp_mutex_unlock(&self.failed_lock)
             free(arena)
             return
         kept[0] = batch[0]
@@ -684,6 +696,11 @@ cdef class Sender:
         cdef int32_t i
         batch = self.detach_failed()
         count, reasons, records = 0, {}, []
+        fp_mutex_lock(&self.failed_lock)
+        unkept, self.failed_unkept = self.failed_unkept, 0
+        fp_mutex_unlock(&self.failed_lock)
+        if unkept:
+            count, reasons["there was no memory to keep the reason"] = unkept, unkept
         while batch is not NULL:
             next_batch = batch.next
             topic = (<PartitionQueue *>batch.queue).topic.name.decode()
