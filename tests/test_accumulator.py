@@ -646,6 +646,16 @@ def test_a_partition_that_fills_batches_has_whole_arenas_at_once():
     assert topic.used == 1024
 
 
+def test_arenas_that_grow_whole_do_not_pile_up_when_they_come_back():
+    """Each begins small, since the batch before went unfilled, and ends on the pool's list of whole ones."""
+    topic = Topic(batch_size=4096, linger_ms=10)
+    for now in range(0, 100_000, 100):
+        for _ in range(30):
+            topic.put(bytes(100), now_ms=now)
+        settle(topic.drain(now + 10))
+    assert topic.pool.available_memory - topic.pool.unallocated_memory <= 2 * 4096
+
+
 def test_a_batch_that_cannot_grow_ends_and_the_record_waits_in_line():
     topic = Topic([0, 0], memory=2048, batch_size=1024, linger_ms=10)
     topic.put(bytes(100))

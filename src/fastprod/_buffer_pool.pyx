@@ -63,12 +63,22 @@ cdef class BufferPool:
         return buffer
 
     cdef int try_reserve(self, size_t size) noexcept nogil:
-        """Charges size bytes for memory that the caller allocates itself; 0 if it would have to wait."""
+        """Charges size bytes by which the caller enlarges a buffer; 0 if it would have to wait.
+
+        Such a buffer may end up on the free list without ever having come from it. So one that lies there goes for
+        it, or the list would grow, up to all of the memory, though few buffers are in use at a time.
+        """
+        cdef void *spare = NULL
         cdef int reserved = 0
         fp_mutex_lock(&self.lock)
         if self.first is NULL and not self.closed:
+            if self.free_count > 0:
+                self.free_count -= 1
+                spare = self.free_buffers[self.free_count]
+                self.unallocated += self.poolable_size
             reserved = self.charge(size)
         fp_mutex_unlock(&self.lock)
+        free(spare)
         return reserved
 
     cdef void *allocate(self, size_t size, int64_t deadline_ns) except NULL:
