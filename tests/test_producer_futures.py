@@ -437,6 +437,27 @@ def test_flush_and_close_in_a_callback_are_refused_instead_of_waiting_for_ever(m
     assert producer.send(topic, b"v") is not None
 
 
+def test_a_thread_with_the_number_of_a_callback_thread_that_has_ended_may_close(make, topic):
+    producer = make()
+    producer.send(topic, b"v").result(20)
+    producer.close()
+    raised, all_there = [], threading.Barrier(20)
+
+    def close_again():
+        all_there.wait(20)  # so many at a time that some have the numbers of the producer's own
+        try:
+            producer.close()
+        except RuntimeError as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=close_again) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert raised == []
+
+
 def test_another_producer_may_be_flushed_in_a_callback(make, topic):
     producer, other = make(), make(linger_ms=80_000)
     offsets = []

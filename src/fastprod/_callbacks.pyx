@@ -139,6 +139,7 @@ cdef class Callbacks:
                     notify_completed()
             elif closed:
                 self.end_log()
+                self.thread_id = None   # the system gives the number to another thread
                 return
 
     cdef int run_result(self, ProduceResult *result) except -1:
