@@ -28,7 +28,7 @@ cdef class BufferPool:
     cdef Waiter *first
     cdef Waiter *last
     cdef int closed
-    cdef int waiting                       # length of the queue; read without the lock as a hint
+    cdef int waiting                       # length of the queue
     cdef int64_t wait_ns_total
     cdef int64_t exhausted_total
 

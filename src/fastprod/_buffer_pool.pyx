@@ -293,17 +293,26 @@ cdef class BufferPool:
     @property
     def unallocated_memory(self):
         """Bytes that are neither handed out nor in the free list."""
-        return self.unallocated
+        fp_mutex_lock(&self.lock)
+        unallocated = self.unallocated
+        fp_mutex_unlock(&self.lock)
+        return unallocated
 
     @property
     def queued(self):
         """Number of threads waiting for memory."""
-        return self.waiting
+        fp_mutex_lock(&self.lock)
+        queued = self.waiting
+        fp_mutex_unlock(&self.lock)
+        return queued
 
     @property
     def wait_time_ns(self):
         """Time spent waiting for memory, summed over all threads, nanoseconds."""
-        return self.wait_ns_total
+        fp_mutex_lock(&self.lock)
+        waited = self.wait_ns_total
+        fp_mutex_unlock(&self.lock)
+        return waited
 
     @property
     def exhausted(self):
