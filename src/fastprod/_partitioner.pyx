@@ -4,7 +4,7 @@ Sources: Utils.murmur2 and BuiltInPartitioner (KIP-794) of Kafka's Java client,
 its former StickyPartitionCache (KIP-480) and RoundRobinPartitioner.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
@@ -33,8 +33,8 @@ def partition_for_key(key, num_partitions):
         raise TypeError(f"num_partitions must be an int, not {type(num_partitions).__name__}")
     if key is None:
         raise TypeError("a null key has no partition of its own: the partitioner chooses one")
-    if num_partitions < 1:
-        raise ValueError(f"num_partitions is {num_partitions}: it must be at least 1")
+    if not 1 <= num_partitions <= INT32_MAX:
+        raise ValueError(f"num_partitions is {num_partitions}: it must be 1 to {INT32_MAX}")
     data = key.encode() if isinstance(key, str) else key
     return fp_partition_for_key(&data[0] if data.shape[0] else NULL, data.shape[0], num_partitions)
 
