@@ -1,362 +1,642 @@
-"""When the machine fails the producer: no memory, no file descriptors, a clock that jumps, many threads at once."""
+"""The whole public API against a model, on brokers that fail: whatever is called when, every record settles once.
 
-import collections
+`make machine EXAMPLES=1000 SEED=5` runs more of it. A failure prints its steps, and what runs them again.
+"""
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import pickle
+import re
 import sys
 import threading
 import time
+import warnings
+from collections import Counter, defaultdict
 
-import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fastprod import Producer, ProducerClosedError
-from tests.conftest import QUICK, READER
-from tests.preload import run
+import fastprod
+from fastprod import (
+    DeliveryError,
+    ForkedProducerError,
+    KafkaError,
+    Producer,
+    ProducerClosedError,
+    ProducerRecord,
+    TransactionStateError,
+    partition_for_key,
+)
+from fastprod.testing import ALL_BROKERS, MockCluster
+from tests.conftest import QUICK
 
-pytestmark = pytest.mark.mock
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs LD_PRELOAD, /proc or Linux's limits")
+LONG_FORM = int(os.environ.get("FASTPROD_MACHINE_EXAMPLES", 0))  # negative: without looking for shorter failures
+PATIENCE = 40  # seconds after which a call that should return counts as hung
+TOPICS = {"a": 1, "b": 4, "c": 16}
+PUBLIC = {cls for cls in vars(fastprod).values() if isinstance(cls, type) and issubclass(cls, KafkaError)}
+ORDINARY = [6, 7, 19, 5, 56]  # answers to a request after which it is made again
+GRAVE = [10, 29, 87, 45, -195]  # not again; the last but one is fatal to an idempotent producer, the last cuts
+NO_GROUP = Consumer({"group.id": "g", "bootstrap.servers": "127.0.0.1:1", "log_level": 0}).consumer_group_metadata()
 
-COMMON = f"""
-import ctypes, logging, os, resource, sys, time
-from confluent_kafka import Consumer, TopicPartition
-from fastprod import DeliveryError, KafkaError, Producer
-from fastprod.testing import MockCluster
-QUICK, READER = {QUICK!r}, {READER!r}
-logging.disable()
+VALUES = st.one_of(
+    st.none(), st.binary(max_size=40), st.text(max_size=10), st.integers(0, 3000).map(bytes), st.just(bytearray(b"ab"))
+)
+KEYS = st.one_of(st.none(), st.none(), st.binary(max_size=10), st.text(max_size=5))
+HEADERS = st.one_of(
+    st.none(),
+    st.none(),
+    st.lists(st.tuples(st.text(min_size=1, max_size=3).filter(lambda t: "\0" not in t), st.just(b"v")), max_size=3),
+    st.just({"name": None}),
+)
+REACTIONS = st.sampled_from(["nothing", "nothing", "look", "raise", "send", "flush", "close", "abort"])
+BAD = [  # arguments of send(), keywords, what is raised
+    ((b"t",), {}, TypeError),
+    (("no such",), {}, ValueError),
+    (("a", 5), {}, TypeError),
+    (("a", b"v", 5), {}, TypeError),
+    (("a", "\ud800"), {}, ValueError),
+    (("a", memoryview(b"abcd")[::2]), {}, ValueError),
+    (("a", bytes(2_000_000)), {}, ValueError),
+    (("a",), {"partition": -1}, ValueError),
+    (("a",), {"partition": "0"}, TypeError),
+    (("a",), {"timestamp": 0}, ValueError),
+    (("a",), {"timestamp": 1.5}, TypeError),
+    (("a",), {"headers": 5}, TypeError),
+    (("a",), {"headers": [("", b"")]}, ValueError),
+    (("a",), {"headers": [("n", 5)]}, TypeError),
+    (("a",), {"on_delivery": 5}, TypeError),
+    ((ProducerRecord("a", 5),), {}, TypeError),
+    ((ProducerRecord("a"), b"v"), {}, TypeError),
+]
 
-def whole(producer):
-    deadline = time.monotonic() + 20
-    while producer.buffer_available != producer.config.buffer_memory and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return len(producer) == 0 and producer.buffer_available == producer.config.buffer_memory
-"""
+
+class Boom(Exception):
+    """What callbacks of the test raise."""
 
 
-def check(ended):
-    assert (ended.returncode, ended.stderr) == (0, "")
+class Sent:
+    """A record that send() took, and what was heard of it."""
+
+    def __init__(self, number, source, topic, partition, on_delivery):
+        self.number, self.source, self.topic = number, source, topic
+        self.partition = partition  # if it is known before it is sent
+        self.on_delivery = on_delivery
+        self.outcomes = []  # of on_delivery
+        self.asked_for = self.called = 0  # done callbacks
+        self.told = on_delivery
+        self.future = None
+
+    def __repr__(self):
+        return f"record {self.number} by {self.source} for {self.topic} [{self.partition}]"
 
 
-# Memory
+class ProducerMachine(RuleBasedStateMachine):
+    """Each example has a producer and a mock cluster of two brokers of its own.
 
-FAILING_ALLOCATIONS = (
-    COMMON
-    + """
-libc = ctypes.CDLL(None)
-for line in open("/proc/self/maps"):
-    if "/fastprod/_" in line and " r-xp " in line:
-        libc.add_code(*(ctypes.c_size_t(int(end, 16)) for end in line.split()[0].split("-")))
+    The model knows every record that was taken and who has been told of its outcome. As long as nothing was broken
+    (`calm`), it also knows whether a call must succeed.
+    """
 
-def use(producer, first):
-    global futures
-    futures, refused = {}, 0
-    def send(topic, value, **keywords):
-        nonlocal refused
-        value = b"%d %d " % (first, len(futures) + refused) + value
+    @initialize(
+        options=st.fixed_dictionaries(
+            {
+                "linger_ms": st.sampled_from([0, 0, 3, 500]),
+                "batch_size": st.sampled_from([0, 200, 16384]),
+                "buffer_memory": st.sampled_from([20_000, 100_000, 33_554_432]),
+                "max_block_ms": st.sampled_from([20, 100, 400]),
+                "acks": st.sampled_from(["all", "all", "1", "0"]),
+                "compression_type": st.sampled_from(["none", "lz4"]),
+                "max_in_flight_requests_per_connection": st.sampled_from([1, 5]),
+                "partitioner": st.sampled_from(["uniform_sticky", "sticky", "timed_sticky", "round_robin", "random"]),
+            }
+        ),
+        hasty=st.sampled_from([False, False, True]),
+        transactional=st.sampled_from([False, False, True]),
+    )
+    def begin(self, options, hasty, transactional):
+        faulthandler.dump_traceback_later(6 * PATIENCE, exit=True, file=sys.__stderr__)
+        self.cluster = MockCluster(brokers=2, topics={})
+        options["delivery_timeout_ms"], options["request_timeout_ms"] = (700, 150) if hasty else (90_000, 1000)
+        options["retry_backoff_ms"] = options["retry_backoff_max_ms"] = 10
+        self.hasty, self.transactional = hasty, transactional
+        if transactional:
+            options |= {"transactional_id": "machine", "acks": "all", "max_block_ms": max(options["max_block_ms"], 200)}
+        self.state = "new" if transactional else None  # of the transaction; "open", "ready", "unknown"
+        # With several requests on their way and no idempotence, a retry changes the order.
+        self.ordered = options["acks"] == "all" or options["max_in_flight_requests_per_connection"] == 1
+        self.options = options
+        self.sent = []
+        self.heard = defaultdict(list)  # (source, topic, partition) -> numbers, in the order of on_delivery
+        # What was not handed over fails at once when its time is over, or by an abort, and before what was.
+        self.fails_in_order = not hasty and not transactional
+        self.raised = 0  # by callbacks, where nobody catches it
+        self.unraisable = []
+        self.problems = []  # what went wrong on another thread
+        self.calm = True
+        self.closed = False
+        self.vague = 0  # records that may have failed in a transaction that was aborted
+        self.lock = threading.Lock()
+        self.number = 0
+        self.hook, sys.unraisablehook = sys.unraisablehook, lambda raised: self.unraisable.append(raised.exc_type)
+        self.producer = self.another(**options)
+        # Not before: a cluster without any traffic may take a second to hear what it is told.
+        for name, partitions in TOPICS.items():
+            self.cluster.create_topic(name, partitions)
+
+    def another(self, **options):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # acks may switch idempotence off, and the like
+            return Producer(QUICK, bootstrap_servers=self.cluster.bootstrap_servers, **options)
+
+    # What a call may raise.
+
+    def check_error(self, error):
+        assert type(error) in PUBLIC, repr(error)
+        assert str(error) and "\n" not in str(error)
+        assert error.persisted in (None, "no", "possibly", "yes")
+
+    @contextlib.contextmanager
+    def documented(self, *others):
+        """KafkaErrors of public classes, and these."""
         try:
-            futures[value] = producer.send(topic, value, **keywords)
-        except MemoryError:
-            refused += 1
-    for i in range(60):
-        send("t", b"v" * (10 * i), partition=i % 2)
-    send("t", b"v" * 20_000, partition=0)
-    for _ in range(5):
-        send("t", b"v", partition=0)
-        send("t", b"v", partition=0, headers=[("header", b"x")] * 40)
-    send("t", b"v", on_delivery=lambda *_: None)
-    send("new", b"v")
-    for future in list(futures.values())[:5]:
-        future.add_done_callback(lambda future: None)
-    for value, future in futures.items():
-        if (error := future.exception(30)) is None:
-            delivered.add(value)
-        else:
-            assert error.code == -194 and error.persisted in ("no", "possibly"), error
-    assert len(futures) + refused == 73
+            yield
+        except KafkaError as error:
+            self.check_error(error)
+            if isinstance(error, ProducerClosedError):
+                assert self.closed
+        except others:
+            pass
 
-delivered = set()
-with MockCluster(topics={"t": 4, "new": 1}, process=True) as cluster:
-    first, hit = 0, True
-    while hit:
-        first += 1
-        producer = None
-        libc.fail_allocations(first, int(sys.argv[1]))
+    # Sending.
+
+    def send_one(self, source, topic="b", value=b"v", key=None, *, reaction=None, record=False, **fields):
+        """Sends; whether it was taken. reaction: what on_delivery does; None: there is none."""
+        partition = fields.get("partition")
+        if partition is None and key is not None and self.options["partitioner"] not in ("round_robin", "random"):
+            partition = partition_for_key(key, TOPICS[topic])
+        with self.lock:
+            self.number += 1
+            sent = Sent(self.number, source, topic, partition, reaction is not None)
+
+        def on_delivery(metadata, error):
+            sent.outcomes.append((metadata, error))
+            self.notice(sent, metadata, error)
+            self.react(sent, reaction)
+
+        if reaction is not None:
+            fields["on_delivery"] = on_delivery
+        with self.documented():
+            if record:
+                told = {"on_delivery": fields.pop("on_delivery")} if reaction is not None else {}
+                sent.future = self.producer.send(ProducerRecord(topic, value, key, **fields), **told)
+            else:
+                sent.future = self.producer.send(topic, value, key, **fields)
+            with self.lock:
+                self.sent.append(sent)
+            return True
+        return False
+
+    def notice(self, sent, metadata, error):
         try:
-            producer = Producer(
-                QUICK, bootstrap_servers=cluster.bootstrap_servers, buffer_memory=1 << 20, batch_size=4096
-            )
-            use(producer, first)
-            asked = sum(future.exception(0) is not None for future in futures.values())
-            cluster.push_request_errors("Produce", [87] * 2)
-            for i in range(30):
+            assert (metadata is None) != (error is None)
+            if error is not None:
+                self.check_error(error)
+                partition = int(re.search(r"\[(\d+)\]", str(error))[1])
+            else:
+                partition = metadata.partition
+                assert metadata.topic == sent.topic
+            assert sent.partition in (None, partition)
+            assert 0 <= partition < TOPICS[sent.topic]
+            if error is None or self.fails_in_order:
+                self.heard[sent.source, sent.topic, partition].append(sent.number)
+        except BaseException as problem:
+            self.problems.append((sent, repr(problem)))
+
+    def react(self, sent, reaction):
+        """What a callback does, on the callback thread."""
+        try:
+            if reaction == "look":
+                assert sent.future is None or sent.future.done()
+                self.producer.metrics()
+                assert len(self.producer) >= 0
+            elif reaction == "send":
+                self.send_one("a callback", reaction="nothing")
+            elif reaction in ("flush", "close", "abort"):
+                call = {"abort": "abort_transaction"}.get(reaction, reaction)
                 try:
-                    producer.send("t", b"w" * 200, partition=i % 4)
-                except MemoryError:
-                    pass
-            told = 0
-            try:
-                producer.flush(30)
-            except DeliveryError as error:
-                told = error.count
-            failed = producer.metrics()["record-error-total"] - asked
-            assert told >= failed, (first, told, failed)  # no silent loss
-        except MemoryError:
-            pass
-        hit = libc.failed_allocations()
-        libc.fail_allocations(0, 0)
-        if producer is not None:
-            while producer.send("t", b"afterwards").exception(30):
-                pass
-            producer.send("new", b"afterwards").result(30)
-            try:
-                producer.flush(30)
-            except DeliveryError as error:  # add_done_callback() came first
-                assert {record.error.code for record in error.records} <= {-194, 87}
-            assert whole(producer), (first, len(producer), producer.buffer_available)
-            producer.close(30)
-    consumer = Consumer({**READER, "bootstrap.servers": cluster.bootstrap_servers})
-    consumer.assign([TopicPartition("t", i, 0) for i in range(4)] + [TopicPartition("new", 0, 0)])
-    missing, deadline = set(delivered), time.monotonic() + 30
-    while missing and time.monotonic() < deadline:
-        missing.difference_update(message.value() for message in consumer.consume(1000, 0.1))
-    consumer.close()
-    assert not missing, len(missing)
-print(first - 1, "allocations failed,", len(delivered), "records delivered")
-"""
-)
+                    getattr(self.producer, call)()
+                except RuntimeError as error:
+                    assert "would wait" in str(error) or isinstance(error, ProducerClosedError), error
+                else:
+                    # close() on a closed producer does nothing, and the flag comes before its callbacks have ended.
+                    raise AssertionError(f"{call}() returned in a callback")
+        except BaseException as problem:
+            self.problems.append((sent, repr(problem)))
+        if reaction == "raise":
+            with self.lock:
+                self.raised += 1
+            raise Boom
 
-
-@pytest.mark.machine
-@linux
-@pytest.mark.parametrize("count", [1, 3], ids=["one", "three in a row"])
-def test_whichever_allocation_fails_send_raises_or_the_record_does_and_the_producer_works_on(tmp_path, count):
-    ended = run(FAILING_ALLOCATIONS, count, library="allocations", tmp_path=tmp_path)
-    check(ended)
-    assert int(ended.stdout.split()[0]) > 30  # the allocations of our own were reached
-
-
-FULL_ADDRESS_SPACE = (
-    COMMON
-    + """
-with MockCluster(topics={"t": 1}, process=True) as cluster:
-    producer = Producer(
-        QUICK, bootstrap_servers=cluster.bootstrap_servers, buffer_memory=4 << 30, max_request_size=16 << 20
+    @rule(
+        topic=st.sampled_from(sorted(TOPICS)),
+        value=VALUES,
+        key=KEYS,
+        headers=HEADERS,
+        partition=st.one_of(st.none(), st.none(), st.integers(0, 17)),
+        timestamp=st.sampled_from([None, None, 1, 1_700_000_000_000, 2**63 - 1]),
+        reaction=st.one_of(st.none(), REACTIONS),
+        record=st.booleans(),
+        burst=st.sampled_from([1, 1, 3, 40]),
     )
-    producer.send("t", b"first").result(30)
-    value = b"v" * (4 << 20)
-    cluster.pause()
-    with open("/proc/self/statm") as statm:
-        used = int(statm.read().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20), before[1]))
-    futures = []
-    try:
-        while True:
-            futures.append(producer.send("t", value))
-    except MemoryError as error:
-        said = str(error)
-    held = (len(futures), producer.buffer_available)
-    try:
-        producer.send("t", value)
-    except MemoryError:
-        pass
-    assert held == (len(producer), producer.buffer_available)
-    small = producer.send("t", b"small")  # there is room for this
-    resource.setrlimit(resource.RLIMIT_AS, before)
-    cluster.resume()
-    futures += [small, producer.send("t", value)]
-    assert [future.result(60).offset for future in futures] == list(range(1, len(futures) + 1))
-    producer.flush(60)
-    assert whole(producer)
-    producer.close(30)
-    assert len(futures) > 5 and "bytes" in said, (len(futures), said)
-"""
-)
+    def send(self, topic, value, key, headers, partition, timestamp, reaction, record, burst):
+        fields = {"headers": headers, "partition": partition, "timestamp": timestamp}
+        for _ in range(burst):
+            if not self.send_one("the machine", topic, value, key, reaction=reaction, record=record, **fields):
+                break  # each might take max.block.ms
 
-
-@pytest.mark.machine
-@linux
-def test_without_address_space_send_raises_memory_error_and_nothing_taken_is_lost():
-    check(run(FULL_ADDRESS_SPACE))
-
-
-# File descriptors
-
-NO_DESCRIPTORS = (
-    COMMON
-    + """
-with MockCluster(topics={"t": 4}, process=True) as cluster:
-    options = {"reconnect_backoff_max_ms": 50, "bootstrap_servers": cluster.bootstrap_servers}
-    producer = Producer(QUICK, **options)
-    futures = [producer.send("t", b"before", partition=0)]
-    futures[0].result(30)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(3 * highest)]  # no gap is left below the limit
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1, before[1]))
-    cluster.broker_down(1)
-    futures += [producer.send("t", b"during", partition=0) for _ in range(100)]
-    cluster.broker_up(1)
-    held += takes_the_descriptors_that_the_broken_connections_left()
-    try:
-        producer.flush(1)
-    except TimeoutError:
-        pass
-    else:
-        raise AssertionError("there was a descriptor for a connection")
-    try:
-        second = Producer(QUICK, **options)
-    except KafkaError:
-        pass
-    else:
-        second.close(0)
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    for descriptor in held:
-        os.close(descriptor)
-    producer.flush(30)
-    assert [future.result(0).offset for future in futures] == list(range(101))
-    assert whole(producer)
-    producer.close(30)
-"""
-).replace(
-    "with MockCluster",
-    """def takes_the_descriptors_that_the_broken_connections_left():
-    held, deadline = [], time.monotonic() + 0.5
-    while time.monotonic() < deadline:
+    @rule(which=st.integers(0, len(BAD) - 1))
+    def send_what_is_wrong(self, which):
+        arguments, keywords, expected = BAD[which]
+        if isinstance(arguments[0], str) and "no such" not in arguments[0]:
+            # The topic must be known before what is wrong with the rest is seen.
+            with self.documented():
+                self.producer.partitions_for(arguments[0])
         try:
-            held.append(os.open("/dev/null", os.O_RDONLY))
-        except OSError:
-            time.sleep(0.001)
-    return held
+            self.producer.send(*arguments, **keywords)
+        except expected:
+            return
+        except KafkaError as error:
+            self.check_error(error)
+            assert self.closed or not self.calm or isinstance(error, TimeoutError), repr(error)
+            return
+        raise AssertionError("what is wrong was taken")
 
-with MockCluster""",
-    1,
-)
+    @rule(call=st.sampled_from(["send", "partitions_for"]))
+    def name_no_topic(self, call):
+        taken = False
+        with self.documented():
+            getattr(self.producer, call)("unheard-of")
+            taken = True
+        assert not taken
 
+    @rule(threads=st.integers(2, 4), burst=st.integers(1, 60), reaction=st.one_of(st.none(), REACTIONS))
+    def send_from_threads(self, threads, burst, reaction):
+        def work(source):
+            try:
+                for i in range(burst):
+                    value = bytes(i * 7 % 300)
+                    if not self.send_one(source, "b", value, reaction=reaction, partition=None if i % 2 else i % 4):
+                        break
+            except BaseException as problem:
+                self.problems.append((source, repr(problem)))
 
-@pytest.mark.machine
-@linux
-def test_without_file_descriptors_records_wait_and_arrive_once_there_are_some():
-    check(run(NO_DESCRIPTORS))
+        with self.lock:
+            run = self.number
+        workers = [threading.Thread(target=work, args=(f"thread {run}.{i}",)) for i in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(PATIENCE * 2)
+            assert not worker.is_alive(), "send() hangs"
 
+    # Asking.
 
-# The clock
+    def pick(self, which):
+        found = [sent for sent in self.sent if sent.future is not None]
+        return found[which % len(found)] if found else None
 
-JUMPING_CLOCK = (
-    COMMON
-    + """
-libc = ctypes.CDLL(None)
-libc.set_wall_clock_ahead.argtypes = [ctypes.c_int64]
-with MockCluster(topics={"t": 1}, process=True) as cluster:
-    producer = Producer(
-        QUICK, bootstrap_servers=cluster.bootstrap_servers, linger_ms=150, delivery_timeout_ms=20_150,
-        request_timeout_ms=20_000,
+    @rule(
+        which=st.integers(0, 500), how=st.sampled_from(["result", "get", "exception"]), wait=st.sampled_from([0, 0.02])
     )
-    producer.send("t", b"v").result(30)
-    real = time.time()
-    *jumps, last = map(int, sys.argv[1:])
-    for seconds in jumps:
+    def ask(self, which, how, wait):
+        sent = self.pick(which)
+        if sent is None:
+            return
+        try:
+            answer = getattr(sent.future, how)(timeout=wait)
+        except KafkaError as error:
+            assert how != "exception"
+            self.check_error(error)
+        except TimeoutError:
+            return
+        else:
+            if isinstance(answer, Exception):
+                self.check_error(answer)
+        assert sent.future.done()
+        sent.told = True
+
+    @rule(which=st.integers(0, 500), wait=st.sampled_from([0, 0.02]))
+    def wait_in_asyncio(self, which, wait):
+        sent = self.pick(which)
+        if sent is None:
+            return
+
+        async def wait_for():
+            async def ask():
+                return await sent.future
+
+            await asyncio.wait_for(ask(), wait)
+
+        try:
+            asyncio.run(wait_for())
+        except KafkaError as error:
+            self.check_error(error)
+        except (TimeoutError, asyncio.TimeoutError):
+            # It may have been told at the very moment at which it was cancelled: ask.
+            with contextlib.suppress(KafkaError, TimeoutError):
+                sent.future.result(PATIENCE if sent.future.done() else 0)
+            sent.told = sent.told or sent.future.done()
+            return
+        sent.told = True
+
+    @rule(which=st.integers(0, 500), reaction=st.sampled_from(["nothing", "look", "raise", "send"]))
+    def add_done_callback(self, which, reaction):
+        sent = self.pick(which)
+        if sent is None:
+            return
+        here = threading.get_ident()
+
+        def call(future):
+            assert future is sent.future
+            sent.called += 1
+            if reaction == "raise" and threading.get_ident() == here:
+                raise Boom
+            self.react(sent, reaction)
+
+        sent.told = True
+        sent.asked_for += 1
+        with contextlib.suppress(Boom):  # called at once
+            sent.future.add_done_callback(call)
+
+    @rule(which=st.integers(0, 500))
+    def drop(self, which):
+        """Nobody holds the future any more."""
+        sent = self.pick(which)
+        if sent is not None and not sent.asked_for:
+            sent.future = None
+
+    @rule()
+    def look(self):
+        metrics = self.producer.metrics()
+        assert all(isinstance(value, int | float) and value >= 0 for value in metrics.values()), metrics
+        assert metrics["waiting-threads"] == 0
+        assert 0 <= self.producer.buffer_available <= self.options["buffer_memory"]
+        assert len(self.producer) >= 0 and self.producer
+        assert repr(self.producer) and all(repr(sent.future) for sent in self.sent[-5:])
+        with contextlib.suppress(TypeError):
+            pickle.dumps(self.producer)
+            raise AssertionError("a producer was pickled")
+
+    @rule(topic=st.sampled_from(sorted(TOPICS)))
+    def look_at_a_topic(self, topic):
+        with self.documented():
+            assert len(self.producer.partitions_for(topic)) == TOPICS[topic]
+        with self.documented():
+            self.producer.wait_ready(0.05)
+
+    # Waiting and ending.
+
+    @rule(timeout=st.sampled_from([0, 0.01, None, None]))
+    def flush(self, timeout):
+        if timeout is None:
+            self.cluster.broker_up(ALL_BROKERS)  # else it may take delivery.timeout.ms
+        known = len(self.sent)
         started = time.monotonic()
-        future = producer.send("t", b"lingers")
-        libc.set_wall_clock_ahead(seconds)
-        assert abs(time.time() - real - seconds) < 300  # the clock did jump
-        future.result(15)
-        assert 0.14 < time.monotonic() - started < 15, seconds
-
-        # A record that fails tells its timestamp; the mock cluster gives others one of its own.
-        cluster.push_request_errors("Produce", [87])
-        producer.send("t", b"stamped")
         try:
-            producer.flush(15)
+            with self.documented():
+                self.waited_for(lambda: self.producer.flush(timeout), known)
+                assert not self.closed
+        except TimeoutError:
+            assert timeout is not None
+            return
+        assert time.monotonic() - started < PATIENCE, "flush() hangs"
+
+    def waited_for(self, call, known):
+        """Calls flush() or close(), which must tell of the failures that nobody had been told of, and of no other."""
+        try:
+            call()
         except DeliveryError as error:
-            (record,) = error.records
-        assert abs(record.timestamp / 1000 - time.time()) < 60, seconds
-    assert whole(producer)
+            count, records = error.count, error.records
+            self.check_error(error)
+            for failed in records:
+                self.check_error(failed.error)
+            assert len(records) <= count == sum(error.reasons.values()) and count > 0
+        else:
+            count = 0
+        untold = [sent for sent in self.sent[:known] if not sent.told]
+        least = most = 0
+        for sent in untold:
+            sent.told = True
+            if sent.future is not None:
+                assert sent.future.done(), sent
+                least += sent.future.exception(0) is not None
+            else:
+                most += 1
+        assert least <= count <= least + most + self.vague, (least, count, most, self.vague)
 
-    cluster.pause()
-    future = producer.send("t", b"v")
-    started = time.monotonic()
-    libc.set_wall_clock_ahead(last)
-    try:
-        future.result(0.3)  # a wait of ours
-    except TimeoutError:
-        assert 0.29 < time.monotonic() - started < 15
-    cluster.resume()
-    future.result(15)  # neither delivery.timeout.ms nor request.timeout.ms has passed
-    producer.close(30)
-"""
+    def may_forget_failures(self):
+        """An abort may forget the failures of its transaction, which count for nothing then."""
+        for sent in self.sent:
+            self.vague += not sent.told
+            sent.told = True
+
+    @rule(timeout=st.sampled_from([0, 0.05, None]), really=st.sampled_from([False, False, False, True]))
+    def close(self, timeout, really):
+        if really:
+            self.end(timeout)
+
+    # Transactions.
+
+    def transact(self, name, allowed, then, *arguments):
+        """Calls; `allowed` are the states in which it must succeed while all is calm, `then` the one that follows."""
+        state = self.state
+        try:
+            getattr(self.producer, name)(*arguments)
+        except (TransactionStateError, ProducerClosedError) as error:
+            self.check_error(error)
+            assert self.closed or state == "unknown" or not self.calm or state not in allowed, (name, state, error)
+        except (KafkaError, TimeoutError) as error:
+            if isinstance(error, KafkaError):
+                self.check_error(error)
+            else:
+                assert type(error) is TimeoutError
+            assert not self.calm or type(error) is TimeoutError and arguments, (name, state, error)
+            self.state = "unknown"
+        else:
+            assert not self.closed and self.transactional
+            assert state == "unknown" or state in allowed, (name, state)
+            self.state = then
+        if name == "abort_transaction":
+            self.may_forget_failures()
+
+    @rule()
+    def init_transactions(self):
+        self.transact("init_transactions", ["new"], "ready")
+
+    @rule()
+    def begin_transaction(self):
+        self.transact("begin_transaction", ["ready"], "open")
+
+    @rule(timeout=st.sampled_from([None, None, 0, 0.01]))
+    def commit_transaction(self, timeout):
+        self.transact("commit_transaction", ["open"], "ready", timeout)
+
+    @rule(timeout=st.sampled_from([None, None, 0, 0.01]))
+    def abort_transaction(self, timeout):
+        self.transact("abort_transaction", ["open"], "ready", timeout)
+
+    @rule(offset=st.sampled_from([0, 5, 2**63 - 1, -1001]))
+    def send_offsets(self, offset):
+        self.transact("send_offsets_to_transaction", ["open"], "open", {("b", 1): offset}, NO_GROUP)
+
+    @rule(burst=st.integers(0, 30), fails=st.booleans())
+    @precondition(lambda self: self.transactional)
+    def with_transaction(self, burst, fails):
+        begun = False
+        with self.documented(Boom, TimeoutError), self.producer.transaction():
+            begun = True
+            for _ in range(burst):
+                self.send_one("the machine", reaction="nothing")
+            if fails:
+                raise Boom
+        if begun:
+            self.state = "ready" if self.calm else "unknown"
+            self.may_forget_failures()
+
+    # Breaking.
+
+    @rule(
+        request=st.sampled_from(["Produce", "Produce", "Metadata", "InitProducerId", "AddPartitionsToTxn", "EndTxn"]),
+        errors=st.lists(st.sampled_from(ORDINARY), min_size=1, max_size=4),
+        grave=st.sampled_from([None, None, *GRAVE]),
+    )
+    def fail_requests(self, request, errors, grave):
+        self.calm = False
+        self.cluster.push_request_errors(request, errors + ([grave] if grave is not None else []))
+
+    @rule(broker=st.sampled_from([1, 2, ALL_BROKERS]))
+    def take_down(self, broker):
+        self.calm = False
+        self.cluster.broker_down(broker)
+
+    @rule()
+    def bring_up(self):
+        self.cluster.broker_up(ALL_BROKERS)
+
+    @rule(milliseconds=st.sampled_from([0, 5, 60]))
+    def slow_down(self, milliseconds):
+        self.calm = self.calm and milliseconds < 60
+        self.cluster.set_round_trip_time(ALL_BROKERS, milliseconds)
+
+    @rule(topic=st.sampled_from(sorted(TOPICS)), partition=st.integers(0, 15), broker=st.integers(1, 2))
+    def move_leader(self, topic, partition, broker):
+        self.calm = False
+        self.cluster.set_leader(topic, partition % TOPICS[topic], broker)
+
+    # The process.
+
+    @rule()
+    def fork(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a fork beside threads
+            child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            return
+        code = 1
+        try:
+            for call in (self.producer.flush, self.producer.metrics, lambda: self.producer.send("a", b"v")):
+                try:
+                    call()
+                except ForkedProducerError:
+                    continue
+                os._exit(2)
+            code = 0
+        finally:
+            os._exit(code)
+
+    @rule(count=st.integers(0, 30), close=st.booleans())
+    def use_another_producer(self, count, close):
+        other = self.another(max_block_ms=100, delivery_timeout_ms=1500, request_timeout_ms=500)
+        with self.documented(), other:
+            for _ in range(count):
+                other.send("c", b"other")
+            if close:
+                other.close(PATIENCE)
+
+    # What holds at any time, and at the end.
+
+    @invariant()
+    def nothing_went_wrong_elsewhere(self):
+        assert not getattr(self, "problems", None), self.problems
+
+    def end(self, timeout):
+        """Closes, and checks that every record has settled once and that everything was given back."""
+        if self.closed:
+            self.producer.close()
+            return
+        self.closed = True
+        self.fails_in_order = self.fails_in_order and timeout is None
+        if timeout is None:
+            self.cluster.broker_up(ALL_BROKERS)
+        known, started = len(self.sent), time.monotonic()
+        self.waited_for(lambda: self.producer.close(timeout), known)
+        assert time.monotonic() - started < PATIENCE, "close() hangs"
+        self.check_end()
+
+    def check_end(self):
+        for sent in self.sent:
+            assert len(sent.outcomes) == sent.on_delivery, (sent, sent.outcomes)
+            assert sent.called == sent.asked_for, sent
+            if sent.future is None:
+                continue
+            assert sent.future.done(), sent
+            error = sent.future.exception(0)
+            if sent.outcomes:
+                assert (sent.outcomes[0][1] is None) == (error is None), (sent, error)
+            if error is None:
+                metadata = sent.future.result(0)
+                assert sent.partition in (None, metadata.partition)
+            else:
+                self.check_error(error)
+        assert Counter(self.unraisable) == Counter({Boom: self.raised} if self.raised else {})
+        if self.ordered:
+            for place, numbers in self.heard.items():
+                assert numbers == sorted(numbers), (place, numbers)
+        assert len(self.producer) == 0
+        assert self.producer.buffer_available == self.options["buffer_memory"]
+        metrics = self.producer.metrics()
+        assert metrics["record-send-total"] + metrics["record-error-total"] == len(self.sent), metrics
+        assert metrics["waiting-threads"] == 0
+        with self.documented():
+            self.producer.send("a", b"v")
+            raise AssertionError("a closed producer took a record")
+
+    def teardown(self):
+        if not hasattr(self, "producer"):
+            return
+        try:
+            self.cluster.broker_up(ALL_BROKERS)
+            self.cluster.set_round_trip_time(ALL_BROKERS, 0)
+            self.end(None)
+            self.nothing_went_wrong_elsewhere()
+        finally:
+            sys.unraisablehook = self.hook
+            self.cluster.close()
+            faulthandler.cancel_dump_traceback_later()
+
+
+TestProducer = ProducerMachine.TestCase
+TestProducer.settings = settings(
+    max_examples=abs(LONG_FORM) or 20,
+    stateful_step_count=20,
+    deadline=None,
+    print_blob=True,
+    # Shrinking takes long and, with what depends on time, may not get anywhere: only on demand.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, *([Phase.shrink] if LONG_FORM > 0 else [])],
+    suppress_health_check=list(HealthCheck),
 )
-
-
-@pytest.mark.machine
-@linux
-@pytest.mark.parametrize(
-    "seconds_ahead",
-    [(3600, 7200, 10 * 365 * 86400, 11 * 365 * 86400), (-3600, -7200, -7300, -9000)],
-    ids=["forward", "back"],
-)
-def test_no_wait_follows_a_wall_clock_that_is_set_but_timestamps_do(tmp_path, seconds_ahead):
-    check(run(JUMPING_CLOCK, *seconds_ahead, library="clock", tmp_path=tmp_path))
-
-
-# Threads
-
-
-def test_64_threads_that_send_and_flush_while_two_close_lose_nothing(mock_cluster, topic):
-    producer = Producer(QUICK, bootstrap_servers=mock_cluster.bootstrap_servers, batch_size=1000, linger_ms=1)
-    producer.send(topic, b"first").result(20)
-    senders, closers, enough = 56, 2, threading.Barrier(56 + 2, timeout=60)
-    futures, wrong = [{} for _ in range(senders)], []
-
-    def send(number):
-        try:
-            for i in range(1000):
-                if i == 100:
-                    enough.wait()
-                value = b"%d %d" % (number, i)
-                futures[number][value] = producer.send(topic, value)
-        except ProducerClosedError:
-            pass
-
-    def flush(_):
-        try:
-            while True:
-                producer.flush(60)
-        except ProducerClosedError:
-            pass
-
-    def close(_):
-        enough.wait()  # every sender is at it
-        producer.close(60)
-
-    def guarded(work, number):
-        try:
-            work(number)
-        except BaseException as error:
-            wrong.append(error)
-
-    work = [(send, i) for i in range(senders)] + [(flush, i) for i in range(6)] + [(close, i) for i in range(closers)]
-    threads = [threading.Thread(target=guarded, args=each) for each in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    assert wrong == [] and len(threads) == 64
-    sent = {value: future.result(0) for each in futures for value, future in each.items()}
-    assert len(sent) >= senders * 100 and len(producer) == 0
-    assert producer.buffer_available == producer.config.buffer_memory
-    assert stored(mock_cluster, topic) == collections.Counter([b"first", *sent])
-
-
-def stored(cluster, topic):
-    """How often each value is in the topic, which has four partitions."""
-    consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, **READER})
-    try:
-        places = [TopicPartition(topic, partition, 0) for partition in range(4)]
-        count = sum(consumer.get_watermark_offsets(place, timeout=20)[1] for place in places)
-        consumer.assign(places)
-        values, deadline = [], time.monotonic() + 30
-        while len(values) < count and time.monotonic() < deadline:
-            values += [message.value() for message in consumer.consume(count - len(values), 1)]
-        return collections.Counter(values)
-    finally:
-        consumer.close()
