@@ -1,7 +1,8 @@
 """The extensions and how they are compiled; everything else is in pyproject.toml.
 
 Switches, from the environment: FASTPROD_DEBUG=1 (assertions, bounds checks,
-symbols), FASTPROD_SANITIZE=1 (ASan and UBSan), FASTPROD_COVERAGE=1 (gcov).
+symbols), FASTPROD_SANITIZE=1 (ASan and UBSan) or =thread (TSan),
+FASTPROD_COVERAGE=1 (gcov).
 """
 
 import os
@@ -11,7 +12,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 DEBUG = os.environ.get("FASTPROD_DEBUG") == "1"
-SANITIZE = os.environ.get("FASTPROD_SANITIZE") == "1"
+SANITIZE = {"1": "address,undefined", "thread": "thread"}.get(os.environ.get("FASTPROD_SANITIZE", ""))
+JOBS = int(os.environ.get("FASTPROD_JOBS", "0"))
 COVERAGE = os.environ.get("FASTPROD_COVERAGE") == "1"
 
 compile_args = ["-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
@@ -21,8 +23,8 @@ if DEBUG or SANITIZE:
 else:
     compile_args += ["-O3", "-g0"]
 if SANITIZE:
-    compile_args += ["-fsanitize=address,undefined"]
-    link_args += ["-fsanitize=address,undefined"]
+    compile_args += [f"-fsanitize={SANITIZE}"]
+    link_args += [f"-fsanitize={SANITIZE}"]
 if COVERAGE:
     compile_args += ["--coverage"]
     link_args += ["--coverage"]
@@ -56,7 +58,8 @@ setup(
             "embedsignature": True,
             "embedsignature.format": "python",
         },
-        nthreads=int(os.environ.get("FASTPROD_JOBS", "0")),
+        nthreads=JOBS,
         annotate=os.environ.get("FASTPROD_ANNOTATE") == "1",
-    )
+    ),
+    options={"build_ext": {"parallel": JOBS or None}},
 )
