@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench readme faults sanitize wheel clean
+.PHONY: demo test lint bench readme faults machine leaks fuzz sanitize tsan valgrind wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.flights build/flights.ndjson
@@ -34,6 +34,19 @@ readme: $(STAMP)
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),10) --first-seed $(or $(FIRST_SEED),1) --acks $(or $(ACKS),all)
 
+# make machine EXAMPLES=1000 SEED=5: the public API called in any order, against a model. A failure names its seed.
+machine: $(STAMP)
+	FASTPROD_MACHINE_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q -s tests/test_producer_machine.py \
+		--hypothesis-seed=$(or $(SEED),random)
+
+# make leaks RECORDS=50000000: what memory grows by with the records sent.
+leaks: $(STAMP)
+	FASTPROD_LEAKS_RECORDS=$(or $(RECORDS),50000000) $(BIN)/python -m pytest -q -s tests/test_leaks.py
+
+# make fuzz SECONDS=600 SEED=5: options and records that nobody would think of; with atheris, if that is installed.
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60) $(or $(SEED),0)
+
 # The tests that need no Kafka, with the extensions under ASan and UBSan, built and run outside this tree as the wheel is.
 # Python's own leaks are not looked for; a report ends the run. Of the test left out, ASan reports what is none: threads of a
 # forked child get stacks that threads of the parent had, and ASan has marked.
@@ -49,7 +62,8 @@ sanitize: $(STAMP)
 	cd build/sanitize/tree && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=report \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
-		../env/bin/python -m pytest -q -m 'not kafka and not machine' --ignore tests/test_layering.py --ignore tests/test_readme.py \
+		../env/bin/python -m pytest -q -m 'not kafka and not machine' \
+		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/test_leaks.py \
 		--deselect tests/test_producer_process.py::test_forks_under_load_harm_neither_parent_nor_child \
 		|| { cat report.*; false; }
 
@@ -66,6 +80,26 @@ wheel: $(STAMP)
 	build/wheel/env/bin/pip install --quiet --group test wheelhouse/*.whl
 	mkdir -p build/wheel/tree && cp -r tests pyproject.toml build/wheel/tree/
 	cd build/wheel/tree && ../env/bin/python -m pytest -q -m mock --ignore tests/test_layering.py --ignore tests/test_readme.py
+
+# Many threads on the core, with the extensions and a stand-in for librdkafka under TSan: make tsan SECONDS=600 SEED=5
+tsan: $(STAMP)
+	$(BIN)/pip install --quiet --group build
+	rm -rf build/tsan
+	$(BIN)/python -m build --sdist --outdir build/tsan . > /dev/null
+	FASTPROD_SANITIZE=thread FASTPROD_JOBS=2 $(BIN)/pip install --quiet --no-deps --no-cache-dir --target build/tsan/site \
+		build/tsan/*.tar.gz
+	gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wno-unused-parameter -O1 -g -fsanitize=thread -fPIC -shared -Icsrc \
+		tests/tsan/stub.c -o build/tsan/stub.so
+	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" FASTPROD_LIBRDKAFKA=build/tsan/stub.so \
+		PYTHONPATH=build/tsan/site:. PYTHONSAFEPATH=1 \
+		TSAN_OPTIONS=suppressions=tests/tsan/suppressions.txt:history_size=7:second_deadlock_stack=1 \
+		setarch -R $(BIN)/python -m tests.tsan.workload $(or $(SECONDS),10) $(or $(SEED),1)
+
+# A short run in every way of sending, under valgrind, which is the system's to install: make valgrind RECORDS=10000
+valgrind: $(STAMP)
+	PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --fair-sched=yes --num-callers=20 --suppressions=tests/valgrind.supp \
+		--leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
+		$(BIN)/python -m tests.leaks $(or $(RECORDS),10000) 1
 
 clean:
 	rm -rf build dist wheelhouse .venv src/*.egg-info src/fastprod/*.so src/fastprod/*.c
