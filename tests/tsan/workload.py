@@ -1,6 +1,7 @@
 """Producers used by many threads at once, on a stand-in for librdkafka (stub.c).
 
-python -m tests.tsan.workload SECONDS SEED, for ThreadSanitizer, which reports what is read and written without a lock. What it does is checked too, a little.
+python -m tests.tsan.workload SECONDS SEED, for ThreadSanitizer, which reports what is read and written without a lock.
+What it does is checked too, a little.
 """
 
 import asyncio
