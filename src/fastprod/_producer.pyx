@@ -432,7 +432,7 @@ cdef class Producer:
         count, reasons, records = self.sender.take_failed()
         if not count:
             if preface:
-                raise DeliveryError(preface + "whoever asked for their outcome has been told")
+                raise DeliveryError(preface + "whoever asked for their outcome has been told", count=0)
             return
         listed = "; ".join(f"{n} x {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
         kept = "they are in .records" if len(records) == count else (
