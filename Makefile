@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench readme faults machine leaks fuzz sanitize tsan valgrind wheel clean
+.PHONY: demo test lint bench readme faults life machine leaks fuzz sanitize tsan valgrind wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.flights build/flights.ndjson
@@ -33,6 +33,10 @@ readme: $(STAMP)
 # make faults SEEDS=100 FIRST_SEED=1 ACKS=all
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),10) --first-seed $(or $(FIRST_SEED),1) --acks $(or $(ACKS),all)
+
+# Interrupts, forks, exits and memory for the full figures; the tests have a short form.
+life: $(STAMP)
+	FASTPROD_FULL=1 $(BIN)/python -m pytest -v -rP tests/life
 
 # make machine EXAMPLES=1000 SEED=5: the public API called in any order, against a model. A failure names its seed.
 machine: $(STAMP)

@@ -23,6 +23,7 @@ cdef class Callbacks:
     cdef int64_t finished            # results whose callbacks have all run
     cdef int refresh_wanted
     cdef int closed
+    cdef int ended                   # atomic: run() is about to return
     # the callback thread's own
     cdef object on_refresh
     cdef object log_limit            # LogLimit

@@ -12,7 +12,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from fastprod._future cimport AWAITED, ON_ACKNOWLEDGEMENT, ON_DELIVERY, Callback, FutureRecordMetadata, notify_completed
 from fastprod._sync cimport (
-    fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_mutex_destroy, fp_mutex_init,
+    fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_mutex_destroy, fp_mutex_init,
     fp_mutex_lock, fp_mutex_unlock,
 )
 
@@ -140,7 +140,9 @@ cdef class Callbacks:
             elif closed:
                 self.end_log()
                 self.thread_id = None   # the system gives the number to another thread
-                return
+                break
+        fp_atomic_store(&self.ended, 1)
+        notify_completed()
 
     cdef int run_result(self, ProduceResult *result) except -1:
         cdef Callback *callbacks = result.callbacks

@@ -3,16 +3,19 @@
 Source: org.apache.kafka.clients.producer.internals.ProducerMetadata.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
 from fastprod._accumulator cimport RecordAccumulator
 from fastprod._input cimport shorten
-from fastprod._sync cimport fp_monotonic_ns
+from fastprod._sync cimport (
+    fp_cond_broadcast, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_monotonic_ns,
+    fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
+)
 from fastprod._transport cimport Transport
 
 import array
 import logging
 import threading
-import time
 
 from fastprod.errors import (
     MetadataTimeoutError, ProducerClosedError, UnknownTopicOrPartitionError, for_authentication, for_delivery,
@@ -20,7 +23,8 @@ from fastprod.errors import (
 from fastprod.librdkafka import describe
 from fastprod.records import Cluster, PartitionInfo
 
-REQUEST_TIMEOUT_MS = 1000     # of one attempt; close() may have to wait for it
+cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
+REQUEST_TIMEOUT_MS = 1000      # of one attempt, which nothing cuts short
 UNKNOWN_TOPIC_ANSWERS = 10     # after which a topic that no broker knows is an error: it may have been made just now
 # Seconds after each of the first answers until the next request. librdkafka asks
 # for its producer id when it has metadata and a connection, and else looks only
@@ -40,24 +44,40 @@ cdef class TopicMetadata:
         return -1 in self.leaders
 
 
+cdef int64_t deadline_of(double timeout) noexcept:
+    """The monotonic nanosecond at which a wait of timeout seconds ends."""
+    return fp_monotonic_ns() + <int64_t>(min(timeout, 1e9) * 1e9)
+
+
 cdef class ProducerMetadata:
     """Learns partition counts and leaders, and gives them to the accumulator.
 
     All requests are made by one thread, since librdkafka's call blocks and
-    cannot be interrupted; who needs an answer waits for the condition, which
-    Ctrl-C does interrupt. Known topics are asked for again every
+    cannot be interrupted; who needs an answer waits for a condition, in slices
+    that Ctrl-C ends. Known topics are asked for again every
     metadata.max.age.ms, and soon after an error or while a leader is missing.
+
+    The condition is C's and not threading's: that one is Python code, in which
+    a signal handler can raise between taking the lock and knowing of it.
     """
 
     def __cinit__(self, Transport transport, RecordAccumulator accumulator, *, max_age_ms=300000, backoff_ms=100,
                   roomy_partitions=2**31):
+        fp_mutex_init(&self.mutex)
+        fp_cond_init(&self.asked)
+        fp_cond_init(&self.answered)
         self.transport = transport
         self.accumulator = accumulator
         self.max_age = max_age_ms / 1000
         self.backoff = max(backoff_ms, 50) / 1000
         self.roomy_partitions = roomy_partitions
         self.topics = {}
-        self.changed = threading.Condition()
+        self.lock = threading.RLock()
+
+    def __dealloc__(self):
+        fp_cond_destroy(&self.answered)
+        fp_cond_destroy(&self.asked)
+        fp_mutex_destroy(&self.mutex)
 
     cdef TopicMetadata topic(self, str name, double timeout):
         """The topic's metadata, once its partitions are known; waits for them up to timeout seconds.
@@ -66,10 +86,36 @@ cdef class ProducerMetadata:
         answers in time. The topic must have been checked to be a legal name.
         """
         cdef TopicMetadata entry = self.topics.get(name)
+        cdef int64_t deadline, seen
         if entry is not None and entry.partitions > 0:
             return entry
-        deadline = time.monotonic() + timeout
-        with self.changed:
+        deadline = deadline_of(timeout)
+        entry = self.entry(name)
+        entry.answers = 0
+        failures = self.failures
+        while entry.partitions == 0:
+            seen = self.news
+            if self.closed:
+                raise ProducerClosedError("the producer was closed while send() waited for metadata")
+            if entry.answers >= UNKNOWN_TOPIC_ANSWERS and entry.code == UNKNOWN_TOPIC_OR_PART:
+                raise UnknownTopicOrPartitionError(
+                    f"no broker knows the topic {name!r}: create it, check its name, or set "
+                    "allow.auto.create.topics=true if the brokers may create it", code=UNKNOWN_TOPIC_OR_PART)
+            if entry.answers and entry.code not in (0, UNKNOWN_TOPIC_OR_PART, LEADER_NOT_AVAILABLE):
+                raise for_delivery(entry.code, describe(entry.code), "no", name, -1)
+            error = self.failure(failures)
+            if error is not None:
+                raise error
+            self.want()
+            if not self.wait_news(seen, deadline):
+                raise self.timeout_error(
+                    f"the partitions of {name!r} were not known within {timeout:g} s (max.block.ms)")
+        return entry
+
+    cdef TopicMetadata entry(self, str name):
+        """The topic's entry, made if there is none."""
+        cdef TopicMetadata entry
+        with self.lock:
             entry = self.topics.get(name)
             if entry is None:
                 if self.closed:
@@ -80,46 +126,43 @@ cdef class ProducerMetadata:
                 entry.topic = self.accumulator.add_topic(name.encode())
                 entry.topic.handle = self.transport.open_topic(name)
                 self.topics[name] = entry
-            entry.answers = 0
-            failures = self.failures
-            while entry.partitions == 0:
-                if self.closed:
-                    raise ProducerClosedError("the producer was closed while send() waited for metadata")
-                if entry.answers >= UNKNOWN_TOPIC_ANSWERS and entry.code == UNKNOWN_TOPIC_OR_PART:
-                    raise UnknownTopicOrPartitionError(
-                        f"no broker knows the topic {name!r}: create it, check its name, or set "
-                        "allow.auto.create.topics=true if the brokers may create it", code=UNKNOWN_TOPIC_OR_PART)
-                if entry.answers and entry.code not in (0, UNKNOWN_TOPIC_OR_PART, LEADER_NOT_AVAILABLE):
-                    raise for_delivery(entry.code, describe(entry.code), "no", name, -1)
-                error = self.failure(failures)
-                if error is not None:
-                    raise error
-                self.wanted = True
-                self.changed.notify_all()
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise self.timeout_error(
-                        f"the partitions of {name!r} were not known within {timeout:g} s (max.block.ms)")
-                self.changed.wait(left)
-        return entry
+            return entry
+
+    cdef bint wait_news(self, int64_t seen, int64_t deadline) except -1:
+        """Waits for an answer, a failure or close() since `seen`; whether it came by the deadline."""
+        while self.news == seen:
+            if fp_monotonic_ns() >= deadline:
+                return False
+            with nogil:
+                fp_mutex_lock(&self.mutex)
+                if self.news == seen:
+                    fp_cond_wait_until(&self.answered, &self.mutex, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+                fp_mutex_unlock(&self.mutex)
+            PyErr_CheckSignals()
+        return True
+
+    cdef void tell(self) noexcept:
+        """Wakes those who wait for news. thread: any"""
+        fp_mutex_lock(&self.mutex)
+        self.news += 1
+        fp_cond_broadcast(&self.answered)
+        fp_mutex_unlock(&self.mutex)
 
     def ready(self, double timeout):
         """Returns once a broker has answered. AuthenticationError as soon as none would; MetadataTimeoutError."""
-        deadline = time.monotonic() + timeout
-        with self.changed:
-            rounds, failures = self.rounds, self.failures
-            while self.rounds == rounds:
-                if self.closed:
-                    raise ProducerClosedError("the producer was closed while wait_ready() waited")
-                error = self.failure(failures)
-                if error is not None:
-                    raise error
-                self.wanted = True
-                self.changed.notify_all()
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise self.timeout_error(f"no broker answered within {timeout:g} s")
-                self.changed.wait(min(left, 3600))   # threading has a limit of its own
+        cdef int64_t deadline = deadline_of(timeout)
+        cdef int64_t seen
+        rounds, failures = self.rounds, self.failures
+        while self.rounds == rounds:
+            seen = self.news
+            if self.closed:
+                raise ProducerClosedError("the producer was closed while wait_ready() waited")
+            error = self.failure(failures)
+            if error is not None:
+                raise error
+            self.want()
+            if not self.wait_news(seen, deadline):
+                raise self.timeout_error(f"no broker answered within {timeout:g} s")
 
     cdef object failure(self, long failures_before):
         """What waiting will not mend, if a request has failed by it since there were so many failures."""
@@ -137,11 +180,15 @@ cdef class ProducerMetadata:
 
     def refresh(self, double timeout):
         """Asks once more and waits for the answer, up to timeout seconds; whether it came."""
-        with self.changed:
-            before = self.rounds
-            self.want()
-            self.changed.wait_for(lambda: self.closed or self.rounds > before, timeout)
-            return self.rounds > before
+        cdef int64_t deadline = deadline_of(timeout)
+        cdef int64_t seen
+        before = self.rounds
+        self.want()
+        while self.rounds == before:
+            seen = self.news
+            if self.closed or not self.wait_news(seen, deadline):
+                return False
+        return True
 
     cdef int32_t checked_partition(self, TopicMetadata entry, object partition, int64_t *deadline,
                                    int64_t max_block_ns) except -1:
@@ -164,13 +211,14 @@ cdef class ProducerMetadata:
 
     def want(self):
         """Asks once more, without waiting."""
-        with self.changed:
-            self.wanted = True
-            self.changed.notify_all()
+        fp_mutex_lock(&self.mutex)
+        self.wanted = 1
+        fp_cond_signal(&self.asked)
+        fp_mutex_unlock(&self.mutex)
 
     def cluster(self):
         """A Cluster of the known topics, for partitioners: the same one until something changes."""
-        with self.changed:
+        with self.lock:
             if self.snapshot is None:
                 self.snapshot = Cluster([
                     PartitionInfo(name, partition, leader if leader >= 0 else None)
@@ -179,46 +227,65 @@ cdef class ProducerMetadata:
                 ])
             return self.snapshot
 
-    def run(self):
-        """The thread's loop."""
+    def run(self, last):
+        """The thread's loop; calls last() when it has been closed and no request is under way any more."""
         while True:
-            with self.changed:
-                if not self.wanted and not self.closed:
-                    self.changed.wait(self.patience())
-                if self.closed:
-                    return
-                self.wanted = False
-            asked_ns = fp_monotonic_ns()
-            code = self.ask()
-            with self.changed:
-                if code == 0:
-                    self.rounds += 1
-                    self.answered_ns = asked_ns
-                else:
-                    self.failures += 1
-                self.changed.notify_all()
-                if not self.closed and (code or not self.settled()):
-                    # Ask again, but not at once: the cluster needs time to change,
-                    # however often the condition is notified meanwhile.
-                    self.changed.wait_for(lambda: self.closed, self.backoff)
+            again = True
+            try:
+                if not self.wait_wanted(self.patience()):
+                    break
+                again = not self.ask() or not self.settled()
+            except MemoryError:
+                pass   # nobody else would ask again, were this to end the thread
+            except BaseException:   # of whoever handles log lines: likewise
+                logging.getLogger("fastprod").exception("an answer to a metadata request was lost")
+            self.tell()
+            if again:
+                # But not at once: the cluster needs time to change, however
+                # often somebody asks meanwhile.
+                self.rest(self.backoff)
+        last()
 
-    def ask(self):
-        """Makes one request and notes the answer; librdkafka's code of what went wrong, or 0."""
-        try:
-            code, found = self.transport.metadata(REQUEST_TIMEOUT_MS)
-            if code == 0:
-                with self.changed:
-                    self.update(found)
-        except MemoryError:    # nobody else would ask again, were this to end the thread
-            code = NO_MEMORY
-        return code
+    cdef bint ask(self) except -1:
+        """Makes one request; whether it was answered. thread: metadata"""
+        asked_ns = fp_monotonic_ns()
+        code, found = self.transport.metadata(REQUEST_TIMEOUT_MS)
+        if code:
+            self.failures += 1
+            return False
+        self.update(found)
+        self.rounds += 1
+        self.answered_ns = asked_ns
+        return True
+
+    cdef bint wait_wanted(self, double timeout):
+        """Waits until somebody asks, or timeout seconds; whether there is to be another request. thread: metadata"""
+        cdef int64_t deadline = deadline_of(timeout)
+        with nogil:
+            fp_mutex_lock(&self.mutex)
+            while not self.wanted and not self.closed:
+                if fp_cond_wait_until(&self.asked, &self.mutex, deadline):
+                    break
+            self.wanted = 0
+            fp_mutex_unlock(&self.mutex)
+        return not self.closed
+
+    cdef void rest(self, double timeout):
+        """Waits for close(), up to timeout seconds. thread: metadata"""
+        cdef int64_t deadline = deadline_of(timeout)
+        with nogil:
+            fp_mutex_lock(&self.mutex)
+            while not self.closed:
+                if fp_cond_wait_until(&self.asked, &self.mutex, deadline):
+                    break
+            fp_mutex_unlock(&self.mutex)
 
     def settled(self):
-        return all((<TopicMetadata>entry).partitions for entry in self.topics.values())
+        return all((<TopicMetadata>entry).partitions for entry in list(self.topics.values()))
 
     def patience(self):
         """Seconds until the next request if nobody asks."""
-        if any((<TopicMetadata>entry).leaderless for entry in self.topics.values()):
+        if any((<TopicMetadata>entry).leaderless for entry in list(self.topics.values())):
             return max(self.backoff, 0.25)
         if 0 < self.rounds <= len(EARLY_REQUESTS):
             return EARLY_REQUESTS[self.rounds - 1]
@@ -227,27 +294,31 @@ cdef class ProducerMetadata:
     cdef void update(self, dict found) except *:
         cdef TopicMetadata entry
         cdef int32_t[::1] brokers
-        for name, (code, leaders) in found.items():
-            entry = self.topics.get(name)
-            if entry is None:
-                continue
-            entry.code = code
-            entry.answers += 1
-            if code not in (0, LEADER_NOT_AVAILABLE) or not leaders or len(leaders) < entry.partitions:
-                continue
-            if tuple(leaders) != entry.leaders:
-                brokers = array.array("i", leaders)
-                self.accumulator.set_partitions(entry.topic, &brokers[0], brokers.shape[0])
-                entry.leaders = tuple(leaders)
-                entry.partitions = brokers.shape[0]
-                self.snapshot = None
-                self.warn_of_little_memory()
+        cdef bint changed = False
+        with self.lock:
+            for name, (code, leaders) in found.items():
+                entry = self.topics.get(name)
+                if entry is None:
+                    continue
+                entry.code = code
+                entry.answers += 1
+                if code not in (0, LEADER_NOT_AVAILABLE) or not leaders or len(leaders) < entry.partitions:
+                    continue
+                if tuple(leaders) != entry.leaders:
+                    brokers = array.array("i", leaders)
+                    self.accumulator.set_partitions(entry.topic, &brokers[0], brokers.shape[0])
+                    entry.leaders = tuple(leaders)
+                    entry.partitions = brokers.shape[0]
+                    self.snapshot = None
+                    changed = True
+        if changed:
+            self.warn_of_little_memory()
 
     cdef void warn_of_little_memory(self) except *:
         """Once, the guide's rule: buffer.memory of at least batch.size x partitions x 2."""
         cdef TopicMetadata entry
         cdef long partitions = 0
-        for entry in self.topics.values():
+        for entry in list(self.topics.values()):
             partitions += entry.partitions
         if partitions > self.roomy_partitions and not self.warned:
             self.warned = True
@@ -257,6 +328,9 @@ cdef class ProducerMetadata:
                 self.roomy_partitions, partitions)
 
     def close(self):
-        with self.changed:
-            self.closed = True
-            self.changed.notify_all()
+        """Lets run() return, and all others who wait give up."""
+        fp_mutex_lock(&self.mutex)
+        self.closed = 1
+        fp_cond_signal(&self.asked)
+        fp_mutex_unlock(&self.mutex)
+        self.tell()

@@ -1,6 +1,7 @@
 """Producer: checks what it is given, wires the parts, and is what users hold."""
 
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
@@ -8,7 +9,9 @@ from fastprod._accumulator cimport Appended, CallbackSlot, RecordAccumulator
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._bulk cimport BulkAppend, BulkFuture, Column, take_chunk
 from fastprod._callbacks cimport Callbacks, unraisable
-from fastprod._future cimport ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, forks
+from fastprod._future cimport (
+    ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, forks, notify_completed, wait_completed,
+)
 from fastprod._input cimport (
     Span, checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release,
 )
@@ -16,10 +19,11 @@ from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partition
 from fastprod._record cimport fp_record, fp_wire_upper_bound
 from fastprod._sender cimport Sender
-from fastprod._sync cimport fp_monotonic_ns, fp_wall_clock, fp_wall_clock_ms
+from fastprod._sync cimport fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_wall_clock, fp_wall_clock_ms
 from fastprod._transaction cimport TransactionManager
 from fastprod._transport cimport Transport
 
+import _thread
 import atexit
 import os
 import sys
@@ -46,7 +50,9 @@ cdef extern from *:
     enum:
         FASTPROD_CO_COROUTINE
 
-cdef int64_t SIGNAL_SLICE_NS = 50_000_000
+cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
+cdef int64_t CALLBACK_TIMEOUT_NS = 5_000_000_000   # what close() grants callbacks when its time is over
+cdef int64_t REMAINS_TIMEOUT_NS = 100_000_000      # and librdkafka's handle, which goes in the background after that
 cdef enum:
     TOPIC_NAME_LIMIT = 249     # characters: org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
     TOKEN_TIMEOUT_S = 5        # what close() grants a token provider that has been called
@@ -59,6 +65,19 @@ _open_producers = weakref.WeakSet()
 def _close_at_exit():
     for producer in list(_open_producers):
         producer._close_at_exit()
+
+
+cdef int closed_with_process = -1          # the process, by the value of `forks`, whose end _close_at_exit() is told of
+
+
+cdef int close_with_process() except -1:
+    """multiprocessing's forked children end without atexit, but run its own finalizers."""
+    global closed_with_process
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and closed_with_process != forks:
+        util.Finalize(None, _close_at_exit, exitpriority=0)
+        closed_with_process = forks
+    return 0
 
 
 cdef object serialize(object serializer, str topic, object value, str what):
@@ -94,10 +113,12 @@ cdef class Producer:
     cdef object tokens                     # TokenRefresher, or None without a provider
     cdef object callback_thread
     cdef object metadata_thread
+    cdef Remains remains                   # what the metadata thread ends, after all others
     cdef object close_lock
     cdef int born                          # value of `forks` when it was made
     cdef bint closing
-    cdef bint open                         # everything is there, and not closed yet
+    cdef bint open                         # everything is there, and the sender has not ended
+    cdef bint unclosed                     # close() has something to do; it outlasts `open` where that was interrupted
     cdef bint ignore_keys
     cdef bint plain                        # no serializers, interceptors or user's partitioner
     cdef size_t largest_record             # bytes: the lesser of max.request.size and buffer.memory
@@ -162,17 +183,25 @@ cdef class Producer:
         if settings.transactional_id:
             self.transactions = TransactionManager(
                 self.transport, self.accumulator, self.sender, self.max_block_ns)
+        self.remains = Remains(self.transport, self.transactions)
         self.callback_thread = threading.Thread(target=self.callbacks.run, name="fastprod-callbacks", daemon=True)
-        self.metadata_thread = threading.Thread(target=self.metadata.run, name="fastprod-metadata", daemon=True)
+        self.metadata_thread = threading.Thread(
+            target=self.metadata.run, args=(self.remains.clear,), name="fastprod-metadata", daemon=True)
+        self.started = time.monotonic()
+        _open_producers.add(self)
+        close_with_process()
         if settings.sasl_oauthbearer_token_provider is not None:
             self.tokens = TokenRefresher(self.transport, settings.sasl_oauthbearer_token_provider)
-            self.tokens.start()
-        self.callback_thread.start()
-        self.metadata_thread.start()
-        self.sender.start()
-        self.started = time.monotonic()
-        self.open = True
-        _open_producers.add(self)
+        try:
+            start_undisturbed([part for part in (self.tokens, self.callback_thread, self.metadata_thread) if part])
+            self.sender.start()            # last: it does not keep alive what it works on, as the others do
+        except BaseException:              # no thread to be had
+            if self.tokens is not None:
+                self.tokens.close(TOKEN_TIMEOUT_S)
+            self.callbacks.close()
+            self.metadata.close()
+            raise
+        self.open = self.unclosed = True
 
     # Sending
 
@@ -470,37 +499,51 @@ cdef class Producer:
         if self.born != forks:
             self.refuse()
         self.refuse_in_callback("close")
-        if not self.open:
-            return
         self.closing = True
-        with self.close_lock:
-            if not self.open:
-                return
-            left = self.shut(deadline)
+        if not self.close_lock.acquire(timeout=min(max(0, deadline - fp_monotonic_ns()) / 1e9, threading.TIMEOUT_MAX)):
+            if self.open:                  # another thread closes, with more patience: its wait ends by this
+                self.accumulator.close_for_appends()
+                self.sender.abort()
+            self.close_lock.acquire()
+        try:
+            left = self.shut(deadline) if self.unclosed else 0
+        finally:
+            self.close_lock.release()
         self.raise_failed(f"close() gave up {left} records after {timeout} s; " if left else "")
 
     cdef object shut(self, int64_t deadline):
-        """Ends everything, in the order in which the parts depend on each other; how many records were given up."""
-        if self.transactions is not None:
-            self.transactions.close(deadline)
-        self.accumulator.close_for_appends()
-        settled = self.sender.wait_settled(deadline)
-        left = 0 if settled else self.accumulator.unsettled
-        self.pool.close()
-        if settled:
-            self.sender.stop()
-        else:
-            self.sender.abort()
-        while not self.sender.join(fp_monotonic_ns() + SIGNAL_SLICE_NS):
-            pass
-        self.open = False
-        self.metadata.close()
-        self.metadata_thread.join()
+        """Ends everything, in the order in which the parts depend on each other; how many records were given up.
+
+        Whoever is interrupted here can call it again.
+        """
+        settled = True
+        left = 0
+        if self.open:
+            if self.transactions is not None:
+                self.transactions.close(deadline)
+            self.accumulator.close_for_appends()
+            settled = self.sender.wait_settled(deadline)
+            left = 0 if settled else self.accumulator.unsettled
+            self.pool.close()
+            if settled:
+                self.sender.stop()
+            else:
+                self.sender.abort()
+            while not self.sender.join(fp_monotonic_ns() + SIGNAL_SLICE_NS):
+                PyErr_CheckSignals()
+            self.open = False              # nobody touches the transport any more, not to wake the sender either
         self.callbacks.close()
-        self.callback_thread.join(None if settled else 5)
+        wait_for(&self.callbacks.ended, INT64_MAX if settled else fp_monotonic_ns() + CALLBACK_TIMEOUT_NS)
         if self.tokens is not None:
             self.tokens.close(TOKEN_TIMEOUT_S)
-        self.transport.close()
+        self.metadata.close()
+        wait_for(&self.remains.cleared, max(deadline, fp_monotonic_ns() + REMAINS_TIMEOUT_NS))
+        # A join() that a signal ends takes the thread for ended, so what it does must have been waited for before.
+        if fp_atomic_load(&self.callbacks.ended):
+            self.callback_thread.join()
+        if fp_atomic_load(&self.remains.cleared):
+            self.metadata_thread.join()
+        self.unclosed = False
         _open_producers.discard(self)
         if self.partitioner is not None and hasattr(self.partitioner, "close"):
             self.partitioner.close()
@@ -511,7 +554,7 @@ cdef class Producer:
 
     def _close_at_exit(self):
         """For who forgot close(): flushes for a bounded time, and says so on stderr if that fails."""
-        if not self.open or self.born != forks:
+        if not self.unclosed or self.born != forks:
             return
         try:
             self.close(EXIT_TIMEOUT_S)
@@ -529,15 +572,17 @@ cdef class Producer:
 
     def __del__(self):
         """A producer dropped without close() is closed here: its thread works on parts that would be freed."""
-        if not self.open or self.born != forks:
+        if not self.unclosed or self.born != forks:
             return
         try:
             warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, source=self)
         finally:                           # the warning may be an exception (-W error)
-            if threading.get_ident() in (self.callbacks.thread_id, self.metadata_thread.ident):
-                threading.Thread(target=self._close_at_exit, name="fastprod-close").start()
-            else:
-                self._close_at_exit()
+            try:
+                if threading.get_ident() not in (self.callbacks.thread_id, self.metadata_thread.ident):
+                    self._close_at_exit()
+            finally:                       # and a signal handler's can come out of that
+                if self.unclosed:
+                    threading.Thread(target=self._close_at_exit, name="fastprod-close").start()
 
     # Transactions
 
@@ -660,6 +705,71 @@ cdef class Producer:
     def __repr__(self):
         state = "closed" if not self.open else f"{len(self)} records under way"
         return f"<fastprod.Producer {self.config.bootstrap_servers} {state}>"
+
+
+cdef class Remains:
+    """What is left of a closed producer: librdkafka's handle, and calls of it that nothing cuts short.
+
+    The metadata thread clears it, which may be in such a call itself. So close() need not wait longer than it was told,
+    and nobody is left to use the handle when it goes.
+    """
+    cdef Transport transport
+    cdef TransactionManager transactions
+    cdef int cleared                       # atomic
+
+    def __init__(self, Transport transport, TransactionManager transactions):
+        self.transport = transport
+        self.transactions = transactions
+
+    def clear(self):
+        if self.transactions is not None:
+            self.transactions.end()
+        self.transport.close()
+        fp_atomic_store(&self.cleared, 1)
+        notify_completed()
+
+
+cdef class Starter:
+    """Starts threads on a thread of its own, where no signal handler raises.
+
+    Thread.start() waits in Python code for its thread. An exception in there can leave a lock taken that the new thread
+    needs, or taken twice.
+    """
+    cdef list threads
+    cdef object error
+    cdef int done                          # atomic
+
+    def __init__(self, list threads):
+        self.threads = threads
+
+    def run(self):
+        try:
+            for thread in self.threads:
+                thread.start()
+        except BaseException as error:
+            self.error = error
+        fp_atomic_store(&self.done, 1)
+        notify_completed()
+
+
+cdef int start_undisturbed(list threads) except -1:
+    cdef Starter starter = Starter(threads)
+    _thread.start_new_thread(starter.run, ())
+    with nogil:
+        wait_completed(&starter.done, INT64_MAX)
+    if starter.error is not None:
+        raise starter.error
+    return 0
+
+
+cdef int wait_for(int *done, int64_t deadline) except -1:
+    """Waits until *done or the deadline; Ctrl-C comes out of it."""
+    cdef int ended = 0
+    while not ended and fp_monotonic_ns() < deadline:
+        with nogil:
+            ended = wait_completed(done, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+        PyErr_CheckSignals()
+    return 0
 
 
 cdef object check_callback(object on_delivery):

@@ -32,6 +32,7 @@ cdef class TransactionManager:
     cdef int under_way             # the thread was started and not joined yet
     cdef int ended                 # atomic: the thread has librdkafka's answer
     cdef int stopping              # atomic: make no other attempt
+    cdef int closing               # atomic: close() waits no longer for the call that is under way
 
     cdef int enter(self) except -1
     cdef object not_now(self)
@@ -43,6 +44,8 @@ cdef class TransactionManager:
     cdef int perform(self, TransactionRequest request, object timeout, int64_t deadline) except -1
     cdef int start(self, TransactionRequest request, int64_t until_ns) except -1
     cdef int wait_ended(self, object timeout, int64_t deadline) except -1
+    cdef bint wait_settled(self, str name, int64_t deadline) except -1
+    cdef int refuse_closing(self, str name) except -1
     cdef int conclude(self) except -1
     cdef int undo(self, object timeout, int64_t deadline) except -1
     cdef void run(self) noexcept nogil

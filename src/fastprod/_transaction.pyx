@@ -146,7 +146,7 @@ cdef class TransactionManager:
             if not self.under_way:
                 # librdkafka flushes what it has; what we have comes first.
                 self.accumulator.stop_appends()
-                if not self.sender.wait_settled(deadline):
+                if not self.wait_settled("commit_transaction", deadline):
                     raise TimeoutError(
                         f"{self.accumulator.unsettled} records of the transaction had not settled after "
                         f"{self.shown(timeout)}: call commit_transaction() again, or abort_transaction()")
@@ -187,7 +187,7 @@ cdef class TransactionManager:
         if not self.under_way:
             with nogil:
                 self.sender.drop()
-            if not self.sender.wait_settled(deadline):
+            if not self.wait_settled("abort_transaction", deadline):
                 raise TimeoutError(f"{self.accumulator.unsettled} records of the transaction had not settled after "
                                    f"{self.shown(timeout)}: call abort_transaction() again")
         self.perform(ABORT_TRANSACTION, timeout, deadline)
@@ -195,32 +195,40 @@ cdef class TransactionManager:
         return 0
 
     def close(self, deadline_ns):
-        """Aborts a transaction that is open, as Java's close() does, and ends the thread."""
+        """Aborts a transaction that is open, as Java's close() does. Whoever is interrupted here calls it again.
+
+        What librdkafka is at cannot be cut short, nor its handle be closed before: end() waits for it.
+        """
         deadline = min(deadline_ns, fp_monotonic_ns() + self.max_block_ns)
         if not self.lock.acquire(timeout=max(0, deadline - fp_monotonic_ns()) / 1e9):
-            fp_atomic_store(&self.stopping, 1)   # ends the call of the thread that holds it
+            fp_atomic_store(&self.closing, 1)   # ends the wait of the thread that holds it
             self.lock.acquire()
         try:
-            self.notice_failure()
-            if self.state in (IN_TRANSACTION, ABORTABLE_ERROR) or self.state == COMMITTING and not self.under_way:
-                logging.getLogger("fastprod").warning("a producer is closed with its transaction open: aborting it")
-                self.undo(None, deadline)
-            elif self.under_way and self.state != INITIALIZING:
-                self.wait_ended(None, deadline)
-                self.conclude()
-        except (KafkaError, TimeoutError) as error:
-            logging.getLogger("fastprod").warning("the end of the transaction was not seen: %s", error)
-        finally:
-            # What librdkafka is at cannot be cut short, nor its handle be closed
-            # before: this takes ATTEMPT_MS at most, or max.block.ms for offsets.
-            fp_atomic_store(&self.stopping, 1)
-            if self.under_way:
-                with nogil:
-                    fp_thread_join(self.thread)
-                self.under_way = 0
+            if self.state == CLOSED:
+                return
+            try:
+                self.notice_failure()
+                if self.state in (IN_TRANSACTION, ABORTABLE_ERROR) or (
+                        self.state in (COMMITTING, ABORTING) and not self.under_way):
+                    logging.getLogger("fastprod").warning("a producer is closed with its transaction open: aborting it")
+                    self.undo(None, deadline)
+                elif self.under_way and self.state != INITIALIZING:
+                    self.wait_ended(None, deadline)
+                    self.conclude()
+            except (KafkaError, TimeoutError) as error:
+                logging.getLogger("fastprod").warning("the end of the transaction was not seen: %s", error)
             self.state = CLOSED
             self.accumulator.refusal = None
+        finally:
             self.lock.release()
+
+    def end(self):
+        """Waits for the thread; for ATTEMPT_MS at most, or max.block.ms for offsets. thread: metadata, the last"""
+        fp_atomic_store(&self.stopping, 1)
+        if self.under_way:
+            with nogil:
+                fp_thread_join(self.thread)
+            self.under_way = 0
 
     # Where it stands
 
@@ -365,6 +373,20 @@ cdef class TransactionManager:
                 raise TimeoutError(
                     f"{NAMES[self.call.request]}() had not ended after {self.shown(timeout)}; it goes on, and the same "
                     "call waits for it again" + (f"; last error: {text}" if text else ""))
+            self.refuse_closing(NAMES[self.call.request])
+
+    cdef bint wait_settled(self, str name, int64_t deadline) except -1:
+        """Whether every record has settled, and its callbacks have run, by the deadline."""
+        while not self.sender.wait_settled(min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS)):
+            if fp_monotonic_ns() >= deadline:
+                return False
+            self.refuse_closing(name)
+        return True
+
+    cdef int refuse_closing(self, str name) except -1:
+        if fp_atomic_load(&self.closing):
+            raise ProducerClosedError(f"the producer was closed while {name}() was under way")
+        return 0
 
     cdef int conclude(self) except -1:
         """Raises what librdkafka's answer means, and changes the state."""
