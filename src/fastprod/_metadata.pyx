@@ -33,7 +33,6 @@ EARLY_REQUESTS = (0.03, 0.06, 0.12)
 cdef enum:
     UNKNOWN_TOPIC_OR_PART = 3
     LEADER_NOT_AVAILABLE = 5
-    NO_MEMORY = -194     # librdkafka's _CRIT_SYS_RESOURCE
 
 
 cdef class TopicMetadata:
