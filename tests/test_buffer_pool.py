@@ -332,6 +332,17 @@ def test_a_closed_pool_gives_nothing_but_takes_back():
     assert (pool.available_memory, pool.queued) == (4, 0)
 
 
+def test_a_closed_pool_keeps_no_free_buffers():
+    pool = BufferPool(4, 1)
+    free, held = pool.allocate_buffer(1), pool.allocate_buffer(1)
+    free.deallocate()
+    assert (pool.available_memory, pool.unallocated_memory) == (3, 2)
+    pool.close()
+    assert pool.unallocated_memory == 3
+    held.deallocate()
+    assert pool.unallocated_memory == 4
+
+
 # Signals.
 
 

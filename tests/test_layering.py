@@ -19,6 +19,7 @@ MAY_KNOW = {
     "jaas": set(),
     "config": {"errors", "jaas", "options"},
     "librdkafka": set(),
+    "_interpreter": set(),
     "logs": set(),
     "tokens": set(),
     # C as Cython sees it
@@ -53,7 +54,7 @@ MAY_KNOW = {
         "_record", "_sender", "_sync", "_transaction", "_transport", "config", "errors", "librdkafka", "records",
         "tokens",
     },
-    "__init__": {"_bulk", "_future", "_partitioner", "_producer", "errors", "records"},
+    "__init__": {"_interpreter", "_bulk", "_future", "_partitioner", "_producer", "errors", "records"},
     "testing": {"librdkafka"},
     "__main__": {"cli"},
 }  # fmt: skip

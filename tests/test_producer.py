@@ -14,6 +14,7 @@ from fastprod import (
     ProducerRecord,
     RecordMetadata,
     SerializationError,
+    memory_in_use,
     partition_for_key,
 )
 from tests.conftest import QUICK, READER
@@ -471,6 +472,19 @@ def test_len_counts_what_has_not_settled(make, topic):
         assert len(producer) == i
     producer.flush(10)
     assert len(producer) == 0
+
+
+def test_memory_in_use_is_that_of_the_records_of_all_open_producers(make, topic):
+    before = memory_in_use()
+    first, second = make(linger_ms=60_000), make(linger_ms=60_000)
+    assert memory_in_use() == before
+    for producer in (first, second, second):
+        producer.send(topic, b"v" * 5000, partition=0)
+    assert 15_000 <= memory_in_use() - before <= 2 * 16384
+    first.close()
+    assert 10_000 <= memory_in_use() - before <= 16384
+    second.close()
+    assert memory_in_use() == before
 
 
 def test_all_of_buffer_memory_is_free_after_flush(make, topic):

@@ -573,6 +573,28 @@ def test_close_that_times_out_gives_up_and_says_how_many(make, paused, timeout):
     producer.close()
 
 
+def test_a_close_with_less_time_ends_the_wait_of_another_thread(make, paused):
+    producer = make()
+    with paused():
+        future = producer.send(TOPIC, b"v", partition=0)
+        raised = []
+
+        def close(timeout):
+            try:
+                producer.close(timeout)
+            except DeliveryError as error:
+                raised.append(error)
+
+        threads = [threading.Thread(target=close, args=(timeout,)) for timeout in (None, 600, 0.3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert len(raised) == 1 and [record.value for record in raised[0].records] == [b"v"]
+        assert future.done() and "closed" in repr(producer)
+
+
 def test_close_that_gives_up_says_so_even_if_everybody_was_told(make, paused):
     producer, told = make(), []
     with paused():

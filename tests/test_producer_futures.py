@@ -1,6 +1,7 @@
 """Futures and callbacks: what a record's outcome looks like from each side that can ask for it."""
 
 import asyncio
+import functools
 import gc
 import threading
 import time
@@ -456,6 +457,33 @@ def test_a_thread_with_the_number_of_a_callback_thread_that_has_ended_may_close(
     for thread in threads:
         thread.join()
     assert raised == []
+
+
+def test_a_callback_may_look_at_the_producer(make, topic):
+    looks = [len, repr, Producer.metrics, lambda p: p.buffer_available, lambda p: p.partitions_for(topic)]
+    seen = []
+    producer = make(linger_ms=80_000)
+    for look in looks:
+        producer.send(topic, b"v", on_delivery=lambda *_, look=look: seen.append(look(producer)))
+    producer.flush(10)
+    assert len(seen) == len(looks) and [info.partition for info in seen[-1]] == [0, 1, 2, 3]
+
+
+def test_what_a_callback_raises_ends_neither_its_thread_nor_the_process(make, topic, unraisable):
+    kinds = [KeyboardInterrupt, SystemExit, GeneratorExit, Exception]
+    called = []
+    producer = make()
+
+    def told(kind, *_):
+        called.append(kind)
+        raise kind
+
+    for kind in kinds:
+        producer.send(topic, b"v", partition=0, on_delivery=functools.partial(told, kind))
+        producer.send(topic, b"v", partition=0).add_done_callback(functools.partial(told, kind))
+    producer.flush(10)
+    assert Counter(called) == Counter(unraisable) == Counter(2 * kinds)
+    assert producer.send(topic, b"v").result(10).topic == topic
 
 
 def test_another_producer_may_be_flushed_in_a_callback(make, topic):

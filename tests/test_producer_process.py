@@ -308,27 +308,39 @@ def test_threads_that_share_a_producer_lose_nothing_and_keep_their_order(mock_cl
     assert all(numbers == sorted(numbers) for numbers in order.values())
 
 
-def test_producers_that_were_closed_leave_no_threads_and_no_files_open(mock_cluster, topic):
+def test_100_producers_that_were_closed_leave_no_threads_files_or_memory(mock_cluster, topic):
     script = """
 import os, sys, threading, time
-from fastprod import Producer
+from fastprod import Producer, memory_in_use
 def left():
     counts = [threading.active_count()]
     for folder in ("/proc/self/task", "/proc/self/fd"):  # only Linux has them
         if os.path.isdir(folder):
             counts.append(len(os.listdir(folder)))
     return counts
-def use():
-    with Producer(QUICK, bootstrap_servers=sys.argv[1], linger_ms=0) as producer:
-        producer.send(sys.argv[2], b"v").result(30)
-use()  # what librdkafka keeps for good is there after the first
-before = left()
-for _ in range(20):
-    use()
-deadline = time.monotonic() + 20
-while left() != before and time.monotonic() < deadline:
-    time.sleep(0.01)
-assert left() == before, (before, left())
+def resident():
+    if not os.path.exists("/proc/self/statm"):
+        return 0
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+def eventually(condition):
+    deadline = time.monotonic() + 30  # a thread that was joined takes a moment more to leave the process
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+def use(count):
+    producers = [Producer(QUICK, bootstrap_servers=sys.argv[1], linger_ms=0) for _ in range(count)]
+    for producer in producers:
+        producer.send(sys.argv[2], b"v" * 1000).result(60)
+    for producer in producers:
+        producer.close()
+use(50)  # what librdkafka and malloc keep for good is there after the first ones
+assert eventually(lambda: left()[:2] in ([1], [1, 1])), left()
+before, memory = left(), resident()
+use(50)
+assert eventually(lambda: left() == before), (before, left())
+assert memory_in_use() == 0
+assert resident() - memory < 8 << 20, (memory, resident())
 """
     check_quiet(run(script, mock_cluster.bootstrap_servers, topic))
 
@@ -353,5 +365,25 @@ before = os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else 
 import fastprod
 after = os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else None
 assert threading.active_count() == 1 and before == after
+"""
+    check_quiet(run(script))
+
+
+@pytest.mark.parametrize("first", ["", "import fastprod"], ids=["alone", "after the main one"])
+def test_a_subinterpreter_is_refused_and_told_what_to_do(first):
+    script = f"""
+try:
+    import _interpreters as interpreters  # since Python 3.13
+except ImportError:
+    import _xxsubinterpreters as interpreters
+{first}
+execute = getattr(interpreters, "exec", None) or interpreters.run_string
+try:
+    said = execute(interpreters.create(), "import fastprod")
+except Exception as error:
+    said = error
+assert "ImportError" in str(said) and "main interpreter only" in str(said), said
+import fastprod
+fastprod.Producer(bootstrap_servers="127.0.0.1:1").close()
 """
     check_quiet(run(script))

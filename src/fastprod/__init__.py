@@ -1,9 +1,10 @@
 """fastprod: a Kafka producer for Python jobs that push volume."""
 
+from fastprod import _interpreter  # first: what follows cannot be loaded in a subinterpreter
 from fastprod._bulk import BulkFuture
 from fastprod._future import FutureRecordMetadata
 from fastprod._partitioner import murmur2, partition_for_key
-from fastprod._producer import Producer
+from fastprod._producer import Producer, memory_in_use
 from fastprod.errors import (
     AuthenticationError,
     AuthorizationError,
@@ -32,6 +33,8 @@ from fastprod.records import (
     TopicPartition,
 )
 
+del _interpreter
+
 __all__ = [
     "AuthenticationError",
     "AuthorizationError",
@@ -59,6 +62,7 @@ __all__ = [
     "TopicPartition",
     "TransactionStateError",
     "UnknownTopicOrPartitionError",
+    "memory_in_use",
     "murmur2",
     "partition_for_key",
 ]

@@ -138,7 +138,7 @@ cdef class BufferPool:
     cdef void deallocate(self, void *buffer, size_t size) noexcept nogil:
         """Takes back a buffer of size bytes, both as they were handed out."""
         fp_mutex_lock(&self.lock)
-        if size == self.poolable_size and self.keep(buffer):
+        if size == self.poolable_size and not self.closed and self.keep(buffer):
             buffer = NULL
         else:
             self.unallocated += size
@@ -272,10 +272,14 @@ cdef class BufferPool:
         return buffer
 
     def close(self):
-        """Wakes every waiter with ProducerClosedError. Memory can still be given back."""
+        """Wakes every waiter with ProducerClosedError, and frees what nobody has. Memory can still be given back."""
         cdef Waiter *waiter
         fp_mutex_lock(&self.lock)
         self.closed = 1
+        while self.free_count > 0:
+            self.free_count -= 1
+            free(self.free_buffers[self.free_count])
+            self.unallocated += self.poolable_size
         waiter = self.first
         while waiter is not NULL:
             fp_cond_signal(&waiter.granted_or_closed)

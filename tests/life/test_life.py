@@ -28,10 +28,6 @@ def run(program: str, *arguments: object) -> str:
     return ended.stdout
 
 
-def test_interrupts_come_out_of_every_call_and_leave_no_record_half_accepted() -> None:
-    run("interrupts", "--interrupts", 500 if FULL else 100)
-
-
 def test_forks_under_load_harm_neither_parent_nor_child() -> None:
     run("forks", "--forks", 500 if FULL else 50)
 
@@ -39,6 +35,17 @@ def test_forks_under_load_harm_neither_parent_nor_child() -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_producers_in_processes_of_multiprocessing(method: str) -> None:
     run("processes", method)
+
+
+# Memory
+
+LIMIT = 1.25 * (32 << 20) + (16 << 20)  # bytes, with buffer.memory=32 MiB
+
+
+@pytest.mark.parametrize("form", ["down", "stopped"])
+@pytest.mark.parametrize("records", ["small", "keys"])
+def test_a_process_grows_little_beyond_buffer_memory_while_brokers_take_nothing(records: str, form: str) -> None:
+    assert int(run("memory", records, form).split()[-1]) <= LIMIT
 
 
 # Exit without close()
@@ -70,9 +77,12 @@ def leave(cluster: MockCluster, topic: str, way: str) -> subprocess.CompletedPro
     return ended
 
 
-@pytest.mark.parametrize("round_trip", [0, 50, 200])
-@pytest.mark.parametrize(("way", "code"), [("end", 0), ("exit", 3), ("exception", 1), ("daemon", 0)])
-def test_exit_without_close_delivers_100000_records(cluster: MockCluster, round_trip: int, way: str, code: int) -> None:
+WAYS = {"end": 0, "exit": 3, "exception": 1, "daemon": 0}
+EXITS = [(way, trip) for way in WAYS for trip in (0, 50, 200) if FULL or way == "end" or trip == 50]
+
+
+@pytest.mark.parametrize(("way", "round_trip"), EXITS)
+def test_exit_without_close_delivers_100000_records(cluster: MockCluster, way: str, round_trip: int) -> None:
     topic = f"{way}-{round_trip}"
     cluster.create_topic(topic, 4)
     cluster.set_round_trip_time(ALL_BROKERS, round_trip)
@@ -80,16 +90,17 @@ def test_exit_without_close_delivers_100000_records(cluster: MockCluster, round_
         ended = leave(cluster, topic, way)
     finally:
         cluster.set_round_trip_time(ALL_BROKERS, 0)
-    assert ended.returncode == code
+    assert ended.returncode == WAYS[way]
     assert ended.stderr == "" or way == "exception" and ended.stderr.endswith("LookupError: the job failed\n")
     count = stored(cluster, topic)
     assert count == RECORDS or way == "daemon" and count > RECORDS
 
 
-@pytest.mark.skipif(not FULL, reason="takes the 30 s that an exit grants the records")
-def test_exit_without_close_says_how_many_records_a_silent_broker_did_not_take(cluster: MockCluster) -> None:
-    cluster.create_topic("silent", 4)
-    script = f"""
+if FULL:  # it takes the 30 s that an exit grants the records
+
+    def test_exit_without_close_says_how_many_records_a_silent_broker_did_not_take(cluster: MockCluster) -> None:
+        cluster.create_topic("silent", 4)
+        script = f"""
 import os, signal
 from fastprod import Producer
 from tests.conftest import QUICK
@@ -99,9 +110,9 @@ os.kill({cluster.pid}, signal.SIGSTOP)
 for _ in range({RECORDS}):
     producer.send("silent", b"v")
 """
-    try:
-        ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
-    finally:
-        os.kill(cluster.pid, signal.SIGCONT)
-    assert ended.returncode == 0
-    assert f"close() gave up {RECORDS} records after 30 s; {RECORDS} records failed" in ended.stderr
+        try:
+            ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
+        finally:
+            os.kill(cluster.pid, signal.SIGCONT)
+        assert ended.returncode == 0
+        assert f"close() gave up {RECORDS} records after 30 s; {RECORDS} records failed" in ended.stderr
