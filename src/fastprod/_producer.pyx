@@ -74,8 +74,8 @@ def _close_at_exit():
 def memory_in_use():
     """Bytes of buffer.memory that the records of all producers of this process take now.
 
-    Memory that a pool keeps for its next batches, and failed records that wait for flush() or close() to raise them,
-    are counted too. Not counted is what librdkafka allocates: some 250 bytes, its copy of the key, and 80 bytes for each
+    Memory that a pool keeps for its next batches counts too, and so do failed records that wait for flush() or close()
+    to raise them. Not counted is what librdkafka allocates: some 250 bytes, its copy of the key, and 80 bytes for each
     header, of a record that it holds, which are at most 6 MiB of records per broker. A producer that was inherited by a
     fork counts nothing here. Thread-safe, and cheap: it reads a few numbers of each producer.
     """

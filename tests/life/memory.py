@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import time
 from pathlib import Path
 from typing import Any
 
-from fastprod import BufferExhaustedError, KafkaError, Producer, memory_in_use
+from fastprod import BufferExhaustedError, Producer, memory_in_use
 from fastprod.testing import ALL_BROKERS, MockCluster
 from tests.conftest import QUICK
 
@@ -60,11 +61,8 @@ def main() -> None:
             pass
         time.sleep(0.5)  # librdkafka has taken what it takes
         assert memory_in_use() == BUFFER - producer.buffer_available
-        print(f"{sent} records, memory_in_use() {memory_in_use()}, peak {resident('VmHWM') - before}")
-        try:
-            producer.close(0)
-        except KafkaError as error:
-            assert str(sent) in str(error)
+        print(f"{sent} records, memory_in_use() {memory_in_use()}, peak {resident('VmHWM') - before}", flush=True)
+    os._exit(0)  # a close() would have two million failures to tell of
 
 
 if __name__ == "__main__":
