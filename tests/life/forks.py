@@ -48,7 +48,7 @@ class Parent:
             for _ in range(20):
                 self.producer.send(PARENTS, b"%d" % number, b"%d" % (self.sent[number] % 100))
                 self.sent[number] += 1
-            time.sleep(0.005)
+            time.sleep(0.01)
 
     def child(self, number: int) -> None:
         producer, unsettled = self.producer, self.unsettled
@@ -122,7 +122,9 @@ def main() -> None:
         parent.producer.close()
         parent.lingering.close()
         assert parent.unsettled.result(0).topic == PARENTS
-        log = collections.Counter(message.value() for message in consume_all(cluster.bootstrap_servers, PARENTS))
+        log = collections.Counter(
+            message.value() for message in consume_all(cluster.bootstrap_servers, PARENTS, timeout=120)
+        )
         assert log == {b"%d" % i: count for i, count in enumerate(parent.sent) if count}, (log, parent.sent)
         own = len(consume_all(cluster.bootstrap_servers, CHILDREN))
         assert own == (options.forks + 9) // 10, own

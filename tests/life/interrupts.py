@@ -238,7 +238,7 @@ class Rig:
 
     def end(self) -> None:
         servers = self.cluster.bootstrap_servers
-        log = collections.Counter(message.value() for message in consume_all(servers, TOPIC))
+        log = collections.Counter(message.value() for message in consume_all(servers, TOPIC, timeout=120))
         self.ledger.check(log)
         gc.collect()
         deadline = time.monotonic() + PATIENCE

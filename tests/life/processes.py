@@ -87,7 +87,7 @@ def main() -> None:
         producer.flush(SECONDS)
         assert future.result(0).topic == TOPIC
         producer.close()
-        log = collections.Counter(message.value() for message in consume_all(servers, TOPIC))
+        log = collections.Counter(message.value() for message in consume_all(servers, TOPIC, timeout=120))
         print(dict(log))
         assert log == {b"parent": 1, b"pool": 4 * EACH, b"worker": EACH, b"process": 2 * EACH}, log
 
