@@ -24,7 +24,7 @@ from fastprod import (
     UnknownTopicOrPartitionError,
 )
 from fastprod.testing import MockCluster
-from tests.conftest import QUICK, READER, interrupted
+from tests.conftest import QUICK, READER, Interrupted, interrupted
 
 pytestmark = pytest.mark.mock
 TOPIC, PARTITIONS = "t", 4
@@ -794,6 +794,24 @@ def test_an_interrupt_comes_out_of_close_which_can_be_called_again(make, paused)
     producer.close(20)
     assert future.result(0).offset == 0 and "closed" in repr(producer)
     assert len(producer) == 0 and whole(producer)
+
+
+def test_an_interrupt_while_close_lists_the_failures_loses_none(make, paused, monkeypatch):
+    producer = make()
+
+    def interrupt(*_):
+        raise Interrupted
+
+    with paused():
+        for i in range(10):
+            producer.send(TOPIC, b"%d" % i, partition=i % 2)
+        with monkeypatch.context() as patched, pytest.raises(Interrupted):
+            patched.setattr("fastprod._sender.FailedRecord", interrupt)
+            producer.close(0)
+        with pytest.raises(DeliveryError) as caught:
+            producer.close()
+    assert sorted(record.value for record in caught.value.records) == [b"%d" % i for i in range(10)]
+    producer.close()
 
 
 # Outages

@@ -383,7 +383,8 @@ try:
 except Exception as error:
     said = error
 assert "ImportError" in str(said) and "main interpreter only" in str(said), said
-import fastprod
+import fastprod, logging
+logging.disable()
 fastprod.Producer(bootstrap_servers="127.0.0.1:1").close()
 """
     check_quiet(run(script))

@@ -79,6 +79,7 @@ cdef class Sender:
     cdef void forget_failure(self) noexcept nogil
     cdef void forget_failed(self) noexcept nogil
     cdef Batch *detach_failed(self) noexcept nogil
+    cdef void attach_failed(self, Batch *first) noexcept nogil
     cdef void drop(self) noexcept nogil
     cdef bint wait_settled(self, int64_t deadline) except -1
     cdef bint wait_callbacks(self, int64_t deadline) except -1

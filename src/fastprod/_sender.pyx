@@ -688,37 +688,63 @@ cdef class Sender:
         fp_mutex_unlock(&self.failed_lock)
         return batch
 
+    cdef void attach_failed(self, Batch *first) noexcept nogil:
+        """Undoes detach_failed(). lock: none"""
+        cdef Batch *last = first
+        cdef size_t size = 0
+        if first is NULL:
+            return
+        size = first.used
+        while last.next is not NULL:
+            last = last.next
+            size += last.used
+        fp_mutex_lock(&self.failed_lock)
+        last.next = self.failed_first
+        if self.failed_first is NULL:
+            self.failed_last = last
+        self.failed_first = first
+        self.failed_bytes += size
+        fp_mutex_unlock(&self.failed_lock)
+
     def take_failed(self):
         """(count, {reason: count}, [FailedRecord, ...]) of the failures nobody had been told of; they are told now."""
-        cdef Batch *batch
+        cdef Batch *first = self.detach_failed()
+        cdef Batch *batch = first
         cdef Batch *next_batch
         cdef Segment *segment
         cdef int32_t i
-        batch = self.detach_failed()
         count, reasons, records = 0, {}, []
+        try:
+            while batch is not NULL:
+                topic = (<PartitionQueue *>batch.queue).topic.name.decode()
+                contents = batch_records(batch) if batch.arena is not NULL else None
+                for i in range(batch.count):
+                    segment = result_segment(batch.result, i)
+                    if segment.code == 0 or result_was_told(batch.result, i):
+                        continue
+                    reason = describe(segment.code)
+                    count += 1
+                    reasons[reason] = reasons.get(reason, 0) + 1
+                    if contents is not None:
+                        key, value, headers, timestamp = contents[i]
+                        error = segment_error(segment, topic, batch.result.partition)
+                        records.append(
+                            FailedRecord(topic, batch.result.partition, key, value, headers, timestamp, error))
+                batch = batch.next
+        except BaseException:      # an interrupt, or no memory: they are still to be told of
+            self.attach_failed(first)
+            raise
+        while first is not NULL:
+            next_batch = first.next
+            result_tell_all(first.result)
+            self.release_failed(first)
+            first = next_batch
         fp_mutex_lock(&self.failed_lock)
         unkept, self.failed_unkept = self.failed_unkept, 0
         fp_mutex_unlock(&self.failed_lock)
         if unkept:
-            count, reasons["there was no memory to keep the reason"] = unkept, unkept
-        while batch is not NULL:
-            next_batch = batch.next
-            topic = (<PartitionQueue *>batch.queue).topic.name.decode()
-            contents = batch_records(batch) if batch.arena is not NULL else None
-            for i in range(batch.count):
-                segment = result_segment(batch.result, i)
-                if segment.code == 0 or result_was_told(batch.result, i):
-                    continue
-                reason = describe(segment.code)
-                count += 1
-                reasons[reason] = reasons.get(reason, 0) + 1
-                if contents is not None:
-                    key, value, headers, timestamp = contents[i]
-                    error = segment_error(segment, topic, batch.result.partition)
-                    records.append(FailedRecord(topic, batch.result.partition, key, value, headers, timestamp, error))
-            result_tell_all(batch.result)
-            self.release_failed(batch)
-            batch = next_batch
+            count += unkept
+            reasons["there was no memory to keep the reason"] = unkept
         return count, reasons, records
 
     # Waiting. thread: app, with the GIL
