@@ -42,6 +42,7 @@ cdef enum:
     # The hand-over window. librdkafka allocates about this much for a record
     # it holds, beside the payload, which stays in our arena.
     TRANSPORT_RECORD_COST = 256
+    TRANSPORT_HEADER_COST = 96     # each is an allocation of its own there, of name and value
     LEADER_WINDOW = 6 << 20
     TOTAL_WINDOW = 24 << 20
     LEADER_SHARE = 1 << 20         # which a leader may have though the others have taken up the total
@@ -75,7 +76,7 @@ cdef void list_remove(QueueList *queues, PartitionQueue *queue) noexcept nogil:
 
 
 cdef int64_t transport_cost(Batch *batch) noexcept nogil:
-    return <int64_t>batch.used + <int64_t>batch.count * TRANSPORT_RECORD_COST
+    return <int64_t>batch.used + <int64_t>batch.count * TRANSPORT_RECORD_COST + batch.headers * TRANSPORT_HEADER_COST
 
 
 @cython.no_gc_clear   # __dealloc__ gives arenas back to the pool

@@ -80,6 +80,7 @@ cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_siz
     batch.last_timestamp = max(batch.last_timestamp, record.timestamp)
     if record.headers is not NULL:
         batch.plain = 0
+        batch.headers += record.headers_count
     batch.count += 1
     batch.result.futures += 1
     return index
