@@ -23,7 +23,7 @@ from fastprod._partitioner cimport (
 )
 from fastprod._record cimport fp_arena_size, fp_record, fp_wire_size
 from fastprod._sync cimport (
-    fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
+    fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
 
 from fastprod._partitioner import KINDS
@@ -791,7 +791,7 @@ cdef class RecordAccumulator:
         cdef int reached = 0
         while point is not NULL:
             if not point.done and (self.oldest is NULL or self.oldest.id > point.id):
-                point.done = 1
+                fp_atomic_store(&point.done, 1)
                 reached = 1
             point = point.next
         return reached

@@ -4,6 +4,8 @@ from fastprod._sync cimport fp_cond, fp_mutex
 
 cdef void unraisable(object error, object where) noexcept
 
+ctypedef void (*tick_function)(void *) noexcept nogil
+
 cdef struct LogLine:
     int level                # syslog's, 0 to 7
     char text[480]
@@ -25,6 +27,8 @@ cdef class Callbacks:
     cdef int closed
     cdef int ended                   # atomic: run() is about to return
     # the callback thread's own
+    cdef tick_function tick          # called about once a second while there is nothing to do; fixed before run()
+    cdef void *tick_argument
     cdef object on_refresh
     cdef object log_limit            # LogLimit
     cdef readonly object thread_id

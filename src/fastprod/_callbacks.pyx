@@ -7,19 +7,20 @@ so a slow callback delays other callbacks and nothing else.
 
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from cpython.ref cimport Py_DECREF
-from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from fastprod._future cimport AWAITED, ON_ACKNOWLEDGEMENT, ON_DELIVERY, Callback, FutureRecordMetadata, notify_completed
 from fastprod._sync cimport (
-    fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_mutex_destroy, fp_mutex_init,
-    fp_mutex_lock, fp_mutex_unlock,
+    fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_monotonic_ns,
+    fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
 
 import threading
 
 from fastprod.logs import LogLimit
 
+cdef int64_t TICK_NS = 1_000_000_000
 cdef enum:
     LOG_LIMIT = 1000   # lines waiting to be logged; more are counted and dropped
 
@@ -112,7 +113,10 @@ cdef class Callbacks:
             with nogil:
                 fp_mutex_lock(&self.lock)
                 while not (self.first is not NULL or self.log_first is not NULL or self.refresh_wanted or self.closed):
-                    fp_cond_wait_until(&self.something, &self.lock, INT64_MAX)
+                    if fp_cond_wait_until(&self.something, &self.lock, fp_monotonic_ns() + TICK_NS):
+                        fp_mutex_unlock(&self.lock)
+                        self.tick(self.tick_argument)
+                        fp_mutex_lock(&self.lock)
                 results = self.first
                 self.first = self.last = NULL
                 lines = self.log_first

@@ -29,6 +29,7 @@ cdef class Sender:
     cdef int32_t free_count
     cdef int32_t transit_count
     cdef int64_t next_expiry_ns  # not to look for expired batches before
+    cdef int64_t sleeps_until_ns  # while the thread sleeps; monotonic
     # counters, written under duty
     cdef int64_t records_sent    # acknowledged
     cdef int64_t records_failed
@@ -73,6 +74,7 @@ cdef class Sender:
     cdef void keep_failed(self, Batch *batch, char *arena) noexcept nogil
     cdef void prune_failed(self) noexcept nogil
     cdef void wakeup(self) noexcept nogil
+    cdef void tick(self) noexcept nogil
     cdef void help(self) noexcept nogil
     cdef void release_failed(self, Batch *batch) noexcept nogil
     cdef void note_failure(self, Batch *batch, int code, int8_t persisted) noexcept nogil

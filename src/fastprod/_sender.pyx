@@ -30,6 +30,7 @@ from fastprod.librdkafka import describe
 from fastprod.records import FailedRecord
 
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
+cdef int64_t OVERSLEPT_NS = 100_000_000
 cdef enum:
     DRAIN_LIMIT = 128 << 10       # bytes handed over before reports are looked at
     EVENT_LIMIT = 8               # events served before batches are
@@ -63,6 +64,10 @@ cdef void *sender_main(void *argument) noexcept nogil:
 
 cdef void sender_wakeup(void *argument) noexcept nogil:
     (<Sender>argument).wakeup()
+
+
+cdef void sender_tick(void *argument) noexcept nogil:
+    (<Sender>argument).tick()
 
 
 cdef void sender_help(void *argument) noexcept nogil:
@@ -102,6 +107,8 @@ cdef class Sender:
         accumulator.wake = sender_wakeup
         accumulator.help = sender_help
         accumulator.wake_argument = <void *>self
+        callbacks.tick = sender_tick
+        callbacks.tick_argument = <void *>self
         transport.acknowledged = sender_acknowledged
         transport.receiver = <void *>self
 
@@ -151,13 +158,14 @@ cdef class Sender:
                 timeout_ms = 0
                 if until > now:
                     timeout_ms = <int>min((until - now) // 1_000_000 + 1, LONGEST_SLEEP_MS)
+                self.sleeps_until_ns = now + timeout_ms * <int64_t>1_000_000
                 self.fetching = 1
                 fp_mutex_unlock(&self.duty)
                 event = self.transport.next_event(timeout_ms)
                 fp_mutex_lock(&self.duty)
                 self.fetching = 0
                 fp_atomic_store(&self.sleeping, 0)
-            if self.helpers:
+            if fp_atomic_load(<const int *>&self.helpers):
                 fp_mutex_unlock(&self.duty)
                 fp_yield()
                 fp_mutex_lock(&self.duty)
@@ -193,6 +201,17 @@ cdef class Sender:
                 return
         if fp_atomic_exchange(&self.sleeping, 0):
             self.transport.wake()
+
+    cdef void tick(self) noexcept nogil:
+        """Wakes the thread if it has overslept. thread: callbacks, about once a second  lock: none
+
+        librdkafka's queues wait until a time of the wall clock (cnd_timedwait):
+        if that is set back by an hour, they wait an hour longer.
+        """
+        if fp_atomic_load(&self.sleeping) and fp_mutex_trylock(&self.duty):
+            if self.fetching and fp_monotonic_ns() > self.sleeps_until_ns + OVERSLEPT_NS:
+                self.transport.wake()   # under duty, so that the thread, and with it the handle, cannot end before
+            fp_mutex_unlock(&self.duty)
 
     cdef void help(self) noexcept nogil:
         """Hands over in the thread's place, which is far behind. thread: app, without the GIL  lock: none
