@@ -84,8 +84,8 @@ wheel: $(STAMP)
 	build/wheel/env/bin/pip install --quiet --upgrade pip
 	build/wheel/env/bin/pip install --quiet --group test wheelhouse/*.whl
 	mkdir -p build/wheel/tree && cp -r tests pyproject.toml build/wheel/tree/
-	cd build/wheel/tree && ../env/bin/python -m pytest -q -m mock --ignore tests/test_layering.py --ignore tests/test_readme.py \
-		--ignore tests/life
+	cd build/wheel/tree && ../env/bin/python -m pytest -q -m 'mock and not slow and not machine' \
+		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/life
 
 # Many threads on the core, with the extensions and a stand-in for librdkafka under TSan: make tsan SECONDS=600 SEED=5
 tsan: $(STAMP)

@@ -191,6 +191,7 @@ def test_a_callback_that_is_due_before_send_has_returned_finds_its_record(errors
     assert child.returncode == 0, child.stderr
 
 
+@pytest.mark.slow
 def test_a_callback_waits_for_those_of_earlier_records_of_its_partition():
     """librdkafka refuses a record at once after the topic was forbidden; an earlier one is on its way."""
     told = []
@@ -214,12 +215,11 @@ def test_a_callback_waits_for_those_of_earlier_records_of_its_partition():
         send(b"forbidden", fast)
         while not told:
             time.sleep(0.001)
-        send(b"refused", slow)
+        send(b"refused", slow)  # unless fresh metadata has opened the topic again already
         assert [name for name, _ in told] == [b"forbidden"]
         producer.flush(10)
     assert [name for name, _ in told] == [b"forbidden", b"slow", b"refused"]
     assert told[1][1] is None
-    assert isinstance(told[2][1], KafkaError)
 
 
 # Requests that are too large for the topic
@@ -470,6 +470,7 @@ def test_failures_kept_for_flush_do_not_stop_the_producer(make, cluster):
 # delivery.timeout.ms
 
 
+@pytest.mark.slow
 def test_a_record_whose_broker_was_no_longer_the_leader_may_have_been_written(make, cluster):
     # librdkafka calls it not persisted. A leader that is deposed while it waits for its followers answers this too.
     producer = make(**SHORT)
@@ -478,6 +479,7 @@ def test_a_record_whose_broker_was_no_longer_the_leader_may_have_been_written(ma
     assert (type(error), error.persisted) == (DeliveryTimeoutError, "possibly")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [19, 20, 56])  # NOT_ENOUGH_REPLICAS, the same AFTER_APPEND, KAFKA_STORAGE_ERROR
 def test_a_broker_that_cannot_store_is_asked_until_delivery_timeout(make, cluster, code):
     producer = make(**SHORT)
@@ -491,6 +493,7 @@ def test_a_broker_that_cannot_store_is_asked_until_delivery_timeout(make, cluste
     assert whole(producer)
 
 
+@pytest.mark.slow
 def test_a_record_that_no_request_took_along_was_not_written(make, cluster):
     producer = make(**SHORT)
     cluster.broker_down(1)
@@ -498,6 +501,7 @@ def test_a_record_that_no_request_took_along_was_not_written(make, cluster):
     assert (type(error), error.persisted) == (DeliveryTimeoutError, "no")
 
 
+@pytest.mark.slow
 def test_with_the_broker_down_records_fail_by_delivery_timeout(make, cluster):
     producer = make(**SHORT)
     cluster.broker_down(1)
@@ -512,6 +516,7 @@ def test_with_the_broker_down_records_fail_by_delivery_timeout(make, cluster):
     assert eventually(lambda: producer.send(TOPIC, b"v").exception(20) is None) and whole(producer)
 
 
+@pytest.mark.slow
 def test_records_queued_and_in_transit_both_fail_by_delivery_timeout(make, paused):
     options = {"max_in_flight_requests_per_connection": 1, "batch_size": 1000, **SHORT}
     producers = [make(enable_idempotence=idempotent, **options) for idempotent in (True, False)]  # they wait together
@@ -527,6 +532,7 @@ def test_records_queued_and_in_transit_both_fail_by_delivery_timeout(make, pause
         assert eventually(lambda p=producer: p.send(TOPIC, b"v").exception(20) is None) and whole(producer)
 
 
+@pytest.mark.slow
 def test_flush_tells_of_timed_out_records_even_those_in_transit(make, paused):
     producer = make(max_in_flight_requests_per_connection=1, batch_size=1000, **SHORT)
     values = [b"%03d" % i + b"v" * 700 for i in range(100)]
@@ -573,6 +579,7 @@ def test_close_that_times_out_gives_up_and_says_how_many(make, paused, timeout):
     producer.close()
 
 
+@pytest.mark.slow
 def test_a_close_with_less_time_ends_the_wait_of_another_thread(make, paused):
     producer = make()
     with paused():
@@ -687,6 +694,7 @@ def test_max_block_ms_0_works_once_metadata_is_known_and_fails_at_once_when_full
 # Metadata
 
 
+@pytest.mark.slow
 def test_an_unknown_topic_is_an_error_soon_and_works_once_it_exists(make, cluster):
     producer = make(retry_backoff_ms=50)  # the pause between two questions
     started = time.monotonic()

@@ -13,6 +13,7 @@ from tests.conftest import QUICK
 from tests.garbler import KINDS, Garbler, random_correlation_id
 from tests.kafka.fixtures import consume_all
 
+pytestmark = pytest.mark.slow
 TOPIC = "t"
 # What librdkafka fails a record with if it cannot read the answer to its request. It does not send it again.
 BAD_MSG, UNDERFLOW = -199, -155

@@ -205,6 +205,7 @@ assert sent.wait(30)
     check_quiet(run(script, mock_cluster.bootstrap_servers, topic))
 
 
+@pytest.mark.slow
 def test_exit_without_close_and_without_broker_says_how_many_were_lost():
     script = """
 import logging
@@ -369,6 +370,7 @@ assert threading.active_count() == 1 and before == after
     check_quiet(run(script))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["", "import fastprod"], ids=["alone", "after the main one"])
 def test_a_subinterpreter_is_refused_and_told_what_to_do(first):
     script = f"""
