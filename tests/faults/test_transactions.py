@@ -25,6 +25,7 @@ COUNT = int(os.environ.get("FASTPROD_TRANSACTIONS", "120"))
 OUTAGES = max(2, COUNT // 60)
 PARTITIONS = 6
 PATIENCE = 120.0  # seconds, for a call that is repeated until its outcome is known
+ENOUGH = 10.0  # seconds, after which a new producer is the sooner way on
 
 
 class Application:
@@ -75,25 +76,28 @@ class Application:
         """Ends what failed. Returns whether that took a new producer."""
         if not getattr(error, "fatal", False):
             try:
-                self._until_known(self._producer.abort_transaction)
+                # When a coordinator dies librdkafka may never end send_offsets_to_transaction(), and nothing else then.
+                self._until_known(self._producer.abort_transaction, ENOUGH)
                 self.counts["repeated"] += 1
                 return False
-            except KafkaError as worse:
+            except (KafkaError, TimeoutError) as worse:
                 error = worse
         self.counts[f"new producer, after {type(error).__name__}"] += 1
-        with contextlib.suppress(KafkaError):
+        with contextlib.suppress(KafkaError, TimeoutError):
             self._producer.close(10)
         self._producer = self._start()
         return True
 
     def _start(self) -> Producer:
-        producer = Producer(bootstrap_servers=self._servers, transactional_id=self._group)
+        producer = Producer(
+            bootstrap_servers=self._servers, transactional_id=self._group, max_block_ms=int(1000 * ENOUGH)
+        )
         self._until_known(producer.init_transactions)
         return producer
 
-    def _until_known(self, call: Callable[..., Any]) -> None:
+    def _until_known(self, call: Callable[..., Any], patience: float = PATIENCE) -> None:
         """A call that did not end in its time has an open outcome, and is to be made again."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while True:
             try:
                 call(timeout=1)
