@@ -87,6 +87,12 @@ def test_a_batch_lingers():
     assert topic.queued == [0]
 
 
+def test_a_batch_may_linger_for_longer_than_the_clock_counts():
+    topic = Topic(linger_ms=1e300)
+    topic.put(now_ms=1)
+    assert topic.drain(now_ms=1e9) == []
+
+
 def test_without_linger_a_batch_goes_at_once():
     topic = Topic(linger_ms=0)
     topic.put(b"a", now_ms=100)

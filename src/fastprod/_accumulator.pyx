@@ -54,6 +54,11 @@ cdef enum:
     LOCK_RUN = 64                  # records that append_many() appends before it lets others have the lock
 
 
+cdef int64_t nanoseconds(object ms) except -1:
+    """At most 70 years, so that it can be added to a time of the clock."""
+    return <int64_t>min(ms * 1_000_000, INT64_MAX // 4)
+
+
 cdef void list_append(QueueList *queues, PartitionQueue *queue) noexcept nogil:
     queue.next = NULL
     queue.previous = queues.last
@@ -104,12 +109,12 @@ cdef class RecordAccumulator:
         fp_mutex_init(&self.lock)
         self.pool = pool
         self.batch_size = max(batch_size, <size_t>1)
-        self.linger_ns = <int64_t>(linger_ms * 1_000_000)
-        self.delivery_timeout_ns = <int64_t>(delivery_timeout_ms * 1_000_000)
-        self.max_block_ns = <int64_t>(max_block_ms * 1_000_000)
-        self.transit_grace_ns = <int64_t>(transit_grace_ms * 1_000_000)
-        self.availability_timeout_ns = <int64_t>(availability_timeout_ms * 1_000_000)
-        self.sticky_interval_ns = <int64_t>(sticky_interval_ms * 1_000_000)
+        self.linger_ns = nanoseconds(linger_ms)
+        self.delivery_timeout_ns = nanoseconds(delivery_timeout_ms)
+        self.max_block_ns = nanoseconds(max_block_ms)
+        self.transit_grace_ns = nanoseconds(transit_grace_ms)
+        self.availability_timeout_ns = nanoseconds(availability_timeout_ms)
+        self.sticky_interval_ns = nanoseconds(sticky_interval_ms)
         self.kind = KINDS[partitioner]
         self.adaptive = adaptive
         self.max_in_flight = max_in_flight
