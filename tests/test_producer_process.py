@@ -309,6 +309,7 @@ def test_threads_that_share_a_producer_lose_nothing_and_keep_their_order(mock_cl
     assert all(numbers == sorted(numbers) for numbers in order.values())
 
 
+@pytest.mark.machine  # a sanitizer keeps what was freed
 def test_100_producers_that_were_closed_leave_no_threads_files_or_memory(mock_cluster, topic):
     script = """
 import os, sys, threading, time
