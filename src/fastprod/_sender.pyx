@@ -579,8 +579,8 @@ cdef class Sender:
         cdef int32_t known = batch.handed - batch.unreported - batch.held_count
         cdef int8_t persisted = POSSIBLY_PERSISTED if batch.unreported else NOT_PERSISTED
         if known and batch.result.recorded_end != known:
-            known = 0   # reports out of order: all of it fails
-            batch.result.segment_count = 0
+            known = 0   # reports out of order, or no memory for their outcomes: all of it fails
+            batch.result.segment_count = batch.result.unknown = 0
         self.records_failed += batch.count - known
         self.note_failure(batch, code, persisted)
         if batch.handed > known:
