@@ -11,7 +11,8 @@ cdef class Sender:
     cdef BufferPool pool
     cdef Transport transport
     cdef Callbacks callbacks
-    cdef int transactional       # fixed before start(), as is the next
+    cdef int idempotent          # fixed before start(), as are the next two
+    cdef int transactional
     cdef int64_t first_retry_us  # librdkafka repeats no request earlier than this
     cdef fp_thread thread
     cdef int started
