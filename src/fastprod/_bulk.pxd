@@ -5,6 +5,9 @@ from fastprod._input cimport Span
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._record cimport fp_record
 
+cdef enum:
+    CHUNK = 256          # records of a call that are appended at once
+
 # Records of one call that lie side by side in one batch.
 cdef struct Run:
     ProduceResult *result     # `count` shares of it, or the futures have them
@@ -55,10 +58,20 @@ cdef class BulkAppend:
     cdef str size_limit
     cdef bint ignore_keys
     cdef BulkFuture future
+    cdef int unnoted                       # a record was appended that the future has no memory for
     # one chunk
     cdef fp_record *records
-    cdef int32_t *partitions
+    cdef int32_t *partitions               # -1: to be chosen
     cdef Placed *placed
+
+    cdef int append(self, Py_ssize_t count) except -1
+    cdef void place_keys(self, Py_ssize_t count) noexcept nogil
+    cdef Py_ssize_t append_ready(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil
+    cdef int append_rest(self, Py_ssize_t first, Py_ssize_t count) except -1
+    cdef int append_one(self, Py_ssize_t i) except -1
+
+cdef class SequenceAppend(BulkAppend):
+    # one chunk
     cdef Span *spans                       # of values that are neither bytes nor str
     cdef Py_ssize_t span_count
     cdef list kept                         # encoded headers
@@ -66,6 +79,4 @@ cdef class BulkAppend:
     cdef int read(self, Py_ssize_t i, object value, object key, object partition, object timestamp, object headers,
                   int64_t now_ms) except -1
     cdef int point(self, object value, const char **data, size_t *size, str what) except -1
-    cdef int append(self, Py_ssize_t count) except -1
-    cdef int append_one(self, Py_ssize_t i) except -1
     cdef void let_go(self) noexcept

@@ -1,4 +1,6 @@
-"""send_many(): records in bulk. BulkAppend takes a call's records to the accumulator, BulkFuture is their outcome.
+"""Records in bulk. BulkAppend takes a call's records to the accumulator, BulkFuture is their outcome.
+
+SequenceAppend reads them out of what send_many() was given; _arrow.pyx has the one for send_arrow().
 
 Java has no such call. What a record costs here is the copy into its arena: the
 loop that appends runs without the GIL and without Python objects.
@@ -32,14 +34,13 @@ from fastprod.records import BulkMetadata
 
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef enum:
-    CHUNK = 256          # records whose bytes are held at once
     FIRST_GAPS = 64      # bytes
     GAP_SIZE = 10        # bytes, of the longest
 
 
 @cython.final
 cdef class BulkFuture:
-    """The outcome of the records of one send_many(), to come: ``result()`` or ``await``.
+    """The outcome of the records of one send_many() or send_arrow(), to come: ``result()`` or ``await``.
 
     Owns shares of the results of their batches, and which of their records are
     whose: a few words per batch, and for records that went to several partitions
@@ -47,7 +48,7 @@ cdef class BulkFuture:
     """
 
     def __init__(self):
-        raise TypeError("a BulkFuture comes from Producer.send_many()")
+        raise TypeError("a BulkFuture comes from Producer.send_many() or send_arrow()")
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -131,7 +132,7 @@ cdef class BulkFuture:
     cdef Py_ssize_t first_unsettled(self) except? -2:
         """The first run whose batch has not settled, or the number of runs."""
         if self.topic is None:
-            raise TypeError("a BulkFuture comes from Producer.send_many()")
+            raise TypeError("a BulkFuture comes from Producer.send_many() or send_arrow()")
         while self.settled < self.run_count and fp_atomic_load(&self.runs[self.settled].result.done):
             self.settled += 1
         if self.settled < self.run_count and self.runs[self.settled].result.born != forks:
@@ -337,10 +338,9 @@ cdef list take_chunk(list columns):
 
 
 cdef class BulkAppend:
-    """Appends the records of one send_many(), a chunk at a time.
+    """Appends records of one call, a chunk at a time: whoever derives from it fills the arrays.
 
-    Owns the arrays of a chunk, and holds what they point at while it is appended.
-    Used by one thread.
+    Owns the arrays of a chunk. Used by one thread.
     """
 
     def __cinit__(self, TopicMetadata entry, RecordAccumulator accumulator, ProducerMetadata metadata,
@@ -354,19 +354,89 @@ cdef class BulkAppend:
         self.ignore_keys = ignore_keys
         self.future = <BulkFuture>BulkFuture.__new__(BulkFuture)
         self.future.topic = entry.name
-        self.kept = []
         self.records = <fp_record *>malloc(CHUNK * sizeof(fp_record))
         self.partitions = <int32_t *>malloc(CHUNK * sizeof(int32_t))
         self.placed = <Placed *>malloc(CHUNK * sizeof(Placed))
+        if self.records is NULL or self.partitions is NULL or self.placed is NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        free(self.records)
+        free(self.partitions)
+        free(self.placed)
+
+    cdef int append(self, Py_ssize_t count) except -1:
+        """Appends the chunk's first `count` records; Ctrl-C comes out of it."""
+        cdef Py_ssize_t done
+        with nogil:
+            self.place_keys(count)
+            done = self.append_ready(0, count)
+        return self.append_rest(done, count)
+
+    cdef void place_keys(self, Py_ssize_t count) noexcept nogil:
+        """Chooses the partitions of those that have a key and no partition."""
+        cdef int32_t known = self.entry.partitions
+        cdef Py_ssize_t i
+        if self.ignore_keys:
+            return
+        for i in range(count):
+            if self.partitions[i] < 0 and self.records[i].key is not NULL:
+                self.partitions[i] = key_partition(self.records[i].key, self.records[i].key_len, known)
+
+    cdef Py_ssize_t append_ready(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+        """Appends records from the first on, up to one that cannot be at once; which one that is, or count."""
+        cdef Py_ssize_t appended = self.accumulator.append_many(
+            self.entry.topic, self.records + first, self.partitions + first, count - first, self.placed)
+        cdef Py_ssize_t i
+        for i in range(appended):
+            if not self.future.note(&self.placed[i],
+                                    self.records[first + i].key_len + self.records[first + i].value_len):
+                self.unnoted = 1
+        return first + appended
+
+    cdef int append_rest(self, Py_ssize_t first, Py_ssize_t count) except -1:
+        """Appends records from the first on, which may have to wait for memory."""
+        while True:
+            if first < count and not self.unnoted:
+                self.append_one(first)
+                first += 1
+            if self.unnoted:
+                raise MemoryError("no memory for a BulkFuture")
+            PyErr_CheckSignals()
+            if first == count:
+                return 0
+            with nogil:
+                first = self.append_ready(first, count)
+
+    cdef int append_one(self, Py_ssize_t i) except -1:
+        """Appends a record that has to wait for memory; what append_many() was refused is raised from here."""
+        cdef CallbackSlot callback
+        cdef Appended appended
+        cdef Placed placed
+        callback.function = NULL
+        self.accumulator.append(self.entry.topic, self.partitions[i], &self.records[i], 0, 0, &callback, 0, &appended)
+        placed.result = appended.result
+        placed.index = appended.index
+        placed.partition = appended.partition
+        if not self.future.note(&placed, self.records[i].key_len + self.records[i].value_len):
+            self.unnoted = 1
+        return 0
+
+
+cdef class SequenceAppend(BulkAppend):
+    """Appends the records of one send_many().
+
+    Holds what the chunk's records point at while it is appended.
+    """
+
+    def __cinit__(self, *_):
+        self.kept = []
         self.spans = <Span *>malloc(2 * CHUNK * sizeof(Span))
-        if self.records is NULL or self.partitions is NULL or self.placed is NULL or self.spans is NULL:
+        if self.spans is NULL:
             raise MemoryError()
 
     def __dealloc__(self):
         self.let_go()
-        free(self.records)
-        free(self.partitions)
-        free(self.placed)
         free(self.spans)
 
     def send(self, list values, list keys, list partitions, list timestamps, list headers):
@@ -428,46 +498,6 @@ cdef class BulkAppend:
         size[0] = span.size
         self.span_count += span.viewed
         return 0
-
-    cdef int append(self, Py_ssize_t count) except -1:
-        cdef fp_record *records = self.records
-        cdef int32_t *partitions = self.partitions
-        cdef BulkFuture future = self.future
-        cdef int32_t known = self.entry.partitions
-        cdef Py_ssize_t done = 0
-        cdef Py_ssize_t appended, i
-        cdef int noted = 1
-        with nogil:
-            if not self.ignore_keys:
-                for i in range(count):
-                    if partitions[i] < 0 and records[i].key is not NULL:
-                        partitions[i] = key_partition(records[i].key, records[i].key_len, known)
-        while done < count:
-            with nogil:
-                appended = self.accumulator.append_many(
-                    self.entry.topic, records + done, partitions + done, count - done, self.placed)
-                for i in range(appended):
-                    noted &= future.note(&self.placed[i], records[done + i].key_len + records[done + i].value_len)
-            done += appended
-            if done < count and noted:
-                noted = self.append_one(done)
-                done += 1
-            if not noted:
-                raise MemoryError("no memory for a BulkFuture")
-            PyErr_CheckSignals()
-        return 0
-
-    cdef int append_one(self, Py_ssize_t i) except -1:
-        """Appends a record that has to wait for memory; what append_many() was refused is raised from here."""
-        cdef CallbackSlot callback
-        cdef Appended appended
-        cdef Placed placed
-        callback.function = NULL
-        self.accumulator.append(self.entry.topic, self.partitions[i], &self.records[i], 0, 0, &callback, 0, &appended)
-        placed.result = appended.result
-        placed.index = appended.index
-        placed.partition = appended.partition
-        return self.future.note(&placed, self.records[i].key_len + self.records[i].value_len)
 
     cdef void let_go(self) noexcept:
         cdef Py_ssize_t i

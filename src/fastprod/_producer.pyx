@@ -7,7 +7,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from fastprod._accumulator cimport Appended, CallbackSlot, RecordAccumulator
 from fastprod._buffer_pool cimport BufferPool
-from fastprod._bulk cimport BulkAppend, BulkFuture, Column, take_chunk
+from fastprod._bulk cimport BulkFuture, Column, SequenceAppend, take_chunk
 from fastprod._callbacks cimport Callbacks, unraisable
 from fastprod._future cimport (
     ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, forks, notify_completed, wait_completed,
@@ -316,7 +316,7 @@ cdef class Producer:
         Blocks and raises as send() does. If it raises, the records before the one that was wrong, or for which
         there was no memory, have been sent: error.index tells how many they are, error.sent is their BulkFuture.
         """
-        cdef BulkAppend append
+        cdef SequenceAppend append
         cdef BulkFuture future
         if not self.open or self.born != forks:
             self.refuse()
@@ -328,8 +328,8 @@ cdef class Producer:
             raise ValueError("send_many() takes sequences of equal length, not "
                              + " and ".join(f"{length} {name}" for name, length in lengths.items()))
         entry = self.topic_metadata(topic, self.block_deadline())
-        append = BulkAppend(entry, self.accumulator, self.metadata, self.max_block_ns, self.largest_record,
-                            self.size_limit, self.ignore_keys)
+        append = SequenceAppend(entry, self.accumulator, self.metadata, self.max_block_ns, self.largest_record,
+                                self.size_limit, self.ignore_keys)
         future = append.future
         try:
             while True:
