@@ -41,6 +41,7 @@ MAY_KNOW = {
     "_bulk": {
         "_accumulator", "_future", "_input", "_metadata", "_partitioner", "_record", "_sync", "errors", "records",
     },
+    "_arrow": {"_bulk", "_input", "_record", "_sync", "arrow.h", "errors"},
     "_sender": {
         "_accumulator", "_batch", "_buffer_pool", "_callbacks", "_future", "_rdkafka", "_sync", "_transport",
         "librdkafka", "records",
@@ -50,9 +51,9 @@ MAY_KNOW = {
     },
     # The whole
     "_producer": {
-        "_accumulator", "_buffer_pool", "_bulk", "_callbacks", "_future", "_input", "_metadata", "_partitioner",
-        "_record", "_sender", "_sync", "_transaction", "_transport", "config", "errors", "librdkafka", "records",
-        "tokens",
+        "_accumulator", "_arrow", "_buffer_pool", "_bulk", "_callbacks", "_future", "_input", "_metadata",
+        "_partitioner", "_record", "_sender", "_sync", "_transaction", "_transport", "config", "errors",
+        "librdkafka", "records", "tokens",
     },
     "__init__": {"_interpreter", "_bulk", "_future", "_partitioner", "_producer", "errors", "records"},
     "testing": {"librdkafka"},

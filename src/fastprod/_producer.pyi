@@ -14,6 +14,12 @@ from fastprod.records import PartitionInfo, ProducerRecord, RecordMetadata
 _Headers = Sequence[tuple[str, bytes | str | None]] | Mapping[str, bytes | str | None]
 _OnDelivery = Callable[[RecordMetadata | None, KafkaError | None], object]
 
+class _ArrowStream(Protocol):
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+class _ArrowArray(Protocol):
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
+
 class _Offset(Protocol):
     @property
     def topic(self) -> str: ...
@@ -50,6 +56,17 @@ class Producer:
         partitions: int | Iterable[int | None] | None = None,
         timestamps: int | Iterable[int | None] | None = None,
         headers: _Headers | Iterable[_Headers | None] | None = None,
+    ) -> BulkFuture: ...
+    def send_arrow(
+        self,
+        topic: str,
+        data: _ArrowStream | _ArrowArray,
+        *,
+        value: str = "value",
+        key: str | None = None,
+        partition: str | int | None = None,
+        timestamp: str | int | None = None,
+        headers: str | Mapping[str, str | bytes | None] | Sequence[tuple[str, str | bytes | None]] | None = None,
     ) -> BulkFuture: ...
     def flush(self, timeout: float | None = None) -> None: ...
     def close(self, timeout: float | None = None) -> None: ...

@@ -6,6 +6,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from fastprod._accumulator cimport Appended, CallbackSlot, RecordAccumulator
+from fastprod._arrow cimport ArrowAppend, check_arrow, check_headers
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._bulk cimport BulkFuture, Column, SequenceAppend, take_chunk
 from fastprod._callbacks cimport Callbacks, unraisable
@@ -348,6 +349,56 @@ cdef class Producer:
             error.sent = future
             raise
         finally:
+            future.forget_latest()
+
+    def send_arrow(self, topic, data, *, value="value", key=None, partition=None, timestamp=None, headers=None):
+        """Sends a record for each row of Arrow data; returns a BulkFuture at once, which costs memory per batch.
+
+        data: what has __arrow_c_stream__ or __arrow_c_array__: tables, record batches, readers of them, data frames of
+        pyarrow, Polars, pandas, DuckDB. value, key: names of string or binary columns, also large, view, fixed-size or
+        dictionary-encoded; a null value is a tombstone, a null key no key. partition: the name of an integer column, or
+        one number for all; null lets the partitioner choose. timestamp: the name of a column of int64 ms or of
+        timestamps, or ms for all; null is now. headers: a mapping or pairs of a header's name to a column's, or to
+        bytes or None for all; or the name of a map or list<struct> column with all of them. Data that is a single
+        column holds the values.
+
+        A stream is read as buffer.memory takes its records. Blocks and raises as send_many() does, with error.index
+        and error.sent. ValueError too for a column that is not there, TypeError for one of another type, OSError if
+        the stream fails. Ctrl-C waits for a stream that computes its next batch.
+        """
+        cdef ArrowAppend append
+        cdef BulkFuture future
+        cdef Py_ssize_t count, i
+        if not self.open or self.born != forks:
+            self.refuse()
+        check_arrow(data, value, key, partition, timestamp)
+        headers = check_headers(headers)
+        entry = self.topic_metadata(topic, self.block_deadline())
+        append = ArrowAppend(entry, self.accumulator, self.metadata, self.max_block_ns, self.largest_record,
+                             self.size_limit, self.ignore_keys)
+        future = append.future
+        try:
+            append.open(data, value, key, partition, timestamp, headers)
+            while True:
+                if self.transport.fatal_code or not self.open:
+                    self.refuse()
+                if self.plain:
+                    if not append.send():
+                        return future
+                    continue
+                count = append.read()
+                if not count:
+                    return future
+                for i in range(count):
+                    one_value, one_key, one_partition, one_timestamp, one_headers = append.record(i)
+                    future.add(self.send_through(topic, one_value, one_key, one_partition, one_timestamp, one_headers,
+                                                 None))
+        except BaseException as error:
+            error.index = future.count
+            error.sent = future
+            raise
+        finally:
+            append.data.release()
             future.forget_latest()
 
     cdef int append(self, TopicMetadata entry, int32_t partition, fp_record *record, FutureRecordMetadata future,
