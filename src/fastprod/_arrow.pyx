@@ -377,6 +377,8 @@ cdef class ArrowData:
         PyErr_CheckSignals()               # which may be why it failed
         if self.stream.get_last_error is not NULL:
             text = text_of(self.stream.get_last_error(&self.stream))
+        if text.rstrip().endswith("KeyboardInterrupt"):   # in the generator behind a reader of pyarrow's, which tells
+            return KeyboardInterrupt()                    # what that raised as text only
         if code == ENOMEM:
             return MemoryError(text or "no memory for the Arrow data")
         return OSError(code, f"the Arrow stream failed: {text or os.strerror(code)}")
