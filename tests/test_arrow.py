@@ -93,6 +93,14 @@ class Reader:
 
 
 @pytest.fixture
+def topic(mock_cluster, request):
+    """A topic that no test has, not one of the same name elsewhere either."""
+    name = "arrow-" + "".join(c if c.isalnum() and c.isascii() else "-" for c in request.node.name)[:200]
+    mock_cluster.create_topic(name, PARTITIONS)
+    return name
+
+
+@pytest.fixture
 def read(mock_cluster, topic):
     reader = Reader(mock_cluster.bootstrap_servers, topic)
     yield reader
