@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench readme faults life machine leaks fuzz sanitize tsan valgrind wheel clean
+.PHONY: demo test lint bench bench-partitioning readme faults life machine leaks fuzz sanitize tsan valgrind wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.flights build/flights.ndjson
@@ -25,6 +25,12 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# KIP-794's own experiment and the claim of KIP-480, on three real brokers: about 20 minutes a round. Writes tables and a plot
+# into build/partitioning. make bench-partitioning ROUNDS=3
+bench-partitioning: $(STAMP)
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.partitioning --rounds $(or $(ROUNDS),1)
 
 # The tables of options in README.md, from the one in the code.
 readme: $(STAMP)
@@ -68,7 +74,8 @@ sanitize: $(STAMP)
 		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=report \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
 		../env/bin/python -m pytest -q -m 'not kafka and not machine' \
-		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/test_leaks.py --ignore tests/test_arrow.py \
+		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/test_leaks.py \
+		--ignore tests/test_partitioning_benchmark.py --ignore tests/test_arrow.py \
 		--ignore tests/life/test_life.py \
 		--deselect tests/test_producer_process.py::test_forks_under_load_harm_neither_parent_nor_child \
 		|| { cat report.*; false; }
@@ -86,7 +93,8 @@ wheel: $(STAMP)
 	build/wheel/env/bin/pip install --quiet --group test wheelhouse/*.whl
 	mkdir -p build/wheel/tree && cp -r tests pyproject.toml build/wheel/tree/
 	cd build/wheel/tree && ../env/bin/python -m pytest -q -m 'mock and not slow and not machine' \
-		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/life
+		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/life \
+		--ignore tests/test_partitioning_benchmark.py
 
 # Many threads on the core, with the extensions and a stand-in for librdkafka under TSan: make tsan SECONDS=600 SEED=5
 tsan: $(STAMP)
