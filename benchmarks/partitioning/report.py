@@ -85,43 +85,49 @@ def sticky_table(runs: Sequence[Run]) -> str:
 
 
 def plot(content: Mapping[str, Any], path: Path) -> None:
+    """The slow broker's latencies, and what 100 partitions cost with linger.ms=5."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "fastprod", "svg.fonttype": "none", "font.size": 8})
     from matplotlib import pyplot
 
-    figure, (slow, requests, cpu) = pyplot.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
+    figure, ((slow, requests), (latency, cpu)) = pyplot.subplots(2, 2, figsize=(11, 8), layout="constrained")
     styles = {"fastprod": "-", "Java": "--", "librdkafka": ":"}
 
-    def style(title: str) -> str:
-        return next(style for name, style in styles.items() if title.startswith(name))
+    def draw(axes: Any, title: str, across: Sequence[float], values: Sequence[float]) -> None:
+        style = next(style for name, style in styles.items() if title.startswith(name))
+        marker = "." if len(across) < 10 else ""
+        axes.plot(across, values, style, marker=marker, label=title.replace("`", ""), linewidth=1.2)
 
-    def label(title: str) -> str:
-        return title.replace("`", "").replace("partitioner.", "")
-
-    percent = [i for i in range(100)] + [99.5, 99.9]
+    nines = [100 / (100 - percent) for percent in [*range(100), 99.5, 99.9]]  # in the order of quantiles_ms
     for title, group in by_client(content["slow-broker"], (client.title for client in SLOW_BROKER)).items():
-        values = [quantile(group, i) for i in range(len(percent))]
-        slow.plot([100 / (100 - p) for p in percent], values, style(title), label=label(title), linewidth=1.2)
-    slow.set(
-        xscale="log", yscale="log", title="One broker of three 20 ms slow (KIP-794)", ylabel="send() to callback, ms"
-    )
+        draw(slow, title, nines, [quantile(group, i) for i in range(len(nines))])
+    slow.set(xscale="log", yscale="log", title="One broker of three is 20 ms slow (KIP-794): send() to callback, ms")
     slow.set_xticks([2, 10, 100, 1000], ["p50", "p90", "p99", "p99.9"])
+    slow.minorticks_off()
 
-    many = [run for run in content["sticky"] if run["partitions"] == 100 and run["linger_ms"] == 0]
+    many = [run for run in content["sticky"] if run["partitions"] == 100 and run["linger_ms"] == 5]
     for title, group in by_client(many, (client.title for client in STICKY_CLAIM)).items():
         rates = sorted({run["rate"] for run in group})
-        at = {rate: [run for run in group if run["rate"] == rate] for rate in rates}
-        per_request = [statistics.median(run["records"] / run["requests"] for run in at[rate]) for rate in rates]
-        requests.plot(rates, per_request, style(title), marker=".", label=label(title), linewidth=1.2)
-        costs = [median(at[rate], "cpu_us_per_record") for rate in rates]
-        cpu.plot(rates, costs, style(title), marker=".", label=label(title), linewidth=1.2)
-    for axes, what in ((requests, "records per request"), (cpu, "client CPU, us per record")):
-        axes.set(xscale="log", yscale="log", title=f"100 partitions, linger.ms=0: {what}", xlabel="records per second")
-    for axes in (slow, requests, cpu):
+        at = [[run for run in group if run["rate"] == rate] for rate in rates]
+        draw(
+            requests, title, rates, [statistics.median(run["records"] / run["requests"] for run in runs) for runs in at]
+        )
+        draw(latency, title, rates, [median(runs, "average_ms") for runs in at])
+        draw(cpu, title, rates, [median(runs, "cpu_us_per_record") for runs in at])
+    costs = {
+        requests: "records per request",
+        latency: "send() to callback, average, ms",
+        cpu: "client CPU per record, us",
+    }
+    for axes, what in costs.items():
+        axes.set(xscale="log", yscale="log", title=f"100 partitions, linger.ms=5: {what}", xlabel="records per second")
+    latency.set_yscale("linear")
+    for axes in (slow, *costs):
         if axes.lines:
             axes.legend(fontsize=6)
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(True, which="major", linewidth=0.3)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
