@@ -49,15 +49,23 @@ def quantile(runs: Sequence[Run], index: int) -> float:
     return statistics.median(run["quantiles_ms"][index] for run in runs)
 
 
+def per_request(runs: Sequence[Run]) -> float:
+    return statistics.median(run["records"] / run["requests"] for run in runs)
+
+
 def slow_broker_table(runs: Sequence[Run]) -> str:
-    rows = ["| | average | p50 | p99 | p99.9 | to the slow broker | runs |", "|---|---:|---:|---:|---:|---:|---:|"]
+    rows = [
+        "| | average | p50 | p99 | p99.9 | to the slow broker | records/request | CPU us/record | runs |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for title, (average, p99, p999) in KIP_794.items():
-        rows.append(f"| {title} | {average:,.1f} ms | | {p99:,} ms | {p999:,} ms | | |")
+        rows.append(f"| {title} | {average:,.1f} ms | | {p99:,} ms | {p999:,} ms | | | | |")
     for title, group in by_client(runs, (client.title for client in SLOW_BROKER)).items():
         rows.append(
             f"| {title} | {median(group, 'average_ms'):,.1f} ms | {quantile(group, P50):,.1f} ms "
             f"| {quantile(group, P99):,.0f} ms | {quantile(group, P999):,.0f} ms "
-            f"| {median(group, 'slow_share') * 100:.0f} % | {len(group)} |"
+            f"| {median(group, 'slow_share') * 100:.0f} % | {per_request(group):.1f} "
+            f"| {median(group, 'cpu_us_per_record'):,.0f} | {len(group)} |"
         )
     return "\n".join(rows)
 
@@ -75,9 +83,9 @@ def sticky_table(runs: Sequence[Run]) -> str:
         for title, group in by_client(found, (client.title for client in STICKY_CLAIM)).items():
             reached = median(group, "records_per_second")
             load = f"{rate:,}" if reached > 0.95 * rate else f"{rate:,} (reached {reached:,.0f})"
-            per_request = statistics.median(run["records"] / run["requests"] for run in group)
             rows.append(
-                f"| {partitions} | {linger_ms} | {load} | {title} | {reached / per_request:,.0f} | {per_request:,.1f} "
+                f"| {partitions} | {linger_ms} | {load} | {title} "
+                f"| {reached / per_request(group):,.0f} | {per_request(group):,.1f} "
                 f"| {median(group, 'average_ms'):,.2f} ms | {quantile(group, P99):,.1f} ms "
                 f"| {median(group, 'cpu_us_per_record'):,.1f} |"
             )
@@ -111,9 +119,7 @@ def plot(content: Mapping[str, Any], path: Path) -> None:
     for title, group in by_client(many, (client.title for client in STICKY_CLAIM)).items():
         rates = sorted({run["rate"] for run in group})
         at = [[run for run in group if run["rate"] == rate] for rate in rates]
-        draw(
-            requests, title, rates, [statistics.median(run["records"] / run["requests"] for run in runs) for runs in at]
-        )
+        draw(requests, title, rates, [per_request(runs) for runs in at])
         draw(latency, title, rates, [median(runs, "average_ms") for runs in at])
         draw(cpu, title, rates, [median(runs, "cpu_us_per_record") for runs in at])
     costs = {
