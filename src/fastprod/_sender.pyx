@@ -307,6 +307,8 @@ cdef class Sender:
         cdef size_t left = FIRST_REQUEST if one_by_one else queue.portion
         cdef int32_t outstanding = queue.outstanding
         cdef int awaited = outstanding > 0 or queue.held is not NULL
+        while queue.feeding is not NULL and queue.feeding.handed == queue.feeding.count:
+            queue.feeding = queue.feeding.transit_next   # finish() may free it
         if one_by_one and outstanding and (outstanding < FEW or count_waiting(queue) < FEW):
             return
         queue.handing = 1
