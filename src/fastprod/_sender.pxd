@@ -23,7 +23,7 @@ cdef class Sender:
     cdef int32_t helpers         # atomic: threads that wait for duty in help()
     # guarded by duty
     cdef fp_mutex duty
-    cdef int fetching            # the thread is without duty, and may have an event
+    cdef int fetching            # the thread is without duty, and may have an event, or has ended
     cdef Batch **slots           # batches in transit; their index travels through librdkafka
     cdef int32_t slot_count
     cdef int32_t *free_slots

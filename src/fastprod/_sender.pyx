@@ -185,6 +185,9 @@ cdef class Sender:
                 self.transport.serve(event, sender_note, <void *>self)
                 served += 1
                 event = self.transport.next_event(0) if served < EVENT_LIMIT else NULL
+        # The handle will be destroyed: whoever has duty from here on neither wakes nor fetches.
+        fp_atomic_store(&self.sleeping, 0)
+        self.fetching = 1
         fp_mutex_unlock(&self.duty)
         fp_atomic_store(&self.finished, 1)
         notify_completed()
@@ -196,7 +199,7 @@ cdef class Sender:
         send does a little of it at once: that saves a record on an idle
         producer the way through another thread. What is left wakes the thread.
         """
-        cdef int64_t now, until, sleeps_until
+        cdef int64_t now, sleeps_until
         cdef Batch *chain
         if not fp_atomic_load(&self.sleeping):
             return
@@ -206,12 +209,16 @@ cdef class Sender:
             chain = self.accumulator.drain(now, DIRECT_LIMIT)
             if chain is not NULL:
                 self.send(chain)
-            until = self.accumulator.prepare_sleep(now)
-            fp_mutex_unlock(&self.duty)
-            if until >= sleeps_until:
+            if self.accumulator.prepare_sleep(now) >= sleeps_until:
+                fp_mutex_unlock(&self.duty)
                 return
+        else:
+            fp_mutex_lock(&self.duty)   # whoever had it may have drained before there was something
+        # Under duty the thread cannot end, and close() not destroy the handle:
+        # a flush() that close() overtook comes here after both.
         if fp_atomic_exchange(&self.sleeping, 0):
             self.transport.wake()
+        fp_mutex_unlock(&self.duty)
 
     cdef void tick(self) noexcept nogil:
         """Wakes the thread if it has overslept. thread: callbacks, about once a second  lock: none
@@ -307,8 +314,6 @@ cdef class Sender:
         cdef size_t left = FIRST_REQUEST if one_by_one else queue.portion
         cdef int32_t outstanding = queue.outstanding
         cdef int awaited = outstanding > 0 or queue.held is not NULL
-        while queue.feeding is not NULL and queue.feeding.handed == queue.feeding.count:
-            queue.feeding = queue.feeding.transit_next   # finish() may free it
         if one_by_one and outstanding and (outstanding < FEW or count_waiting(queue) < FEW):
             return
         queue.handing = 1
@@ -546,6 +551,8 @@ cdef class Sender:
             queue.transit_last = batch.transit_previous
         else:
             batch.transit_next.transit_previous = batch.transit_previous
+        if queue.feeding is batch:   # it expired before its turn
+            queue.feeding = batch.transit_next
         self.transit_count -= 1
         if batch.slot >= 0:
             self.free_slots[self.free_count] = batch.slot
