@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from fastprod import Producer
 from fastprod.testing import MockCluster
 
 pytest_plugins = ["tests.kafka.fixtures"]
@@ -31,6 +32,20 @@ def mock_cluster():
     """A mock cluster of one broker in its own process; make topics of your own with create_topic()."""
     with MockCluster(process=True) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def make(mock_cluster):
+    """make(servers, **options): producers that are closed when the test ends."""
+    producers = []
+
+    def producer(servers=mock_cluster.bootstrap_servers, **options):
+        producers.append(Producer({"bootstrap.servers": servers, **QUICK}, **options))
+        return producers[-1]
+
+    yield producer
+    for producer in producers:
+        producer.close(10)
 
 
 @pytest.fixture

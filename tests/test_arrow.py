@@ -53,19 +53,6 @@ def cluster():
         yield cluster
 
 
-@pytest.fixture
-def make(mock_cluster):
-    producers = []
-
-    def producer(servers=mock_cluster.bootstrap_servers, **options):
-        producers.append(Producer({"bootstrap.servers": servers, **QUICK}, **options))
-        return producers[-1]
-
-    yield producer
-    for producer in producers:
-        producer.close(10)
-
-
 class Bystander:
     """An interceptor: records go through send() one by one."""
 

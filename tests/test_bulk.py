@@ -16,7 +16,6 @@ from fastprod import (
     BulkFuture,
     DeliveryError,
     ForkedProducerError,
-    Producer,
     ProducerClosedError,
     RecordTooLargeError,
     SerializationError,
@@ -24,7 +23,7 @@ from fastprod import (
     partition_for_key,
 )
 from fastprod.testing import MockCluster
-from tests.conftest import QUICK, READER
+from tests.conftest import READER
 
 pytestmark = pytest.mark.mock
 TOPIC, PARTITIONS = "t", 4
@@ -36,19 +35,6 @@ def cluster():
     """A cluster of its own, since the errors pushed to one hit whoever comes next."""
     with MockCluster(topics={TOPIC: PARTITIONS}, process=True) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def make(mock_cluster):
-    producers = []
-
-    def producer(servers=mock_cluster.bootstrap_servers, **options):
-        producers.append(Producer({"bootstrap.servers": servers, **QUICK}, **options))
-        return producers[-1]
-
-    yield producer
-    for producer in producers:
-        producer.close(10)
 
 
 @pytest.fixture

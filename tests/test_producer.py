@@ -17,24 +17,10 @@ from fastprod import (
     memory_in_use,
     partition_for_key,
 )
-from tests.conftest import QUICK, READER
+from tests.conftest import READER
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4  # of the `topic` fixture
-
-
-@pytest.fixture
-def make(mock_cluster):
-    """Producers that are closed when the test ends."""
-    producers = []
-
-    def producer(**options):
-        producers.append(Producer({"bootstrap.servers": mock_cluster.bootstrap_servers, **QUICK}, **options))
-        return producers[-1]
-
-    yield producer
-    for producer in producers:
-        producer.close(10)
 
 
 @pytest.fixture

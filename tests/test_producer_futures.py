@@ -19,20 +19,6 @@ CALLBACK_THREAD = "fastprod-callbacks"
 FORBIDDEN = 29  # TOPIC_AUTHORIZATION_FAILED: never retried
 
 
-@pytest.fixture
-def make(mock_cluster):
-    """Producers that are closed when the test ends."""
-    producers = []
-
-    def producer(cluster=mock_cluster, **options):
-        producers.append(Producer({"bootstrap.servers": cluster.bootstrap_servers, **QUICK}, **options))
-        return producers[-1]
-
-    yield producer
-    for producer in producers:
-        producer.close(10)
-
-
 @pytest.fixture(scope="module")
 def failing():
     """A cluster of its own that answers the next 10,000 Produce requests with FORBIDDEN; its topic is "t"."""
@@ -80,7 +66,7 @@ def test_result_get_and_exception_agree_and_can_be_asked_again(make, topic):
 
 
 def test_each_reader_of_a_failure_gets_an_exception_of_its_own(make, failing):
-    future = make(failing).send("t", b"v", partition=3)
+    future = make(failing.bootstrap_servers).send("t", b"v", partition=3)
     first = future.exception(10)
     assert type(first) is AuthorizationError and first.code == FORBIDDEN and "t [3]" in str(first)
     for ask in (future.result, future.get):
@@ -112,7 +98,7 @@ def test_a_timeout_raises_and_the_record_is_still_delivered(make, topic, ask, ti
 
 
 def test_a_timeout_does_not_count_as_being_told(make, failing):
-    producer = make(failing, linger_ms=80_000)
+    producer = make(failing.bootstrap_servers, linger_ms=80_000)
     future = producer.send("t", b"v")
     for ask in (future.result, future.exception):
         with pytest.raises(TimeoutError):
@@ -128,7 +114,7 @@ def test_repr_tells_the_state(make, topic, failing):
     assert repr(future) == f"<FutureRecordMetadata {topic} pending>"
     producer.flush(10)
     assert repr(future) == f"<FutureRecordMetadata {topic} {future.result()!r}>"
-    failed = make(failing).send("t", b"v")
+    failed = make(failing.bootstrap_servers).send("t", b"v")
     assert failed.exception(10) is not None
     assert repr(failed).startswith("<FutureRecordMetadata t AuthorizationError(")
 
@@ -218,7 +204,7 @@ def test_gather_of_5000_awaits_gives_each_its_own(make, topic):
 
 
 def test_await_of_a_failing_record_raises_and_counts_as_told(make, failing):
-    producer = make(failing)
+    producer = make(failing.bootstrap_servers)
 
     async def main():
         with pytest.raises(AuthorizationError) as caught:
@@ -230,7 +216,7 @@ def test_await_of_a_failing_record_raises_and_counts_as_told(make, failing):
 
 
 def test_gather_sorts_failures_from_successes(make, failing):
-    producer = make(failing)
+    producer = make(failing.bootstrap_servers)
 
     async def main():
         futures = [producer.send("t", b"v", partition=i % PARTITIONS) for i in range(20)]
@@ -243,7 +229,7 @@ def test_gather_sorts_failures_from_successes(make, failing):
 
 
 def test_a_cancelled_await_does_not_silence_the_later_failure(make, failing):
-    producer = make(failing, linger_ms=80_000)
+    producer = make(failing.bootstrap_servers, linger_ms=80_000)
 
     async def main():
         with pytest.raises(asyncio.TimeoutError):
@@ -374,7 +360,7 @@ def test_on_delivery_comes_in_order_within_a_partition_on_one_thread(make, topic
 
 def test_on_delivery_gets_either_metadata_or_an_error(make, failing, topic):
     told = []
-    good, bad = make(), make(failing)
+    good, bad = make(), make(failing.bootstrap_servers)
     good.send(topic, b"v", on_delivery=lambda *outcome: told.append(outcome))
     good.flush(10)
     bad.send("t", b"v", on_delivery=lambda *outcome: told.append(outcome))
@@ -540,7 +526,7 @@ def test_eight_threads_wait_for_the_same_future(make, topic):
 
 
 def test_eight_threads_that_wait_for_the_same_failure_get_eight_exceptions(make, failing):
-    producer = make(failing, linger_ms=100)
+    producer = make(failing.bootstrap_servers, linger_ms=100)
     future = producer.send("t", b"v")
     errors = in_threads(8, lambda _: future.exception(20))
     assert {type(error) for error in errors} == {AuthorizationError} and len(set(map(id, errors))) == 8
