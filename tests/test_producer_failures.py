@@ -222,6 +222,20 @@ def test_a_callback_waits_for_those_of_earlier_records_of_its_partition():
     assert told[1][1] is None
 
 
+def test_an_idempotent_producer_has_one_request_of_a_partition_under_way(cluster):
+    """If the first of two were refused and the second not, librdkafka would take a new epoch."""
+    told = []
+    # Without QUICK: metadata asked for every 20 ms would take up all of a connection whose answers come so late.
+    with Producer(bootstrap_servers=cluster.bootstrap_servers) as producer:
+        for _ in range(2):  # the partition is not new any more
+            producer.send(TOPIC, b"first", partition=0).result(10)
+        cluster.set_round_trip_time(1, 500)
+        for _ in range(2):
+            producer.send(TOPIC, b"", partition=0, on_delivery=lambda *_: told.append(time.monotonic()))
+        producer.flush(10)
+    assert told[1] - told[0] > 0.4  # a round trip that began with the first one's answer
+
+
 # Requests that are too large for the topic
 
 
