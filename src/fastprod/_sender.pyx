@@ -658,8 +658,8 @@ cdef class Sender:
     cdef void drop(self) noexcept nogil:
         """Fails every record that was not handed over. thread: app, without the GIL, appends stopped  lock: none
 
-        Whoever drains hands over before it lets go of duty, but for the rest of
-        a batch whose first records are awaited: that still goes to librdkafka.
+        Whoever drains hands over before it lets go of duty, but for what feed()
+        holds back until an answer comes: that still goes to librdkafka.
         """
         fp_mutex_lock(&self.duty)
         self.fail_expired(self.accumulator.expire(fp_monotonic_ns(), 1), PURGE_QUEUE)
