@@ -59,8 +59,7 @@ fuzz: $(STAMP)
 
 # The tests that need no Kafka, with the extensions under ASan and UBSan, built and run outside this tree as the wheel is.
 # Python's own leaks are not looked for; a report ends the run. Of the test left out, ASan reports what is none: threads of a
-# forked child get stacks that threads of the parent had, and ASan has marked. Nor are those with Arrow: the libraries that lend
-# the data have not been run under ASan.
+# forked child get stacks that threads of the parent had, and ASan has marked.
 sanitize: $(STAMP)
 	$(BIN)/pip install --quiet --group build
 	rm -rf build/sanitize
@@ -75,7 +74,7 @@ sanitize: $(STAMP)
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
 		../env/bin/python -m pytest -q -m 'not kafka and not machine' \
 		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/test_leaks.py \
-		--ignore tests/test_partitioning_benchmark.py --ignore tests/test_arrow.py \
+		--ignore tests/test_partitioning_benchmark.py \
 		--ignore tests/life/test_life.py \
 		--deselect tests/test_producer_process.py::test_forks_under_load_harm_neither_parent_nor_child \
 		|| { cat report.*; false; }
