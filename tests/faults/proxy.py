@@ -313,13 +313,14 @@ async def _forward(chunk: bytes, sink: socket.socket, way: _Way) -> None:
         piece = chunk[: max(1, rate // 50)] if rate else chunk
         if way.left is not None and len(piece) > way.left:
             cut, way.left = way.left, None
-            await loop.sock_sendall(sink, piece[:cut])
             way.forwarded += cut
+            await loop.sock_sendall(sink, piece[:cut])
             raise _Cut
         if way.left is not None:
             way.left -= len(piece)
-        await loop.sock_sendall(sink, piece)
+        # Counted first: who has received a byte finds it counted.
         way.forwarded += len(piece)
+        await loop.sock_sendall(sink, piece)
         chunk = chunk[len(piece) :]
         if rate:
             await asyncio.sleep(len(piece) / rate)
