@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench bench-partitioning readme faults life machine leaks fuzz sanitize tsan valgrind wheel clean
+.PHONY: demo test lint bench bench-partitioning budget readme faults life machine leaks fuzz sanitize tsan valgrind wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.flights build/flights.ndjson
@@ -31,6 +31,10 @@ bench: $(STAMP)
 bench-partitioning: $(STAMP)
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.partitioning --rounds $(or $(ROUNDS),1)
+
+# What a record may cost in instructions, counted anew by valgrind: tests/instructions/budget.json, which the tests hold.
+budget: $(STAMP)
+	$(BIN)/python -m tests.instructions --write
 
 # The tables of options in README.md, from the one in the code.
 readme: $(STAMP)
@@ -74,7 +78,7 @@ sanitize: $(STAMP)
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
 		../env/bin/python -m pytest -q -m 'not kafka and not machine' \
 		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/test_leaks.py \
-		--ignore tests/test_partitioning_benchmark.py \
+		--ignore tests/test_partitioning_benchmark.py --ignore tests/test_instructions.py \
 		--ignore tests/life/test_life.py \
 		--deselect tests/test_producer_process.py::test_forks_under_load_harm_neither_parent_nor_child \
 		|| { cat report.*; false; }

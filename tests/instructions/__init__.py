@@ -1,0 +1,1 @@
+"""Instructions that a record costs, counted and compared with a budget."""
