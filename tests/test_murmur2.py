@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastprod import murmur2, partition_for_key
+from fastprod._partitioner import key_partitions_of
 from tests.conftest import shown
 
 MASK = (1 << 32) - 1
@@ -179,3 +180,21 @@ def test_a_key_with_gaps_is_refused():
 def test_a_lone_surrogate_is_refused():
     with pytest.raises(UnicodeEncodeError):
         partition_for_key("\ud800", 10)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=256), st.integers(1, (1 << 31) - 1))
+def test_keys_of_mixed_lengths_get_the_same_partitions_together(keys, count):
+    assert key_partitions_of(keys, count) == [partition_for_key(key, count) for key in keys]
+
+
+@pytest.mark.parametrize("length", [*range(40), 63, 64, 65, 300])
+@pytest.mark.parametrize("count", [1, 2, 3, 12, 1000, (1 << 30) + 1, (1 << 31) - 1])
+def test_keys_of_one_length_get_the_same_partitions_together(rng, length, count):
+    keys = [rng.randbytes(length) for _ in range(256)]
+    assert key_partitions_of(keys, count) == [partition_for_key(key, count) for key in keys]
+
+
+@given(st.integers(0, 300), st.lists(st.integers(0, 7), min_size=8, max_size=32), st.randoms(use_true_random=False))
+def test_keys_of_almost_one_length_get_the_same_partitions_together(length, more, random):
+    keys = [random.randbytes(length + extra) for extra in more]
+    assert key_partitions_of(keys, 97) == [partition_for_key(key, 97) for key in keys]

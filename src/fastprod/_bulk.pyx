@@ -21,7 +21,7 @@ from fastprod._future cimport (
 )
 from fastprod._input cimport checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
-from fastprod._partitioner cimport key_partition
+from fastprod._partitioner cimport key_partitions
 from fastprod._record cimport fp_record, fp_wire_upper_bound
 from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_wall_ms
 
@@ -375,13 +375,24 @@ cdef class BulkAppend:
 
     cdef void place_keys(self, Py_ssize_t count) noexcept nogil:
         """Chooses the partitions of those that have a key and no partition."""
-        cdef int32_t known = self.entry.partitions
-        cdef Py_ssize_t i
+        cdef const unsigned char *keys[CHUNK]
+        cdef unsigned int sizes[CHUNK]
+        cdef unsigned int found[CHUNK]
+        cdef int32_t places[CHUNK]
+        cdef Py_ssize_t i, number = 0
         if self.ignore_keys:
             return
         for i in range(count):
             if self.partitions[i] < 0 and self.records[i].key is not NULL:
-                self.partitions[i] = key_partition(self.records[i].key, self.records[i].key_len, known)
+                keys[number] = <const unsigned char *>self.records[i].key
+                sizes[number] = <unsigned int>self.records[i].key_len
+                places[number] = <int32_t>i
+                number += 1
+        if number == 0:
+            return
+        key_partitions(keys, sizes, found, number, self.entry.partitions)
+        for i in range(number):
+            self.partitions[places[i]] = <int32_t>found[i]
 
     cdef Py_ssize_t append_ready(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
         """Appends records from the first on, up to one that cannot be at once; which one that is, or count."""

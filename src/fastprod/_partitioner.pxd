@@ -41,3 +41,5 @@ cdef int32_t sticky_partition(StickyState *state, Partitions *partitions, int64_
 cdef int sticky_update(StickyState *state, Partitions *partitions, int64_t appended, int enable_switch) noexcept nogil
 cdef int32_t sticky_on_new_batch(StickyState *state, Partitions *partitions) noexcept nogil
 cdef int32_t key_partition(const char *key, size_t length, int32_t count) noexcept nogil
+cdef void key_partitions(const unsigned char **keys, const unsigned int *sizes, unsigned int *found, size_t number,
+                         int32_t count) noexcept nogil

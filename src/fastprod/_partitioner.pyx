@@ -11,6 +11,9 @@ from libc.string cimport memset
 cdef extern from "murmur2.h" nogil:
     unsigned int fp_murmur2(const void *data, size_t length) noexcept
     int32_t fp_partition_for_key(const void *key, size_t length, int32_t partitions) noexcept
+    void fp_murmur2_many(const unsigned char *const *keys, const unsigned int *sizes, unsigned int *hashes,
+                         size_t count) noexcept
+    void fp_partitions_for_hashes(unsigned int *hashes, size_t count, int32_t partitions) noexcept
 
 KINDS = {
     "uniform_sticky": UNIFORM_STICKY,
@@ -41,6 +44,30 @@ def partition_for_key(key, num_partitions):
 
 cdef int32_t key_partition(const char *key, size_t length, int32_t count) noexcept nogil:
     return fp_partition_for_key(key, length, count)
+
+
+cdef void key_partitions(const unsigned char **keys, const unsigned int *sizes, unsigned int *found, size_t number,
+                         int32_t count) noexcept nogil:
+    """key_partition() of number keys, several at once."""
+    fp_murmur2_many(keys, sizes, found, number)
+    fp_partitions_for_hashes(found, number, count)
+
+
+def key_partitions_of(list keys, int32_t count):
+    """key_partitions() of up to 256 bytes objects: the Python door for tests."""
+    cdef const unsigned char *pointers[256]
+    cdef unsigned int sizes[256]
+    cdef unsigned int found[256]
+    cdef bytes key
+    cdef Py_ssize_t i
+    if len(keys) > 256 or count < 1:
+        raise ValueError("up to 256 keys, and a partition at least")
+    for i in range(len(keys)):
+        key = keys[i]
+        pointers[i] = <const unsigned char *><const char *>key
+        sizes[i] = len(key)
+    key_partitions(pointers, sizes, found, len(keys), count)
+    return [found[i] for i in range(len(keys))]
 
 
 cdef uint64_t draw(Random *random) noexcept nogil:
