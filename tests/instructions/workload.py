@@ -42,12 +42,26 @@ def send_many_stamped(producer, topic, values, keys):
     send_many(producer, topic, values, None, timestamps=OLD)
 
 
+def send_arrow(producer, topic, values, keys):
+    import pyarrow
+
+    producer.send_arrow(topic, pyarrow.table({"value": values}))
+
+
+def send_arrow_keyed(producer, topic, values, keys):
+    import pyarrow
+
+    producer.send_arrow(topic, pyarrow.table({"value": values, "key": keys}), key="key")
+
+
 WAYS = {
     "send()": send,
     "send() keyed": send_keyed,
     "send_many()": send_many_unkeyed,
     "send_many() keyed": send_many,
     "send_many() with timestamps": send_many_stamped,
+    "send_arrow()": send_arrow,
+    "send_arrow() keyed": send_arrow_keyed,
 }
 
 
