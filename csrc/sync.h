@@ -118,6 +118,12 @@ static inline void fp_thread_join(fp_thread t) { pthread_join(t, NULL); }
 
 static inline void fp_yield(void) { sched_yield(); }
 
+/* At least so long, and some 50 us longer. */
+static inline void fp_sleep_ns(int64_t ns) {
+    struct timespec ts = {ns / 1000000000, ns % 1000000000};
+    nanosleep(&ts, NULL);
+}
+
 static inline int32_t fp_atomic_add(int32_t *p, int32_t n) {
     return __atomic_add_fetch(p, n, __ATOMIC_ACQ_REL);
 }

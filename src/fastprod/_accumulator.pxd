@@ -120,6 +120,8 @@ cdef class RecordAccumulator:
     cdef int32_t starving             # threads that wait for memory
     cdef int32_t flushing
     cdef int64_t closed_bytes         # of full batches in the queues
+    cdef int64_t closed_total         # of all batches that were full
+    cdef int64_t paused_at            # closed_total at the last pause
     cdef FlushPoint *flush_points
     cdef int closed
     cdef int64_t unsettled            # records
@@ -173,6 +175,7 @@ cdef class RecordAccumulator:
     cdef void refresh_available(self, Topic *topic, int64_t now_ns) noexcept nogil
     cdef int32_t leader_of(self, int32_t broker) except -1
     cdef int check_flush_points(self) noexcept nogil
+    cdef int64_t pause_ns(self) noexcept nogil
     cdef void wake_sender(self) noexcept nogil
     # tests
     cdef readonly bint woke           # the last put() would have woken the sender

@@ -50,6 +50,14 @@ cdef enum:
     # sender thread gains nothing by running on: it would write to cold memory,
     # and its records would leave too late for the cheap way of handing over.
     AHEAD_BYTES = 1 << 17
+    # Beyond so much, which its help did not lessen, it pauses: at most for as
+    # long as the bytes since its last pause would take at 500 MB/s, so that no
+    # broker that can take them waits for it. Without pauses every record of a
+    # producer at its limit queues as deep as buffer.memory allows.
+    PACE_BYTES = 1 << 19
+    PACE_NS_PER_BYTE = 2
+    SHORTEST_PAUSE_NS = 60_000     # the kernel adds about as much to any sleep
+    LONGEST_PAUSE_NS = 200_000
     TURN_BYTES = 1 << 16           # of one partition, before the next is drained
     LOCK_RUN = 64                  # records that append_many() appends before it lets others have the lock
 
@@ -392,7 +400,7 @@ cdef class RecordAccumulator:
                 return NO_MEMORY
             arena[0] = NULL
             size = fp_wire_size(record, 0, 0)
-            appended.ahead = self.closed_bytes > AHEAD_BYTES and self.ready.first is not NULL
+            appended.ahead = self.closed_bytes > AHEAD_BYTES
             appended.wake = (self.ready.first is not NULL or
                              batch.created_ns + self.linger_ns < self.sleep_until_ns)
         if callback.function is not NULL:
@@ -472,6 +480,7 @@ cdef class RecordAccumulator:
     cdef void close_batch(self, PartitionQueue *queue, Batch *batch) noexcept nogil:
         batch.state = BATCH_CLOSED
         self.closed_bytes += batch.used
+        self.closed_total += batch.used
         queue.hot = 1
         self.stop_lingering(batch)
         self.make_ready(queue)
@@ -498,6 +507,22 @@ cdef class RecordAccumulator:
             list_remove(&self.leaders[queue.leader].parked, queue)
             queue.state = QUEUE_READY
             list_append(&self.ready, queue)
+
+    cdef int64_t pause_ns(self) noexcept nogil:
+        """How long an application that is far ahead should let the others catch up. lock: none"""
+        cdef int64_t pause
+        fp_mutex_lock(&self.lock)
+        pause = (self.closed_total - self.paused_at) * PACE_NS_PER_BYTE
+        if self.closed_bytes < PACE_BYTES:
+            pause = 0
+            self.paused_at = self.closed_total
+        elif pause < SHORTEST_PAUSE_NS:
+            pause = 0
+        else:
+            pause = min(pause, <int64_t>LONGEST_PAUSE_NS)
+            self.paused_at = self.closed_total
+        fp_mutex_unlock(&self.lock)
+        return pause
 
     cdef void wake_sender(self) noexcept nogil:
         """thread: any  lock: none"""

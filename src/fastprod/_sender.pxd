@@ -24,6 +24,7 @@ cdef class Sender:
     # guarded by duty
     cdef fp_mutex duty
     cdef int fetching            # the thread is without duty, and may have an event, or has ended
+    cdef int helped              # since the thread last looked
     cdef Batch **slots           # batches in transit; their index travels through librdkafka
     cdef int32_t slot_count
     cdef int32_t *free_slots

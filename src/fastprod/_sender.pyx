@@ -21,8 +21,8 @@ from fastprod._future cimport (
 from fastprod._rdkafka cimport rd_kafka_event_t
 from fastprod._sync cimport (
     fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy,
-    fp_mutex_init, fp_mutex_lock, fp_mutex_trylock, fp_mutex_unlock, fp_thread_join, fp_thread_start,
-    fp_yield,
+    fp_mutex_init, fp_mutex_lock, fp_mutex_trylock, fp_mutex_unlock, fp_sleep_ns, fp_thread_join,
+    fp_thread_start, fp_yield,
 )
 from fastprod._transport cimport Report, Transport
 
@@ -36,6 +36,7 @@ cdef enum:
     EVENT_LIMIT = 8               # events served before batches are
     DIRECT_LIMIT = 1              # bytes that an application's thread hands over itself: a single batch
     EXPIRY_INTERVAL_MS = 100
+    NAP_NS = 300_000              # of a thread whose work the application does
     LONGEST_SLEEP_MS = 1000
     # librdkafka's codes, RD_KAFKA_RESP_ERR__...
     CRIT_SYS_RESOURCE = -194
@@ -146,6 +147,11 @@ cdef class Sender:
         cdef int timeout_ms, served
         fp_mutex_lock(&self.duty)
         while True:
+            if self.helped:
+                self.helped = 0
+                fp_mutex_unlock(&self.duty)
+                fp_sleep_ns(NAP_NS)
+                fp_mutex_lock(&self.duty)
             now = fp_monotonic_ns()
             if fp_atomic_load(&self.aborting):
                 self.fail_expired(self.accumulator.expire(now, 1), PURGE_QUEUE)
@@ -234,15 +240,20 @@ cdef class Sender:
     cdef void help(self) noexcept nogil:
         """Hands over in the thread's place, which is far behind. thread: app, without the GIL  lock: none
 
-        And serves an event for it: the application would wait for duty anyway.
-        Not when brokers are slow: then windows are full, nothing is ready, and
-        buffer.memory takes what comes.
+        And serves events for it, while the thread naps: two threads that both
+        hand over take turns at locks and at cold memory, and get less done than
+        one. Then the application pauses if that was not enough, so that
+        librdkafka's threads catch up; where brokers are what is slow, the pauses
+        are too short to matter, and buffer.memory takes what comes.
         """
         cdef Batch *chain
         cdef rd_kafka_event_t *event
+        cdef int64_t pause_ns
+        cdef int served
         fp_atomic_add(&self.helpers, 1)
         fp_mutex_lock(&self.duty)
         fp_atomic_add(&self.helpers, -1)
+        self.helped = 1
         chain = self.accumulator.drain(fp_monotonic_ns(), DRAIN_LIMIT)
         if chain is not NULL:
             self.send(chain)
@@ -250,10 +261,17 @@ cdef class Sender:
             # Else the thread may have an event already and wait for duty with
             # it: that one comes first. `sleeping` does not tell, since whoever
             # wakes the thread clears it, long before the thread is back.
-            event = self.transport.next_event(0)
-            if event is not NULL:
+            served = 0
+            while served < EVENT_LIMIT:
+                event = self.transport.next_event(0)
+                if event is NULL:
+                    break
                 self.transport.serve(event, sender_note, <void *>self)
+                served += 1
         fp_mutex_unlock(&self.duty)
+        pause_ns = self.accumulator.pause_ns()
+        if pause_ns:
+            fp_sleep_ns(pause_ns)
 
     cdef void send(self, Batch *chain) noexcept nogil:
         cdef Batch *batch

@@ -32,6 +32,7 @@ cdef extern from "sync.h" nogil:
     void fp_thread_join(fp_thread) noexcept
 
     void fp_yield() noexcept
+    void fp_sleep_ns(int64_t) noexcept
 
     int32_t fp_atomic_add(int32_t *, int32_t) noexcept
     int fp_atomic_load(const int *) noexcept
