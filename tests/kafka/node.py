@@ -261,8 +261,11 @@ class KafkaNode:
 
 
 def new_cluster_id() -> str:
-    """As Kafka makes them: 16 random bytes in base64."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    """As Kafka makes them: 16 random bytes in base64, and none that its tools take for an option."""
+    while True:
+        new = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not new.startswith("-"):
+            return new
 
 
 def free_ports(count: int) -> list[int]:
