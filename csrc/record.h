@@ -21,6 +21,9 @@ enum { FP_HAS_KEY = 1, FP_HAS_VALUE = 2, FP_HAS_HEADERS = 4 };
 /* DefaultRecordBatch.RECORD_BATCH_OVERHEAD and DefaultRecord.MAX_RECORD_OVERHEAD */
 enum { FP_BATCH_OVERHEAD = 61, FP_RECORD_OVERHEAD = 21 };
 
+/* The most that fp_wire_upper_bound() adds to key and value of a record without headers. */
+enum { FP_MOST_OVERHEAD = FP_BATCH_OVERHEAD + FP_RECORD_OVERHEAD + 5 + 5 + 1 };
+
 typedef struct {
     const char *key;     /* NULL: no key */
     const char *value;   /* NULL: tombstone */
@@ -31,13 +34,18 @@ typedef struct {
     int64_t timestamp; /* ms since the epoch */
 } fp_record;
 
+/* Bits / 7, rounded up, by a multiplication that is exact up to 64 bits. */
 static inline int fp_varint_size(uint64_t v) {
+#if defined(__GNUC__) || defined(__clang__)
+    return ((64 - __builtin_clzll(v | 1)) * 9 + 64) >> 6;
+#else
     int n = 1;
     while (v >= 0x80) {
         v >>= 7;
         n++;
     }
     return n;
+#endif
 }
 
 static inline uint64_t fp_zigzag(int64_t v) {

@@ -72,11 +72,12 @@ cdef struct Appended:
     int wake                  # the sender has something to do
     int ahead                 # and is far behind: the caller may call help(), when it can let go of the GIL
 
-# Where append_many() has put a record.
+# Where append_many() has put records side by side.
 cdef struct Placed:
     ProduceResult *result
-    int32_t index
+    int32_t index             # of the first
     int32_t partition
+    int32_t count
 
 cdef struct CallbackSlot:
     CallbackKind kind
@@ -138,7 +139,10 @@ cdef class RecordAccumulator:
     cdef int append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns, int64_t deadline_ns,
                     CallbackSlot *callback, int abort_on_new_batch, Appended *appended) except -1
     cdef Py_ssize_t append_many(self, Topic *topic, const fp_record *records, const int32_t *partitions,
-                                Py_ssize_t count, Placed *placed) noexcept nogil
+                                Py_ssize_t count, Placed *placed, Py_ssize_t *runs) noexcept nogil
+    cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record, Appended *appended) noexcept nogil
+    cdef Py_ssize_t append_run(self, Topic *topic, const fp_record *records, const int32_t *partitions,
+                               Py_ssize_t count, Appended *appended) noexcept nogil
     cdef Topic *add_topic(self, const char *name) except NULL
     cdef int set_partitions(self, Topic *topic, const int32_t *brokers, int32_t count) except -1
     cdef void begin_flush(self, FlushPoint *point) noexcept nogil

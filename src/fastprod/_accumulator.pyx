@@ -10,8 +10,8 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset, strdup
 from fastprod._batch cimport (
-    BATCH_CLOSED, BATCH_IN_TRANSIT, BATCH_OPEN, batch_append, batch_fits_arena, batch_free, batch_grow,
-    batch_new, batch_records,
+    BATCH_CLOSED, BATCH_IN_TRANSIT, BATCH_OPEN, batch_append, batch_append_run, batch_fits_arena, batch_free,
+    batch_grow, batch_new, batch_records,
 )
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport (
@@ -304,36 +304,48 @@ cdef class RecordAccumulator:
         return status == APPENDED
 
     cdef Py_ssize_t append_many(self, Topic *topic, const fp_record *records, const int32_t *partitions,
-                                Py_ssize_t count, Placed *placed) noexcept nogil:
+                                Py_ssize_t count, Placed *placed, Py_ssize_t *runs) noexcept nogil:
         """Appends records up to the first that cannot be at once, which is for append(); returns how many.
 
-        Each takes a share of its batch's result, as a future would. thread: app, without the GIL  lock: none
+        Each takes a share of its batch's result, as a future would. placed has room for count runs and tells where
+        the records are, *runs how many runs. thread: app, without the GIL  lock: none
         """
         cdef CallbackSlot callback
         cdef Appended appended
         cdef char *arena = NULL
         cdef size_t arena_size = 0
         cdef Py_ssize_t done = 0
-        cdef Py_ssize_t limit
+        cdef Py_ssize_t limit, number
+        cdef Placed *latest = NULL
         cdef int wake, ahead
         cdef int status = APPENDED
         callback.function = NULL
+        runs[0] = 0
         while done < count and status == APPENDED:
             wake = ahead = 0
             limit = min(count, done + LOCK_RUN)
             fp_mutex_lock(&self.lock)
             while done < limit:
                 appended.wake = appended.ahead = 0
-                status = self.try_append(topic, partitions[done], &records[done], 0, &callback, 0,
-                                         &arena, &arena_size, &appended)
-                wake |= appended.wake
-                ahead |= appended.ahead
-                if status != APPENDED:
-                    break
-                placed[done].result = appended.result
-                placed[done].index = appended.index
-                placed[done].partition = appended.partition
-                done += 1
+                number = self.append_run(topic, &records[done], &partitions[done], limit - done, &appended)
+                if number == 0:
+                    status = self.try_append(topic, partitions[done], &records[done], 0, &callback, 0,
+                                             &arena, &arena_size, &appended)
+                    wake |= appended.wake
+                    ahead |= appended.ahead
+                    if status != APPENDED:
+                        break
+                    number = 1
+                done += number
+                if latest is NULL or latest.result is not appended.result or (
+                        latest.index + latest.count != appended.index):
+                    latest = &placed[runs[0]]
+                    runs[0] += 1
+                    latest.result = appended.result
+                    latest.index = appended.index
+                    latest.partition = appended.partition
+                    latest.count = 0
+                latest.count += <int32_t>number
             fp_mutex_unlock(&self.lock)
             if wake:
                 self.wake_sender()
@@ -342,6 +354,56 @@ cdef class RecordAccumulator:
         if arena is not NULL:
             self.pool.deallocate(arena, arena_size)
         return done
+
+    cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record, Appended *appended) noexcept nogil:
+        """append() for a record that only fills an open batch further, as nearly all do; 0: it is for append().
+
+        thread: app  lock: none
+        """
+        cdef Py_ssize_t done
+        fp_mutex_lock(&self.lock)
+        done = self.append_run(topic, record, &partition, 1, appended)
+        fp_mutex_unlock(&self.lock)
+        return <int>done
+
+    cdef Py_ssize_t append_run(self, Topic *topic, const fp_record *records, const int32_t *partitions,
+                               Py_ssize_t count, Appended *appended) noexcept nogil:
+        """Appends the first records that only fill an open batch further; how many, the others are for try_append().
+
+        They make no batch full, and no partition change.
+        """
+        cdef StickyState *sticky = NULL
+        cdef int32_t partition = partitions[0]
+        cdef PartitionQueue *queue
+        cdef Batch *batch
+        cdef int64_t limit = self.batch_size
+        cdef int64_t left, before
+        cdef Py_ssize_t number
+        if self.closed:
+            return 0
+        if partition < 0:
+            sticky = &topic.sticky
+            if sticky.kind != UNIFORM_STICKY or sticky.current < 0:
+                return 0
+            partition = sticky.current
+        queue = topic.queues[partition]
+        batch = queue.tail
+        if batch is NULL or batch.state != BATCH_OPEN or batch.count == 0:
+            return 0
+        before = batch.wire_size
+        if sticky is not NULL:
+            left = sticky.stick_bytes - sticky.produced_bytes
+            if left <= 0 and self.availability_timeout_ns == 0:
+                left += sticky.stick_bytes   # the change waits for the batch to be full, or for this
+            limit = min(limit, before + left)
+        appended.result = batch.result
+        appended.partition = partition
+        appended.index = batch.count
+        number = batch_append_run(batch, records, partitions, count, limit)
+        self.unsettled += number
+        if sticky is not NULL:
+            sticky.produced_bytes += batch.wire_size - before
+        return number
 
     cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
                         CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,

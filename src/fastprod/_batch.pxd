@@ -55,4 +55,6 @@ cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nog
 cdef int32_t batch_portion(Batch *batch, size_t limit) noexcept nogil
 cdef void batch_rewind(Batch *batch, int32_t index) noexcept nogil
 cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_size) noexcept nogil
+cdef Py_ssize_t batch_append_run(Batch *batch, const fp_record *records, const int32_t *partitions, Py_ssize_t count,
+                                 int64_t limit) noexcept nogil
 cdef list batch_records(Batch *batch)

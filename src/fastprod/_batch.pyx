@@ -8,7 +8,7 @@ from libc.stdlib cimport calloc, free, realloc
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport result_let_go, result_new
 from fastprod._record cimport (
-    fp_arena_size, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write,
+    fp_arena_size, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write, fp_wire_size,
 )
 
 cdef enum:
@@ -84,6 +84,40 @@ cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_siz
     batch.count += 1
     batch.result.futures += 1
     return index
+
+
+cdef Py_ssize_t batch_append_run(Batch *batch, const fp_record *records, const int32_t *partitions, Py_ssize_t count,
+                                 int64_t limit) noexcept nogil:
+    """Copies in records of one and the same partitions[], while the batch stays below `limit` bytes; how many.
+
+    The batch has records already. Stops before one with headers, or that may not fit into the arena.
+    """
+    cdef const fp_record *record
+    cdef char *end = batch.arena + batch.used
+    cdef char *most = batch.arena + batch.capacity - MOST_FRAMING
+    cdef int64_t wire_size = batch.wire_size
+    cdef int64_t last_timestamp = batch.last_timestamp
+    cdef int64_t delta, size
+    cdef Py_ssize_t i
+    for i in range(count):
+        record = &records[i]
+        if partitions[i] != partitions[0] or record.headers is not NULL:
+            break
+        delta = record.timestamp - batch.base_timestamp
+        size = fp_wire_size(record, delta, batch.count + <int32_t>i)
+        if wire_size + size >= limit or <int64_t>(record.key_len + record.value_len) > most - end:
+            break
+        end = fp_record_write(end, record, delta)
+        wire_size += size
+        last_timestamp = max(last_timestamp, record.timestamp)
+    else:
+        i = count
+    batch.used = end - batch.arena
+    batch.wire_size = wire_size
+    batch.last_timestamp = last_timestamp
+    batch.count += <int32_t>i
+    batch.result.futures += <int32_t>i
+    return i
 
 
 cdef int32_t batch_portion(Batch *batch, size_t limit) noexcept nogil:

@@ -1,3 +1,4 @@
+from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t
 from fastprod._accumulator cimport Placed, RecordAccumulator
 from fastprod._future cimport FutureRecordMetadata, ProduceResult
@@ -34,7 +35,7 @@ cdef class BulkFuture:
     cdef Py_ssize_t *latest                # partition -> its last run, -1: none
     cdef int32_t latest_count
 
-    cdef int note(self, const Placed *placed, int64_t size) noexcept nogil
+    cdef int note(self, const Placed *placed) noexcept nogil
     cdef int add(self, FutureRecordMetadata future) except -1
     cdef void forget_latest(self) noexcept
     cdef int room(self, int32_t partition) noexcept nogil
@@ -45,9 +46,12 @@ cdef class Column:
     cdef object items                      # list, tuple, or iterator
     cdef object scalar                     # what every record has, if items is None
     cdef Py_ssize_t at                     # in a list or tuple
-    cdef object take(self, Py_ssize_t count)
-
-cdef list take_chunk(list columns)
+    # one chunk
+    cdef PyObject *taken[CHUNK]            # strong references
+    cdef Py_ssize_t count                  # how many they are
+    cdef int take(self) except -1
+    cdef PyObject *item(self, Py_ssize_t i) noexcept
+    cdef void let_go(self) noexcept
 
 cdef class BulkAppend:
     cdef RecordAccumulator accumulator
@@ -62,7 +66,7 @@ cdef class BulkAppend:
     # one chunk
     cdef fp_record *records
     cdef int32_t *partitions               # -1: to be chosen
-    cdef Placed *placed
+    cdef Placed *placed                    # runs of them
 
     cdef int append(self, Py_ssize_t count) except -1
     cdef void place_keys(self, Py_ssize_t count) noexcept nogil
@@ -71,12 +75,22 @@ cdef class BulkAppend:
     cdef int append_one(self, Py_ssize_t i) except -1
 
 cdef class SequenceAppend(BulkAppend):
+    cdef Column values
+    cdef Column keys
+    cdef Column record_partitions
+    cdef Column timestamps
+    cdef Column headers
+    cdef tuple columns                     # these five
+    cdef bint bare                         # a record has a value, and perhaps a key
     # one chunk
     cdef Span *spans                       # of values that are neither bytes nor str
     cdef Py_ssize_t span_count
     cdef list kept                         # encoded headers
 
-    cdef int read(self, Py_ssize_t i, object value, object key, object partition, object timestamp, object headers,
-                  int64_t now_ms) except -1
+    cdef Py_ssize_t take(self) except -1
+    cdef int append_taken(self, Py_ssize_t count) except -1
+    cdef bint read_bare(self, Py_ssize_t i, int64_t now_ms) noexcept
+    cdef int read(self, Py_ssize_t i, int64_t now_ms) except -1
     cdef int point(self, object value, const char **data, size_t *size, str what) except -1
     cdef void let_go(self) noexcept
+    cdef void release_spans(self) noexcept

@@ -10,7 +10,10 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
+from cpython.list cimport PyList_CheckExact
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.sequence cimport PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS
+from cpython.tuple cimport PyTuple_CheckExact
 from libc.stdint cimport INT32_MAX, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
@@ -22,7 +25,7 @@ from fastprod._future cimport (
 from fastprod._input cimport checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partitions
-from fastprod._record cimport fp_record, fp_wire_upper_bound
+from fastprod._record cimport FP_MOST_OVERHEAD, fp_record, fp_wire_upper_bound
 from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_wall_ms
 
 import itertools
@@ -59,18 +62,20 @@ cdef class BulkFuture:
         free(self.runs)
         free(self.latest)
 
-    cdef int note(self, const Placed *placed, int64_t size) noexcept nogil:
-        """Takes over a share of the result of the call's next record; 0 if there is no memory to note it."""
+    cdef int note(self, const Placed *placed) noexcept nogil:
+        """Takes over shares of the result of the call's next records; 0 if there is no memory to note them."""
         cdef Run *run = NULL
         cdef int32_t partition = placed.partition
+        cdef int32_t _i
         if not self.room(partition):
             if not self.borrows:
-                result_unref(placed.result, -1)
+                for _i in range(placed.count):
+                    result_unref(placed.result, -1)
             return 0
         if self.latest[partition] >= 0:
             run = &self.runs[self.latest[partition]]
-            if run.result is not placed.result or placed.index != run.first + run.count or not note_gap(
-                    run, self.count - run.last_input):
+            if run.result is not placed.result or placed.index != run.first + run.count or not note_gaps(
+                    run, self.count - run.last_input, placed.count):
                 run = NULL
         if run is NULL:
             run = &self.runs[self.run_count]
@@ -80,10 +85,9 @@ cdef class BulkFuture:
             run.first_input = self.count
             self.latest[partition] = self.run_count
             self.run_count += 1
-        run.count += 1
-        run.last_input = self.count
-        self.count += 1
-        self.size += size
+        run.count += placed.count
+        self.count += placed.count
+        run.last_input = self.count - 1
         return 1
 
     cdef int room(self, int32_t partition) noexcept nogil:
@@ -115,12 +119,14 @@ cdef class BulkFuture:
         placed.result = future.produced
         placed.index = future.index
         placed.partition = future.produced.partition
+        placed.count = 1
         if not self.borrows:
             self.borrows = 1
             self.futures = []
         self.futures.append(future)
-        if not self.note(&placed, max(future.key_size, 0) + <int64_t>max(future.value_size, 0)):
+        if not self.note(&placed):
             raise MemoryError("no memory for a BulkFuture")
+        self.size += max(future.key_size, 0) + <int64_t>max(future.value_size, 0)
         return 0
 
     cdef void forget_latest(self) noexcept:
@@ -237,17 +243,20 @@ cdef class BulkFuture:
         return f"<BulkFuture {self.topic} of {self.count} records, {'settled' if self.done() else 'pending'}>"
 
 
-cdef int note_gap(Run *run, int64_t gap) noexcept nogil:
-    """How far the next record's place in the call is behind the last one's; 0 if there is no memory."""
+cdef int note_gaps(Run *run, int64_t gap, int32_t count) noexcept nogil:
+    """How far the first of the next records is behind the last in the call; the others follow it, without a gap.
+
+    0 if there is no memory.
+    """
     cdef unsigned char *grown
     cdef int32_t size
     if run.gaps is NULL and gap == 1:
         return 1
     size = run.gaps_size
     if run.gaps is NULL:
-        size = max(<int32_t>FIRST_GAPS, run.count + GAP_SIZE)
-    elif run.gaps_used + GAP_SIZE > size:
-        size = size * 2
+        size = max(<int32_t>FIRST_GAPS, run.count + count + GAP_SIZE)
+    elif run.gaps_used + count + GAP_SIZE > size:
+        size = 2 * size + count
     if size != run.gaps_size:
         grown = <unsigned char *>realloc(run.gaps, size)
         if grown is NULL:
@@ -263,6 +272,8 @@ cdef int note_gap(Run *run, int64_t gap) noexcept nogil:
         gap >>= 7
     run.gaps[run.gaps_used] = gap
     run.gaps_used += 1
+    memset(run.gaps + run.gaps_used, 1, count - 1)
+    run.gaps_used += count - 1
     return 1
 
 
@@ -292,7 +303,7 @@ cdef class Column:
         if given is None and name != "values" or may_be_one and is_one(given, name):
             self.scalar = given
         elif isinstance(given, (list, tuple)):
-            self.items = given
+            self.items = given if type(given) in (list, tuple) else iter(given)
         elif isinstance(given, (str, bytes, bytearray, memoryview)) or hasattr(given, "items") or (
                 not hasattr(given, "__iter__")):
             raise TypeError(f"{name} must be a sequence or iterable, an item for each record, not "
@@ -300,14 +311,35 @@ cdef class Column:
         else:
             self.items = iter(given)
 
-    cdef object take(self, Py_ssize_t count):
-        """The next items, count of them at most; the scalar as often as that."""
-        if self.items is None:
-            return [self.scalar] * count
-        if isinstance(self.items, (list, tuple)):
-            self.at += count
-            return list(self.items[self.at - count:self.at])
-        return list(itertools.islice(self.items, count))
+    def __dealloc__(self):
+        self.let_go()
+
+    cdef int take(self) except -1:
+        """Takes the next CHUNK items, or as many as there are."""
+        cdef Py_ssize_t i, count
+        cdef PyObject **items
+        if PyList_CheckExact(self.items) or PyTuple_CheckExact(self.items):
+            items = PySequence_Fast_ITEMS(self.items)
+            count = min(<Py_ssize_t>CHUNK, PySequence_Fast_GET_SIZE(self.items) - self.at)   # a list may have become shorter
+            for i in range(count):
+                self.taken[i] = items[self.at + i]
+                Py_INCREF(<object>self.taken[i])
+            self.count = max(count, <Py_ssize_t>0)
+            self.at += self.count
+        elif self.items is not None:
+            for item in itertools.islice(self.items, CHUNK):
+                Py_INCREF(item)
+                self.taken[self.count] = <PyObject *>item
+                self.count += 1
+        return 0
+
+    cdef PyObject *item(self, Py_ssize_t i) noexcept:
+        return <PyObject *>self.scalar if self.items is None else self.taken[i]
+
+    cdef void let_go(self) noexcept:
+        while self.count:
+            self.count -= 1
+            Py_DECREF(<object>self.taken[self.count])
 
 
 cdef bint is_one(object given, str name) except -1:
@@ -320,21 +352,6 @@ cdef bint is_one(object given, str name) except -1:
         return False
     # Pairs (str, value), and not a list for each record, which may be empty or None.
     return all(isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[0], str) for item in given[:1])
-
-
-cdef list take_chunk(list columns):
-    """The next values, keys, partitions, timestamps and headers, as many of each; None after the last."""
-    cdef Column values = columns[0]
-    cdef Column column
-    cdef list taken = [values.take(CHUNK)]
-    count = len(taken[0])
-    for column in columns[1:]:
-        found = column.take(count if column.items is None else CHUNK)
-        taken.append(found)
-        if len(found) != count:
-            raise ValueError("send_many() takes as many keys, partitions, timestamps and headers as there are values, "
-                             "and one of them has fewer or more")
-    return taken if count else None
 
 
 cdef class BulkAppend:
@@ -396,14 +413,17 @@ cdef class BulkAppend:
 
     cdef Py_ssize_t append_ready(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
         """Appends records from the first on, up to one that cannot be at once; which one that is, or count."""
-        cdef Py_ssize_t appended = self.accumulator.append_many(
-            self.entry.topic, self.records + first, self.partitions + first, count - first, self.placed)
-        cdef Py_ssize_t i
-        for i in range(appended):
-            if not self.future.note(&self.placed[i],
-                                    self.records[first + i].key_len + self.records[first + i].value_len):
+        cdef Py_ssize_t runs, i
+        cdef int64_t size = 0
+        cdef Py_ssize_t end = first + self.accumulator.append_many(
+            self.entry.topic, self.records + first, self.partitions + first, count - first, self.placed, &runs)
+        for i in range(runs):
+            if not self.future.note(&self.placed[i]):
                 self.unnoted = 1
-        return first + appended
+        for i in range(first, end):
+            size += self.records[i].key_len + self.records[i].value_len
+        self.future.size += size
+        return end
 
     cdef int append_rest(self, Py_ssize_t first, Py_ssize_t count) except -1:
         """Appends records from the first on, which may have to wait for memory."""
@@ -429,8 +449,10 @@ cdef class BulkAppend:
         placed.result = appended.result
         placed.index = appended.index
         placed.partition = appended.partition
-        if not self.future.note(&placed, self.records[i].key_len + self.records[i].value_len):
+        placed.count = 1
+        if not self.future.note(&placed):
             self.unnoted = 1
+        self.future.size += self.records[i].key_len + self.records[i].value_len
         return 0
 
 
@@ -447,37 +469,79 @@ cdef class SequenceAppend(BulkAppend):
             raise MemoryError()
 
     def __dealloc__(self):
-        self.let_go()
+        self.release_spans()
         free(self.spans)
 
-    def send(self, list values, list keys, list partitions, list timestamps, list headers):
-        """Appends a chunk; if a record is wrong, those before it."""
-        cdef Py_ssize_t count = 0
-        cdef Py_ssize_t i
+    def read_from(self, values, keys, partitions, timestamps, headers):
+        """Columns that have what the call was given."""
+        self.values, self.keys, self.record_partitions = values, keys, partitions
+        self.timestamps, self.headers = timestamps, headers
+        self.columns = values, keys, partitions, timestamps, headers
+        self.bare = all(column.items is None and column.scalar is None
+                        for column in (self.record_partitions, self.timestamps, self.headers))
+
+    cdef Py_ssize_t take(self) except -1:
+        """Takes the next chunk's items from the columns; how many records they are, 0 after the last."""
+        cdef Column column
+        for column in self.columns:
+            column.take()
+        for column in self.columns:
+            if column.items is not None and column.count != self.values.count:
+                raise ValueError("send_many() takes as many keys, partitions, timestamps and headers as there are "
+                                 "values, and one of them has fewer or more")
+        return self.values.count
+
+    cdef int append_taken(self, Py_ssize_t count) except -1:
+        """Appends the chunk; if a record is wrong, those before it."""
+        cdef Py_ssize_t i = 0
         cdef object wrong = None
         cdef int64_t now_ms = fp_wall_ms()
         try:
-            try:
-                for i in range(len(values)):
-                    self.read(i, values[i], keys[i], partitions[i], timestamps[i], headers[i], now_ms)
-                    count += 1
-            except BaseException as error:
-                wrong = error
-            self.append(count)
-            if wrong is not None:
-                raise wrong
-        finally:
-            self.let_go()
+            while i < count:
+                if not (self.bare and self.read_bare(i, now_ms)):
+                    self.read(i, now_ms)
+                i += 1
+        except BaseException as error:
+            wrong = error
+        self.append(i)
+        if wrong is not None:
+            raise wrong
+        return 0
 
-    cdef int read(self, Py_ssize_t i, object value, object key, object partition, object timestamp, object headers,
-                  int64_t now_ms) except -1:
+    cdef bint read_bare(self, Py_ssize_t i, int64_t now_ms) noexcept:
+        """read() for what most records are, bytes; whether this one was."""
+        cdef fp_record *record = &self.records[i]
+        cdef PyObject *value = self.values.item(i)
+        cdef PyObject *key = self.keys.item(i)
+        if not PyBytes_CheckExact(<object>value):
+            return 0
+        record.key = NULL
+        record.key_len = 0
+        if key is not <PyObject *>None:
+            if not PyBytes_CheckExact(<object>key):
+                return 0
+            record.key = PyBytes_AS_STRING(<object>key)
+            record.key_len = PyBytes_GET_SIZE(<object>key)
+        record.value = PyBytes_AS_STRING(<object>value)
+        record.value_len = PyBytes_GET_SIZE(<object>value)
+        record.headers = NULL
+        record.headers_len = record.headers_wire = 0
+        record.headers_count = 0
+        record.timestamp = now_ms
+        self.partitions[i] = -1
+        return record.key_len + record.value_len + FP_MOST_OVERHEAD <= self.largest_record
+
+    cdef int read(self, Py_ssize_t i, int64_t now_ms) except -1:
         """Points the chunk's record i at what is to be copied."""
         cdef fp_record *record = &self.records[i]
         cdef bytes encoded
         cdef int64_t deadline = 0
         cdef size_t size
-        self.point(value, &record.value, &record.value_len, "value")
-        self.point(key, &record.key, &record.key_len, "key")
+        cdef object partition = <object>self.record_partitions.item(i)
+        cdef object timestamp = <object>self.timestamps.item(i)
+        cdef object headers = <object>self.headers.item(i)
+        self.point(<object>self.values.item(i), &record.value, &record.value_len, "value")
+        self.point(<object>self.keys.item(i), &record.key, &record.key_len, "key")
         record.headers = NULL
         record.headers_len = record.headers_wire = 0
         record.headers_count = 0
@@ -511,8 +575,15 @@ cdef class SequenceAppend(BulkAppend):
         return 0
 
     cdef void let_go(self) noexcept:
+        """Of the chunk."""
+        cdef Column column
+        for column in self.columns:
+            column.let_go()
+        self.release_spans()
+        self.kept.clear()
+
+    cdef void release_spans(self) noexcept:
         cdef Py_ssize_t i
         for i in range(self.span_count):
             span_release(&self.spans[i])
         self.span_count = 0
-        self.kept.clear()

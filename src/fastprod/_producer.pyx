@@ -2,13 +2,14 @@
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from fastprod._accumulator cimport Appended, CallbackSlot, RecordAccumulator
 from fastprod._arrow cimport ArrowAppend, check_arrow, check_headers
 from fastprod._buffer_pool cimport BufferPool
-from fastprod._bulk cimport BulkFuture, Column, SequenceAppend, take_chunk
+from fastprod._bulk cimport BulkFuture, Column, SequenceAppend
 from fastprod._callbacks cimport Callbacks, unraisable
 from fastprod._future cimport (
     ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, forks, notify_completed, wait_completed,
@@ -18,7 +19,7 @@ from fastprod._input cimport (
 )
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partition
-from fastprod._record cimport fp_record, fp_wire_upper_bound
+from fastprod._record cimport FP_MOST_OVERHEAD, fp_record, fp_wire_upper_bound
 from fastprod._sender cimport Sender
 from fastprod._sync cimport fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_wall_clock, fp_wall_clock_ms
 from fastprod._transaction cimport TransactionManager
@@ -250,7 +251,50 @@ cdef class Producer:
             self.refuse()
         if not self.plain:
             return self.send_through(topic, value, key, partition, timestamp, headers, on_delivery)
+        if PyBytes_CheckExact(value) and partition is None and timestamp is None and headers is None and (
+                on_delivery is None and (key is None or PyBytes_CheckExact(key))):
+            future = self.send_bare(topic, value, key)
+            if future is not None:
+                return future
         return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, None)
+
+    cdef FutureRecordMetadata send_bare(self, object topic, object value, object key):
+        """send_serialized() in the common case, of bytes for the topic of the last record and for an open batch.
+
+        None in all others, and then the record was not taken.
+        """
+        cdef TopicMetadata entry = self.last_topic
+        cdef FutureRecordMetadata future
+        cdef fp_record record
+        cdef Appended appended
+        cdef int32_t partition = -1
+        if entry is None or topic is not entry.name or self.transport.fatal_code:
+            return None
+        record.value = PyBytes_AS_STRING(value)
+        record.value_len = PyBytes_GET_SIZE(value)
+        record.key = NULL
+        record.key_len = 0
+        if key is not None:
+            record.key = PyBytes_AS_STRING(key)
+            record.key_len = PyBytes_GET_SIZE(key)
+        if record.key_len + record.value_len + FP_MOST_OVERHEAD > self.largest_record:
+            return None
+        record.headers = NULL
+        record.headers_len = record.headers_wire = 0
+        record.headers_count = 0
+        record.timestamp = fp_wall_clock_ms(&self.clock)
+        if record.key is not NULL and not self.ignore_keys:
+            partition = key_partition(record.key, record.key_len, entry.partitions)
+        future = <FutureRecordMetadata>FutureRecordMetadata.__new__(FutureRecordMetadata)
+        if not self.accumulator.append_bare(entry.topic, partition, &record, &appended):
+            return None
+        future.topic = entry.name
+        future.timestamp = record.timestamp
+        future.key_size = <int32_t>record.key_len if record.key is not NULL else -1
+        future.value_size = <int32_t>record.value_len
+        future.produced = appended.result
+        future.index = appended.index
+        return future
 
     cdef FutureRecordMetadata send_serialized(self, object topic, object value, object key, object partition,
                                               object timestamp, object headers, object on_delivery, object original):
@@ -319,10 +363,11 @@ cdef class Producer:
         """
         cdef SequenceAppend append
         cdef BulkFuture future
+        cdef Py_ssize_t count, i
         if not self.open or self.born != forks:
             self.refuse()
-        columns = [Column(values, "values", False), Column(keys, "keys", False), Column(partitions, "partitions", True),
-                   Column(timestamps, "timestamps", True), Column(headers, "headers", True)]
+        columns = (Column(values, "values", False), Column(keys, "keys", False), Column(partitions, "partitions", True),
+                   Column(timestamps, "timestamps", True), Column(headers, "headers", True))
         lengths = {name: len(given) for name, given in (("values", values), ("keys", keys), ("partitions", partitions),
                                                         ("timestamps", timestamps)) if hasattr(given, "__len__")}
         if len(set(lengths.values())) > 1:
@@ -331,24 +376,30 @@ cdef class Producer:
         entry = self.topic_metadata(topic, self.block_deadline())
         append = SequenceAppend(entry, self.accumulator, self.metadata, self.max_block_ns, self.largest_record,
                                 self.size_limit, self.ignore_keys)
+        append.read_from(*columns)
         future = append.future
         try:
             while True:
                 if self.transport.fatal_code or not self.open:
                     self.refuse()
-                chunk = take_chunk(columns)
-                if chunk is None:
+                count = append.take()
+                if count == 0:
                     return future
                 if self.plain:
-                    append.send(*chunk)
+                    append.append_taken(count)
                 else:
-                    for value, key, partition, timestamp, one_headers in zip(*chunk, strict=True):
-                        future.add(self.send_through(topic, value, key, partition, timestamp, one_headers, None))
+                    for i in range(count):
+                        future.add(self.send_through(
+                            topic, <object>append.values.item(i), <object>append.keys.item(i),
+                            <object>append.record_partitions.item(i), <object>append.timestamps.item(i),
+                            <object>append.headers.item(i), None))
+                append.let_go()
         except BaseException as error:
             error.index = future.count
             error.sent = future
             raise
         finally:
+            append.let_go()
             future.forget_latest()
 
     def send_arrow(self, topic, data, *, value="value", key=None, partition=None, timestamp=None, headers=None):

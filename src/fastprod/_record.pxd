@@ -2,6 +2,9 @@
 from libc.stdint cimport int32_t, int64_t
 
 cdef extern from "record.h" nogil:
+    enum:
+        FP_MOST_OVERHEAD
+
     ctypedef struct fp_record:
         const char *key
         const char *value

@@ -20,7 +20,8 @@ cdef uint64_t SINGLE = 0x40000000   # it is the only one of its batch
 cdef uint64_t INDEX = 0x3fffffff
 
 cdef enum:
-    RUN = 512            # records handed over by one call, and messages fetched from an event at once
+    RUN = 512            # records handed over by one call
+    FETCH = 64           # messages fetched from an event at once: they stay in the innermost cache until they are read
     FIXED_ARGUMENTS = 6  # of produceva, before the headers
     NO_MEMORY = -194     # RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE
     PRODUCE = 0          # its API key in the protocol
@@ -322,7 +323,7 @@ cdef class Transport:
 
     cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil:
         """Reports the messages of an event, consecutive records of a batch together."""
-        cdef const rd_kafka_message_t *found[RUN]
+        cdef const rd_kafka_message_t *found[FETCH]
         cdef const rd_kafka_message_t *message
         cdef Report current
         cdef size_t count, i
@@ -334,7 +335,7 @@ cdef class Transport:
         current.count = 0
         self.events += 1
         while True:
-            count = rd_kafka_event_message_array(event, found, RUN)
+            count = rd_kafka_event_message_array(event, found, FETCH)
             if count == 0:
                 break
             for i in range(count):
