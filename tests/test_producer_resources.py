@@ -194,8 +194,8 @@ with MockCluster(topics={"t": 4}, process=True) as cluster:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1, before[1]))
     cluster.broker_down(1)
     futures += [producer.send("t", b"during", partition=0) for _ in range(100)]
+    held += takes_the_descriptors_that_the_broken_connections_left()   # before one of them could connect anew
     cluster.broker_up(1)
-    held += takes_the_descriptors_that_the_broken_connections_left()
     try:
         producer.flush(1)
     except TimeoutError:
