@@ -1,94 +1,221 @@
-"""fastprod beside its peers, in one run: throughput and latency against a mock broker in a process of its own.
+"""fastprod beside its peers, in one run.
 
-Each measurement has a process of its own; the peers take turns, so that a machine
-whose speed drifts is unfair to all alike. Figures are medians; every run checks
-that all records were delivered.
+Each measurement has a process and a topic of its own; the peers take turns, so that a machine whose speed drifts is
+unfair to all alike. Figures are medians. Of every run the broker's logs must hold each record that was sent, and the
+client must have counted it as delivered.
+
+short: 100 B, without and with keys, on a mock broker in a process of its own, and the latency of a record. full: all
+workloads; and on a real Apache Kafka, beside the Java producer.
 """
 
+from __future__ import annotations
+
 import argparse
-import importlib
+import contextlib
+import datetime
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 import fastprod.librdkafka
+from benchmarks import peers
+from benchmarks.report import write_report
+from benchmarks.workload import BASE, BATCH_SIZE, FULL, SHORT, Workload
 from fastprod.testing import MockCluster
+from tests.kafka.server import KafkaServer, LogBatch
 
-PEERS = ("fastprod_send", "fastprod_futures", "confluent_plain", "confluent_callback")
+WARM_UP = 1000
+TIMEOUT = 600.0  # seconds, for one measurement
+LATENCY = replace(BASE, records=300)
 LATENCY_PEERS = ("fastprod_send", "confluent_plain")
+REAL = (replace(BASE, records=500_000), replace(BASE, records=500_000, keyed=True))
+REAL_PEERS = ("plain_c", *peers.FASTPROD, "confluent_plain", "confluent_callback", "confluent_batch", "java")
+PROBE_SECONDS = 10.0
 
 
-def measure(peer, what, servers, count, size, linger_ms):
-    command = [sys.executable, "-m", "benchmarks.run_peer", peer, what, servers, "bench"]
-    done = subprocess.run(
-        [*command, str(count), str(size), str(linger_ms)], capture_output=True, text=True, timeout=300
-    )
-    if done.returncode:
-        sys.exit(done.stderr)
-    return json.loads(done.stdout)
+@dataclass
+class Broker:
+    """Where records go. make and remove: a topic. dump: the batches in its logs, by partition, if that can be seen."""
+
+    title: str
+    servers: str
+    make: Callable[[str, int], None]
+    remove: Callable[[str], None]
+    dump: Callable[[str], Mapping[int, list[LogBatch]]] | None = None
+    admin: AdminClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
+
+    def records(self, topic: str, partitions: int) -> int:
+        """How many are in the logs of a topic."""
+        wanted = {TopicPartition(topic, i): OffsetSpec.latest() for i in range(partitions)}
+        return sum(found.result(30).offset for found in self.admin.list_offsets(wanted).values())
+
+    def batch_size(self, topic: str) -> dict[str, float]:
+        """The mean size of a record batch in the logs of a topic, in bytes, if that can be seen."""
+        if self.dump is None:
+            return {}
+        return {
+            "bytes_per_batch": statistics.mean(batch.size for found in self.dump(topic).values() for batch in found)
+        }
 
 
-def medians(peers, rounds, *arguments):
-    runs = {peer: [] for peer in peers}
+@contextlib.contextmanager
+def mock_broker() -> Iterator[Broker]:
+    with MockCluster(process=True) as cluster:
+        yield Broker("mock broker", cluster.bootstrap_servers, cluster.create_topic, cluster.delete_topic)
+
+
+@contextlib.contextmanager
+def real_broker() -> Iterator[Broker]:
+    with KafkaServer() as server:
+        yield Broker(
+            "Apache Kafka", server.bootstrap_servers, server.create_topic, server.delete_topic, server.dump_logs
+        )
+
+
+def measure(broker: Broker, name: str, what: str, workload: Workload) -> dict[str, float]:
+    """One run, on a topic of its own."""
+    peer = peers.load(name)
+    topic = f"bench-{os.urandom(4).hex()}"
+    broker.make(topic, workload.partitions)
+    try:
+        if hasattr(peer, "command"):
+            command = peer.command(broker.servers, topic, workload)
+        else:
+            arguments = [name, what, broker.servers, topic, json.dumps(workload.as_dict())]
+            command = [sys.executable, "-m", "benchmarks.run", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+        if done.returncode:
+            sys.exit(f"{peer.NAME}, {workload.title}:\n{done.stderr[-3000:]}")
+        result = json.loads(done.stdout.splitlines()[-1])
+        logged = broker.records(topic, workload.partitions)
+        result |= broker.batch_size(topic)
+    finally:
+        broker.remove(topic)
+    delivered = result.pop("delivered")
+    expected = {"java": delivered}.get(name, workload.records)
+    warm_up = 0 if what == "latency" or name == "java" else min(WARM_UP, workload.records)
+    if delivered != expected or logged != expected + warm_up:
+        sys.exit(
+            f"{peer.NAME}, {workload.title}: {delivered} of {expected} records were acknowledged, {logged} of "
+            f"{expected + warm_up} are in the logs"
+        )
+    return result
+
+
+def measure_all(
+    broker: Broker, names: Iterable[str], what: str, workload: Workload, rounds: int
+) -> dict[str, list[dict[str, float]]]:
+    """rounds runs of each peer that can send the workload, in turn."""
+    shares = {name: getattr(peers.load(name), "SHARE", 1.0) for name in names}
+    fitting = [name for name in shares if getattr(peers.load(name), "fits", lambda _: True)(workload)]
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in fitting}
     for turn in range(rounds):
-        for peer in peers:
-            print(f"\r  round {turn + 1} of {rounds}: {peer:<24}", end="", file=sys.stderr, flush=True)
-            runs[peer].append(measure(peer, *arguments))
-    print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
-    return {
-        peer: {key: statistics.median(run[key] for run in results) for key in results[0]}
-        for peer, results in runs.items()
-    }
+        for name in fitting:
+            print(
+                f"\r{broker.title}, {workload.title}, round {turn + 1} of {rounds}: {peers.load(name).NAME:<34}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+            work = replace(workload, records=int(workload.records * shares[name]))
+            runs[name].append(measure(broker, name, what, work))
+    print("\r" + " " * 110 + "\r", end="", file=sys.stderr)
+    return runs
 
 
-def title(peer):
-    return importlib.import_module(f"benchmarks.peers.{peer}").NAME
-
-
-def machine():
+def machine() -> str:
     with open("/proc/cpuinfo") as cpuinfo:
         model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "?")
     return (
         f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}, "
-        f"librdkafka {fastprod.librdkafka.version()}"
+        f"librdkafka {fastprod.librdkafka.version()}, {datetime.date.today()}"
     )
 
 
-def main():
+def probe(code: str) -> float:
+    """What a fresh interpreter prints, a number."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return float(done.stdout)
+
+
+def import_ms() -> float:
+    code = "import time; start = time.perf_counter(); import fastprod; print((time.perf_counter() - start) * 1e3)"
+    return statistics.median(probe(code) for _ in range(9))
+
+
+def idle_share(servers: str) -> float:
+    """Of a core, of an open producer that has sent a record and has no more to send."""
+    return probe(
+        "import resource, time\n"
+        "from fastprod import Producer\n"
+        f"producer = Producer(bootstrap_servers={servers!r})\n"
+        "producer.send('idle', b'v').result()\n"
+        "used = lambda: sum(resource.getrusage(resource.RUSAGE_SELF)[:2])\n"
+        "time.sleep(1)\n"
+        f"before = used()\ntime.sleep({PROBE_SECONDS})\n"
+        f"print((used() - before) / {PROBE_SECONDS})\n"
+        "producer.close()"
+    )
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("form", nargs="?", choices=("short", "full", "report"), default="short")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--records", type=int, default=1_000_000)
-    parser.add_argument("--size", type=int, default=100, help="bytes of a value")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--records", type=int, metavar="N", help="of each workload, whatever it says itself")
+    parser.add_argument("--peers", nargs="+", default=peers.ALL, metavar="PEER", help=f"of {', '.join(peers.ALL)}")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIRECTORY")
     arguments = parser.parse_args()
-    print(machine())
-    with MockCluster(topics={"bench": 12}, process=True) as cluster:
-        servers = cluster.bootstrap_servers
-        print(
-            f"\n{arguments.records:,} records of {arguments.size} B, 12 partitions, linger.ms=5, acks=1, "
-            f"medians of {arguments.rounds}\n"
-        )
-        fast = medians(PEERS, arguments.rounds, "throughput", servers, arguments.records, arguments.size, 5)
-        print(f"| {'':<32} | records/s | fastprod is | CPU ns/record | RSS over idle |")
-        print("|---|---:|---:|---:|---:|")
-        best = fast["fastprod_futures"]["records_per_s"]
-        for peer, figures in fast.items():
-            print(
-                f"| {title(peer):<32} | {figures['records_per_s']:,.0f} | {best / figures['records_per_s']:.2f} x "
-                f"| {figures['cpu_ns']:.0f} | {figures['rss_mib']:.0f} MiB |"
+    path = arguments.out / "bench.json"
+    if arguments.form == "report":
+        print(write_report(json.loads(path.read_text()), arguments.out))
+        return
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    content: dict[str, object] = {"machine": machine(), "rounds": arguments.rounds, "runs": []}
+
+    def add(broker: Broker, names: Iterable[str], what: str, workload: Workload) -> None:
+        if arguments.records:
+            workload = replace(workload, records=min(workload.records, arguments.records))
+        for name, runs in measure_all(broker, names, what, workload, arguments.rounds).items():
+            content["runs"].append(
+                {
+                    "broker": broker.title,
+                    "what": what,
+                    "workload": workload.title,
+                    "records": workload.records,
+                    "batch_size": BATCH_SIZE,
+                    "peer": name,
+                    "title": peers.load(name).NAME,
+                    "runs": runs,
+                }
             )
-        print("\none record at a time on an idle producer, linger.ms=0, send to acknowledged\n")
-        slow = medians(LATENCY_PEERS, arguments.rounds, "latency", servers, 300, arguments.size, 0)
-        print(f"| {'':<32} | p50 | p99 |")
-        print("|---|---:|---:|")
-        for peer, figures in slow.items():
-            print(f"| {title(peer):<32} | {figures['p50_us']:.0f} us | {figures['p99_us']:.0f} us |")
-    if arguments.json:
-        with open(arguments.json, "w") as out:
-            json.dump({"machine": machine(), "throughput": fast, "latency": slow}, out, indent=1)
+        path.write_text(json.dumps(content, indent=1) + "\n")  # after each: a long run may be cut short
+
+    with mock_broker() as broker:
+        for workload in FULL if arguments.form == "full" else SHORT:
+            add(broker, arguments.peers, "throughput", workload)
+        add(broker, [name for name in LATENCY_PEERS if name in arguments.peers], "latency", LATENCY)
+        broker.make("idle", 1)
+        content["import_ms"] = import_ms()
+        content["idle_share"] = idle_share(broker.servers)
+    if arguments.form == "full":
+        with real_broker() as broker:
+            for workload in REAL:
+                add(broker, [name for name in REAL_PEERS if name in (*arguments.peers, "java")], "throughput", workload)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    print(write_report(content, arguments.out))
 
 
 if __name__ == "__main__":

@@ -6,16 +6,14 @@ NAME = "confluent produce(on_delivery=)"
 
 
 class Peer(confluent_plain.Peer):
-    def produce(self, topic, values):
-        produce, poll, report = self.producer.produce, self.producer.poll, self.report
-        before = self.delivered
-        for i, value in enumerate(values):
-            produce(topic, value, on_delivery=report)
-            if i % confluent_plain.POLL_EVERY == 0:
-                poll(0)
+    def fields(self):
+        self.before = self.delivered
+        return super().fields() | {"on_delivery": self.report}
+
+    def settled(self, records):
         self.producer.flush()
-        return self.delivered - before
+        return self.delivered - self.before
 
 
-def connect(servers, linger_ms):
-    return Peer(servers, linger_ms)
+def connect(servers, topic, workload):
+    return Peer(servers, topic, workload)

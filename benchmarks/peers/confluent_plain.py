@@ -2,21 +2,30 @@
 
 from confluent_kafka import Producer
 
+from benchmarks.workload import LINGER_MS
+
 NAME = "confluent produce()"
-POLL_EVERY = 1000  # records; more often is slower, never lets the queue fill up with reports
+POLL_EVERY = 1000  # records; more often is slower, and the queue is large enough for the reports of all
+
+
+def options(servers, workload, linger_ms=LINGER_MS):
+    return {
+        "bootstrap.servers": servers,
+        "acks": workload.acks,
+        "enable.idempotence": workload.idempotence,
+        "compression.type": workload.compression,
+        "linger.ms": linger_ms,
+        "partitioner": "murmur2_random",
+        "queue.buffering.max.messages": 10_000_000,
+        "queue.buffering.max.kbytes": 2_000_000,
+    }
 
 
 class Peer:
-    def __init__(self, servers, linger_ms):
-        self.producer = Producer(
-            {
-                "bootstrap.servers": servers,
-                "acks": 1,
-                "linger.ms": linger_ms,
-                "queue.buffering.max.messages": 10_000_000,
-                "queue.buffering.max.kbytes": 2_000_000,
-            }
-        )
+    def __init__(self, servers, topic, workload, linger_ms=LINGER_MS):
+        self.topic = topic
+        self.values, self.keys, self.headers = workload.values(), workload.keys(), workload.header_list()
+        self.producer = Producer(options(servers, workload, linger_ms))
         self.delivered = 0
 
     def report(self, error, message):
@@ -24,17 +33,36 @@ class Peer:
             raise RuntimeError(error)
         self.delivered += 1
 
-    def produce(self, topic, values):
-        produce, poll = self.producer.produce, self.producer.poll
-        for i, value in enumerate(values):
-            produce(topic, value)
-            if i % POLL_EVERY == 0:
-                poll(0)
-        return len(values) - self.producer.flush()
+    def fields(self):
+        """What each call has besides topic, value and key."""
+        return {} if self.headers is None else {"headers": self.headers}
 
-    def one(self, topic, value):
+    def produce(self, records):
+        produce, poll, topic, fields = self.producer.produce, self.producer.poll, self.topic, self.fields()
+        values = self.values[:records]
+        if self.keys is not None:
+            for i, (value, key) in enumerate(zip(values, self.keys, strict=False)):
+                produce(topic, value, key, **fields)
+                if i % POLL_EVERY == 0:
+                    poll(0)
+        elif fields:
+            for i, value in enumerate(values):
+                produce(topic, value, **fields)
+                if i % POLL_EVERY == 0:
+                    poll(0)
+        else:
+            for i, value in enumerate(values):
+                produce(topic, value)
+                if i % POLL_EVERY == 0:
+                    poll(0)
+        return self.settled(records)
+
+    def settled(self, records):
+        return records - self.producer.flush()
+
+    def one(self, value):
         before = self.delivered
-        self.producer.produce(topic, value, on_delivery=self.report)
+        self.producer.produce(self.topic, value, on_delivery=self.report)
         while self.delivered == before:
             self.producer.poll(1)
 
@@ -42,5 +70,5 @@ class Peer:
         self.producer.flush()
 
 
-def connect(servers, linger_ms):
-    return Peer(servers, linger_ms)
+def connect(servers, topic, workload, **options):
+    return Peer(servers, topic, workload, **options)

@@ -1,30 +1,55 @@
-"""fastprod: send(), one record at a time, a future for each."""
+"""fastprod: send(), one record at a time, a future for each, which is let go."""
 
+from benchmarks.workload import BATCH_SIZE, LINGER_MS
 from fastprod import Producer
 
 NAME = "fastprod send()"
 
 
 class Peer:
-    def __init__(self, servers, linger_ms):
+    def __init__(self, servers, topic, workload, linger_ms=LINGER_MS):
+        self.topic = topic
+        self.values, self.keys, self.headers = workload.values(), workload.keys(), workload.header_list()
         self.producer = Producer(
-            bootstrap_servers=servers, acks=1, enable_idempotence=False, linger_ms=linger_ms, batch_size=65536
+            bootstrap_servers=servers,
+            acks=workload.acks,
+            enable_idempotence=workload.idempotence,
+            compression_type=workload.compression,
+            linger_ms=linger_ms,
+            batch_size=BATCH_SIZE,
         )
 
-    def produce(self, topic, values):
-        send = self.producer.send
-        before = self.producer.metrics()["record-send-total"]
-        for value in values:
-            send(topic, value)
+    def produce(self, records):
+        before = self.acknowledged()
+        self.send(records)
         self.producer.flush()
-        return self.producer.metrics()["record-send-total"] - before
+        return self.acknowledged() - before
 
-    def one(self, topic, value):
-        self.producer.send(topic, value).result()
+    def send(self, records):
+        send, topic, headers = self.producer.send, self.topic, self.headers
+        values = self.values[:records]
+        if headers is not None:
+            for value in values:
+                send(topic, value, headers=headers)
+        elif self.keys is not None:
+            for value, key in zip(values, self.keys, strict=False):
+                send(topic, value, key)
+        else:
+            for value in values:
+                send(topic, value)
+
+    def acknowledged(self):
+        return int(self.producer.metrics()["record-send-total"])
+
+    def details(self):
+        return {"records_per_request": self.producer.metrics()["records-per-request-avg"]}
+
+    def one(self, value):
+        self.producer.send(self.topic, value).result()
 
     def close(self):
         self.producer.close()
 
 
-def connect(servers, linger_ms):
-    return Peer(servers, linger_ms)
+def connect(servers, topic, workload, **options):
+    return Peer(servers, topic, workload, **options)

@@ -1,0 +1,85 @@
+"""One measurement of one peer, in a process of its own; prints a line of JSON.
+
+python -m benchmarks.run PEER throughput|latency SERVERS TOPIC WORKLOAD
+"""
+
+import json
+import resource
+import statistics
+import sys
+import time
+
+from benchmarks.peers import load
+from benchmarks.workload import Workload, distinct_values
+
+WARM_UP = 1000  # records before those that count
+
+
+def cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def memory_mib(name):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(name)) / 1024
+
+
+def forget_peak():
+    with open("/proc/self/clear_refs", "w") as clear:
+        clear.write("5")
+
+
+def throughput(peer, records):
+    warm = min(WARM_UP, records)
+    counted = peer.produce(warm)
+    before = counted() if callable(counted) else counted
+    forget_peak()
+    idle = memory_mib("VmRSS")
+    cpu, start = cpu_seconds(), time.perf_counter()
+    delivered = peer.produce(records)
+    seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
+    peak = memory_mib("VmHWM")
+    if callable(delivered):
+        delivered = delivered()
+    return {
+        "records_per_s": records / seconds,
+        "cpu_ns": cpu / records * 1e9,
+        "delivered": delivered if before == warm else -1,
+        "rss_mib": peak - idle,
+    }
+
+
+def latency(peer, records, size):
+    value = distinct_values(size)[0]
+    times = []
+    for _ in range(records):
+        start = time.perf_counter()
+        peer.one(value)
+        times.append(time.perf_counter() - start)
+        time.sleep(0.002)  # idle again
+    return {
+        "p50_us": statistics.median(times) * 1e6,
+        "p99_us": statistics.quantiles(times, n=100)[98] * 1e6,
+        "delivered": records,
+    }
+
+
+def main():
+    name, what, servers, topic, given = sys.argv[1:]
+    workload = Workload(**json.loads(given))
+    module = load(name)
+    if what == "latency":
+        peer = module.connect(servers, topic, workload, linger_ms=0)
+        result = latency(peer, workload.records, workload.size)
+    else:
+        peer = module.connect(servers, topic, workload)
+        result = throughput(peer, workload.records)
+        if hasattr(peer, "details"):
+            result |= peer.details()
+    print(json.dumps(result))
+    peer.close()
+
+
+if __name__ == "__main__":
+    main()

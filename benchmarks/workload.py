@@ -1,0 +1,94 @@
+"""What is sent, alike by all: the records, and the settings they are sent with."""
+
+from __future__ import annotations
+
+import functools
+import random
+from dataclasses import asdict, dataclass, replace
+
+DISTINCT = 10_000  # values and keys; they repeat after that
+KEY_SIZE = 16
+LINGER_MS = 5
+BATCH_SIZE = 65536
+SEED = 20201117
+
+
+@dataclass(frozen=True)
+class Workload:
+    """size: bytes of a value. headers: how many a record has. acks is "all" with idempotence, else 1."""
+
+    records: int = 1_000_000
+    size: int = 100
+    keyed: bool = False
+    compression: str = "none"
+    headers: int = 0
+    partitions: int = 12
+    idempotence: bool = False
+
+    @property
+    def acks(self) -> str:
+        return "all" if self.idempotence else "1"
+
+    @property
+    def title(self) -> str:
+        parts = [f"{self.size} B" if self.size < 1000 else f"{self.size // 1000} kB"]
+        parts += ["keyed"] * self.keyed
+        parts += [self.compression] * (self.compression != "none")
+        parts += [f"{self.headers} headers"] * bool(self.headers)
+        parts += [f"{self.partitions} partition{'s' * (self.partitions > 1)}"] * (self.partitions != 12)
+        parts += ["idempotent"] * self.idempotence
+        return ", ".join(parts)
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def values(self) -> list[bytes]:
+        distinct = distinct_values(self.size)
+        return [distinct[i % DISTINCT] for i in range(self.records)]
+
+    def keys(self) -> list[bytes] | None:
+        if not self.keyed:
+            return None
+        distinct = distinct_keys()
+        return [distinct[i % DISTINCT] for i in range(self.records)]
+
+    def header_list(self) -> list[tuple[str, bytes]] | None:
+        return [(f"header-{i}", b"sixteen bytes ok") for i in range(self.headers)] or None
+
+
+@functools.cache
+def distinct_values(size: int) -> list[bytes]:
+    """Text that compresses as rows of a table do: numbers among words that recur. Without a newline."""
+    rng = random.Random(SEED)
+    carriers, cities = ("UA", "DL", "AA", "B6"), ("Boston", "Houston", "Miami", "Denver", "Atlanta")
+    values = []
+    for i in range(DISTINCT):
+        text = ""
+        while len(text) < size:
+            text += (
+                f'{{"flight": {i}, "carrier": "{rng.choice(carriers)}", "to": "{rng.choice(cities)}", '
+                f'"delay": {rng.randrange(-20, 400)}, "miles": {rng.randrange(80, 5000)}}} '
+            )
+        values.append(text[:size].encode())
+    return values
+
+
+@functools.cache
+def distinct_keys() -> list[bytes]:
+    return [b"N%015d" % (i * 7919) for i in range(DISTINCT)]
+
+
+BASE = Workload()
+KEYED = replace(BASE, keyed=True)
+SHORT = (BASE, KEYED)
+FULL = (
+    *SHORT,
+    replace(BASE, size=1000, records=300_000),
+    replace(BASE, compression="lz4"),
+    replace(BASE, compression="zstd"),
+    replace(BASE, headers=3),
+    replace(BASE, partitions=1),
+    replace(BASE, partitions=1000),
+    replace(KEYED, partitions=1000),
+    replace(BASE, idempotence=True),
+)
