@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench bench-partitioning budget readme faults life machine leaks fuzz sanitize tsan valgrind wheel clean
+.PHONY: demo test lint bench bench-stages bench-partitioning budget readme faults life machine leaks fuzz sanitize tsan valgrind wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.flights build/flights.ndjson
@@ -23,8 +23,15 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/stubtest fastprod._producer fastprod._bulk fastprod._future fastprod._partitioner --ignore-missing-stub
 
+# Beside plain C and the peers: 100 B without and with keys on a mock broker, some 8 minutes. FORM=full: all workloads, a real
+# broker and Java's producer too, about an hour. Writes bench.json, .md and .svg into build/bench. make bench FORM=full ROUNDS=7
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python -m benchmarks $(or $(FORM),short) --rounds $(or $(ROUNDS),5)
+
+bench-stages: $(STAMP)
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python -m pytest -q -p no:cacheprovider benchmarks/stages
 
 # KIP-794's own experiment and the claim of KIP-480, on three real brokers: about 20 minutes a round. Writes tables and a plot
 # into build/partitioning. make bench-partitioning ROUNDS=3

@@ -6,7 +6,7 @@ import functools
 import random
 from dataclasses import asdict, dataclass, replace
 
-DISTINCT = 10_000  # values and keys; they repeat after that
+DISTINCT = 10_000  # texts of values and keys; they repeat after that
 KEY_SIZE = 16
 LINGER_MS = 5
 BATCH_SIZE = 65536
@@ -43,17 +43,20 @@ class Workload:
         return asdict(self)
 
     def values(self) -> list[bytes]:
-        distinct = distinct_values(self.size)
-        return [distinct[i % DISTINCT] for i in range(self.records)]
+        return copies(distinct_values(self.size), self.records)
 
     def keys(self) -> list[bytes] | None:
         if not self.keyed:
             return None
-        distinct = distinct_keys()
-        return [distinct[i % DISTINCT] for i in range(self.records)]
+        return copies(distinct_keys(), self.records)
 
     def header_list(self) -> list[tuple[str, bytes]] | None:
         return [(f"header-{i}", b"sixteen bytes ok") for i in range(self.headers)] or None
+
+
+def copies(distinct: list[bytes], records: int) -> list[bytes]:
+    """Each record has memory of its own, as the rows of a job have, and is no longer in a cache when it is sent."""
+    return [bytes(memoryview(distinct[i % DISTINCT])) for i in range(records)]
 
 
 @functools.cache

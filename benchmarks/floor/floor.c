@@ -3,7 +3,8 @@
  * floor SERVERS TOPIC PARTITIONS RECORDS SIZE KEY_SIZE RUN DATA [OPTION=VALUE ...]
  *
  * DATA holds values of SIZE bytes, then as many keys of KEY_SIZE bytes; KEY_SIZE 0: records have none, and go to one
- * partition after the other, RUN records each. Every delivery is counted. Prints a line of JSON. */
+ * partition after the other, RUN records each. Each record has memory of its own, side by side as in a column of Arrow's.
+ * Every delivery is counted. Prints a line of JSON. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,14 @@ static long memory_kib(const char *what) {
     return found;
 }
 
+/* RECORDS items of `size` bytes, those of the file again and again. */
+static char *column(const char *distinct, size_t size, long records) {
+    char *all = malloc(size ? size * (size_t)records : 1);
+    for (long i = 0; all && i < records; i++)
+        memcpy(all + (size_t)i * size, distinct + (size_t)(i % VALUES) * size, size);
+    return all;
+}
+
 static void give_up(const char *why) {
     fprintf(stderr, "floor: %s\n", why);
     exit(1);
@@ -79,6 +88,10 @@ int main(int argc, char **argv) {
     if (run < 1 || run > MOST_RUN || !file || fread(data, size + key_size, VALUES, file) != VALUES)
         give_up("no data, or a RUN out of range");
     fclose(file);
+    char *values = column(data, size, records), *keys = column(data + VALUES * size, key_size, records);
+    if (!values || !keys)
+        give_up("no memory");
+    free(data);
     if (rd_kafka_conf_set(conf, "bootstrap.servers", argv[1], why, sizeof why))
         give_up(why);
     for (int i = 9; i < argc; i++) {
@@ -98,7 +111,7 @@ int main(int argc, char **argv) {
     double start = 0, cpu = 0;
     long idle = 0;
     for (int warm = 1; warm >= 0; warm--) { /* first a few records: it is connected then, and knows the topic */
-        long goal = warm ? 1000 : records, sent = 0;
+        long goal = warm && records > 1000 ? 1000 : records, sent = 0;
         int32_t partition = 0;
         delivered = 0;
         if (!warm) {
@@ -114,11 +127,11 @@ int main(int argc, char **argv) {
         while (sent < goal) {
             int n = goal - sent < run ? (int)(goal - sent) : run;
             for (int i = 0; i < n; i++) {
-                size_t at = (size_t)((sent + i) % VALUES);
+                size_t at = (size_t)(sent + i);
                 memset(&messages[i], 0, sizeof messages[i]);
-                messages[i].payload = data + at * size;
+                messages[i].payload = values + at * size;
                 messages[i].len = size;
-                messages[i].key = key_size ? data + VALUES * size + at * key_size : NULL;
+                messages[i].key = key_size ? keys + at * key_size : NULL;
                 messages[i].key_len = key_size;
                 if (key_size)
                     messages[i].partition =

@@ -1,0 +1,133 @@
+"""pytest-benchmark, a group for each stage; a call of a door from Python costs some 50 ns beside what it does.
+
+Where the name says 1000, that many records are in a call.
+"""
+
+import pytest
+
+from benchmarks.workload import BATCH_SIZE, distinct_keys, distinct_values
+from fastprod import Producer, murmur2, partition_for_key
+from fastprod._accumulator import RecordAccumulator
+from fastprod._buffer_pool import BufferPool
+from fastprod._partitioner import StickyPartitioner, key_partitions_of
+from fastprod.testing import MockCluster
+
+MEMORY = 32 << 20
+VALUES = distinct_values(100)[:1000]
+KEYS = distinct_keys()[:1000]
+ROUNDS = 300  # of a stage that must be set up anew for each
+
+
+def slow_murmur2(data):
+    """Kafka's, in Python: what a client without an extension pays."""
+    m, mask = 0x5BD1E995, 0xFFFFFFFF
+    length = len(data)
+    h = 0x9747B28C ^ length
+    for i in range(0, length - length % 4, 4):
+        k = int.from_bytes(data[i : i + 4], "little") * m & mask
+        k = (k ^ k >> 24) * m & mask
+        h = (h * m & mask) ^ k
+    rest = length % 4
+    if rest:
+        h = (h ^ int.from_bytes(data[length - rest :], "little")) * m & mask
+    h = (h ^ h >> 13) * m & mask
+    return h ^ h >> 15
+
+
+@pytest.mark.benchmark(group="hash: one key of 16 B")
+def test_murmur2(benchmark):
+    assert benchmark(murmur2, KEYS[0]) & 0xFFFFFFFF == slow_murmur2(KEYS[0])
+
+
+@pytest.mark.benchmark(group="hash: one key of 16 B")
+def test_murmur2_in_python(benchmark):
+    benchmark(slow_murmur2, KEYS[0])
+
+
+@pytest.mark.benchmark(group="partition: 1000 keys of 16 B")
+def test_partition_for_key_1000(benchmark):
+    benchmark(lambda: [partition_for_key(key, 12) for key in KEYS])
+
+
+@pytest.mark.benchmark(group="partition: 1000 keys of 16 B")
+def test_partitions_of_a_column_1000(benchmark):
+    assert list(benchmark(key_partitions_of, KEYS, 12)) == [partition_for_key(key, 12) for key in KEYS]
+
+
+@pytest.mark.benchmark(group="partition: no key")
+def test_uniform_sticky(benchmark):
+    partitioner = StickyPartitioner(batch_size=BATCH_SIZE)
+    partitioner.set_partitions([0] * 12)
+
+    def place():
+        partitioner.update(121)
+        return partitioner.partition()
+
+    assert 0 <= benchmark(place) < 12
+
+
+def new_accumulator():
+    accumulator = RecordAccumulator(BufferPool(MEMORY, BATCH_SIZE), batch_size=BATCH_SIZE, linger_ms=5)
+    accumulator.set_topic("t", [0] * 12)
+    return (accumulator,), {}
+
+
+def fill(accumulator):
+    put = accumulator.put
+    for value in VALUES:
+        put("t", value)
+    return accumulator
+
+
+@pytest.mark.benchmark(group="append")
+def test_append_1000(benchmark):
+    benchmark.pedantic(fill, setup=new_accumulator, rounds=ROUNDS)
+
+
+@pytest.mark.benchmark(group="drain")
+def test_drain_of_1000(benchmark):
+    def filled():
+        (accumulator,), _ = new_accumulator()
+        return (fill(accumulator),), {}
+
+    def drain(accumulator):
+        return sum(len(batch.records()) for batch in accumulator.drain_batches(now_ms=1000))
+
+    assert benchmark.pedantic(drain, setup=filled, rounds=ROUNDS) == len(VALUES)
+
+
+@pytest.mark.benchmark(group="pool")
+def test_buffer_taken_and_given_back(benchmark):
+    pool = BufferPool(MEMORY, BATCH_SIZE)
+
+    def take():
+        pool.allocate_buffer(BATCH_SIZE).deallocate()
+
+    benchmark(take)
+    assert pool.available_memory == MEMORY
+
+
+@pytest.fixture(scope="module")
+def producer():
+    with MockCluster(topics={"t": 12}, process=True) as cluster:
+        settings = {"acks": 1, "enable_idempotence": False, "batch_size": BATCH_SIZE, "linger_ms": 5}
+        with Producer(bootstrap_servers=cluster.bootstrap_servers, **settings) as producer:
+            producer.send("t", b"v").result()
+            yield producer
+
+
+@pytest.mark.benchmark(group="future")
+def test_1000_results_of_futures_that_are_done(benchmark, producer):
+    futures = [producer.send("t", value) for value in VALUES]
+    producer.flush()
+    assert benchmark(lambda: sum(future.result(0).offset >= 0 for future in futures)) == len(VALUES)
+
+
+@pytest.mark.benchmark(group="all stages")
+def test_1000_sent_and_acknowledged(benchmark, producer):
+    def send():
+        for value in VALUES:
+            producer.send("t", value)
+        producer.flush()
+
+    benchmark(send)
