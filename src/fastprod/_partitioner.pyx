@@ -4,6 +4,7 @@ Sources: Utils.murmur2 and BuiltInPartitioner (KIP-794) of Kafka's Java client,
 its former StickyPartitionCache (KIP-480) and RoundRobinPartitioner.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
@@ -24,9 +25,13 @@ KINDS = {
 }
 
 
-def murmur2(const unsigned char[::1] data not None):
+def murmur2(data not None):
     """Kafka's 32-bit murmur2 of a bytes-like object, signed as in Java (Utils.murmur2)."""
-    return <int32_t>fp_murmur2(&data[0] if data.shape[0] else NULL, data.shape[0])
+    cdef const unsigned char[::1] view
+    if PyBytes_CheckExact(data):   # a view of one would take four times as long as its hash
+        return <int32_t>fp_murmur2(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    view = data
+    return <int32_t>fp_murmur2(&view[0] if view.shape[0] else NULL, view.shape[0])
 
 
 def partition_for_key(key, num_partitions):
