@@ -2,7 +2,7 @@
 
 from confluent_kafka import Producer
 
-from benchmarks.workload import LINGER_MS
+from benchmarks.workload import LINGER_MS, first
 
 NAME = "confluent produce()"
 POLL_EVERY = 1000  # records; more often is slower, and the queue is large enough for the reports of all
@@ -39,7 +39,7 @@ class Peer:
 
     def produce(self, records):
         produce, poll, topic, fields = self.producer.produce, self.producer.poll, self.topic, self.fields()
-        values = self.values[:records]
+        values = first(self.values, records)
         if self.keys is not None:
             for i, (value, key) in enumerate(zip(values, self.keys, strict=False)):
                 produce(topic, value, key, **fields)

@@ -1,6 +1,7 @@
 """fastprod: send(), every future kept, and asked in the end."""
 
 from benchmarks.peers import fastprod_send
+from benchmarks.workload import first
 
 NAME = "fastprod send(), futures kept"
 
@@ -8,7 +9,7 @@ NAME = "fastprod send(), futures kept"
 class Peer(fastprod_send.Peer):
     def produce(self, records):
         send, topic, keys, headers = self.producer.send, self.topic, self.keys, self.headers
-        values = self.values[:records]
+        values = first(self.values, records)
         if headers is not None:
             futures = [send(topic, value, headers=headers) for value in values]
         elif keys is not None:

@@ -1,14 +1,15 @@
 """fastprod: send_many(), a list in one call."""
 
 from benchmarks.peers import fastprod_send
+from benchmarks.workload import first
 
 NAME = "fastprod send_many()"
 
 
 class Peer(fastprod_send.Peer):
     def send(self, records):
-        keys = None if self.keys is None else self.keys[:records]
-        self.producer.send_many(self.topic, self.values[:records], keys, headers=self.headers)
+        keys = first(self.keys, records)
+        self.producer.send_many(self.topic, first(self.values, records), keys, headers=self.headers)
 
 
 def connect(servers, topic, workload):

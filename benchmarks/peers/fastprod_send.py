@@ -1,6 +1,6 @@
 """fastprod: send(), one record at a time, a future for each, which is let go."""
 
-from benchmarks.workload import BATCH_SIZE, LINGER_MS
+from benchmarks.workload import BATCH_SIZE, LINGER_MS, first
 from fastprod import Producer
 
 NAME = "fastprod send()"
@@ -27,7 +27,7 @@ class Peer:
 
     def send(self, records):
         send, topic, headers = self.producer.send, self.topic, self.headers
-        values = self.values[:records]
+        values = first(self.values, records)
         if headers is not None:
             for value in values:
                 send(topic, value, headers=headers)

@@ -25,7 +25,7 @@ from fastprod._future cimport (
 from fastprod._input cimport checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partitions
-from fastprod._record cimport FP_MOST_OVERHEAD, fp_record, fp_wire_upper_bound
+from fastprod._record cimport FP_MOST_OVERHEAD, fp_prefetch, fp_record, fp_wire_upper_bound
 from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_wall_ms
 
 import itertools
@@ -322,6 +322,7 @@ cdef class Column:
             items = PySequence_Fast_ITEMS(self.items)
             count = min(<Py_ssize_t>CHUNK, PySequence_Fast_GET_SIZE(self.items) - self.at)   # a list may have become shorter
             for i in range(count):
+                fp_prefetch(items[self.at + min(i + 8, count - 1)])
                 self.taken[i] = items[self.at + i]
                 Py_INCREF(<object>self.taken[i])
             self.count = max(count, <Py_ssize_t>0)

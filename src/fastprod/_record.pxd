@@ -5,6 +5,8 @@ cdef extern from "record.h" nogil:
     enum:
         FP_MOST_OVERHEAD
 
+    void fp_prefetch(const void *object) noexcept
+
     ctypedef struct fp_record:
         const char *key
         const char *value
