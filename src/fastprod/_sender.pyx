@@ -152,6 +152,10 @@ cdef class Sender:
                 fp_mutex_unlock(&self.duty)
                 fp_sleep_ns(NAP_NS)
                 fp_mutex_lock(&self.duty)
+            elif fp_atomic_load(<const int *>&self.helpers):
+                fp_mutex_unlock(&self.duty)   # here, where it has no event that a later one could overtake
+                fp_yield()
+                fp_mutex_lock(&self.duty)
             now = fp_monotonic_ns()
             if fp_atomic_load(&self.aborting):
                 self.fail_expired(self.accumulator.expire(now, 1), PURGE_QUEUE)
@@ -182,10 +186,6 @@ cdef class Sender:
                 fp_mutex_lock(&self.duty)
                 self.fetching = 0
                 fp_atomic_store(&self.sleeping, 0)
-            if fp_atomic_load(<const int *>&self.helpers):
-                fp_mutex_unlock(&self.duty)
-                fp_yield()
-                fp_mutex_lock(&self.duty)
             served = 0
             while event is not NULL:
                 self.transport.serve(event, sender_note, <void *>self)
