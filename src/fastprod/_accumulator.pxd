@@ -140,7 +140,8 @@ cdef class RecordAccumulator:
                     CallbackSlot *callback, int abort_on_new_batch, Appended *appended) except -1
     cdef Py_ssize_t append_many(self, Topic *topic, const fp_record *records, const int32_t *partitions,
                                 Py_ssize_t count, Placed *placed, Py_ssize_t *runs) noexcept nogil
-    cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record, Appended *appended) noexcept nogil
+    cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record,
+                         Appended *appended) noexcept nogil
     cdef Py_ssize_t append_run(self, Topic *topic, const fp_record *records, const int32_t *partitions,
                                Py_ssize_t count, Appended *appended) noexcept nogil
     cdef Topic *add_topic(self, const char *name) except NULL

@@ -355,7 +355,8 @@ cdef class RecordAccumulator:
             self.pool.deallocate(arena, arena_size)
         return done
 
-    cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record, Appended *appended) noexcept nogil:
+    cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record,
+                         Appended *appended) noexcept nogil:
         """append() for a record that only fills an open batch further, as nearly all do; 0: it is for append().
 
         thread: app  lock: none

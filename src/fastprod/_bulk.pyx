@@ -320,7 +320,8 @@ cdef class Column:
         cdef PyObject **items
         if PyList_CheckExact(self.items) or PyTuple_CheckExact(self.items):
             items = PySequence_Fast_ITEMS(self.items)
-            count = min(<Py_ssize_t>CHUNK, PySequence_Fast_GET_SIZE(self.items) - self.at)   # a list may have become shorter
+            # Of a list that has become shorter there may be less than nothing.
+            count = min(<Py_ssize_t>CHUNK, PySequence_Fast_GET_SIZE(self.items) - self.at)
             for i in range(count):
                 fp_prefetch(items[self.at + min(i + 8, count - 1)])
                 self.taken[i] = items[self.at + i]
