@@ -85,7 +85,7 @@ sanitize: $(STAMP)
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
 		../env/bin/python -m pytest -q -m 'not kafka and not machine' \
 		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/test_leaks.py \
-		--ignore tests/test_partitioning_benchmark.py --ignore tests/test_instructions.py \
+		--ignore-glob 'tests/*benchmark*.py' --ignore tests/test_instructions.py \
 		--ignore tests/life/test_life.py \
 		--deselect tests/test_producer_process.py::test_forks_under_load_harm_neither_parent_nor_child \
 		|| { cat report.*; false; }
@@ -104,7 +104,7 @@ wheel: $(STAMP)
 	mkdir -p build/wheel/tree && cp -r tests pyproject.toml build/wheel/tree/
 	cd build/wheel/tree && ../env/bin/python -m pytest -q -m 'mock and not slow and not machine' \
 		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/life \
-		--ignore tests/test_partitioning_benchmark.py
+		--ignore-glob 'tests/*benchmark*.py'
 
 # Many threads on the core, with the extensions and a stand-in for librdkafka under TSan: make tsan SECONDS=600 SEED=5
 tsan: $(STAMP)

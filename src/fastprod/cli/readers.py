@@ -1,4 +1,7 @@
-"""Reads records out of files: each reader gives ``(key, value)`` pairs of bytes and holds one line at a time."""
+"""Reads records out of files: each reader gives ``(key, value)`` pairs of bytes and holds one line at a time.
+
+Those of columns are in columnar.py.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from json.encoder import encode_basestring
 from typing import IO, Any
 
-FORMATS = ("lines", "ndjson", "csv")
+from . import columnar
+
+FORMATS = ("lines", "ndjson", "csv", *columnar.FORMATS)
 LONGEST_LINE = 64 << 20  # bytes; a file without line ends must not fill the memory
 HELD_BACK = 1000  # rows
 
-_SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
-Record = tuple[bytes | None, bytes]
+_SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", **columnar.SUFFIXES}
+Record = tuple[bytes | None, bytes | None]
 
 
 class InputError(ValueError):
@@ -32,24 +37,34 @@ class Source:
     path: a file, or ``-`` for standard input. One that ends in ``.gz`` is unpacked.
     format: one of ``FORMATS``, or None to go by the suffix; other suffixes mean lines.
     key: name of the field that becomes the key, for formats with fields.
+    value: name of the column that becomes the value, for parquet and arrow; default ``value``.
 
     lines: a value is a line without its end. ndjson: a value is the line's bytes as they stand, and has to be
     JSON; empty lines are passed over. csv: the first line names the columns, and a value is the row as a JSON
     object of strings. A key is the field's text: a string's characters, a number as the file writes it; null,
-    an empty CSV field and an absent field mean no key.
+    an empty CSV field and an absent field mean no key. parquet, arrow: a value is what its column has, bytes or text,
+    and a key likewise; they are given as Rows, of which each has many records.
 
     Iterating raises InputError for input that is malformed, and OSError if the file cannot be read.
     """
 
-    def __init__(self, path: str, format: str | None = None, key: str | None = None) -> None:
+    def __init__(self, path: str, format: str | None = None, key: str | None = None, value: str | None = None) -> None:
         self.path = path
         self.name = "<stdin>" if path == "-" else path
         stem = path.removesuffix(".gz")
         self.format = format or _SUFFIXES.get(os.path.splitext(stem)[1].lower(), "lines")
         if key is not None and self.format == "lines":
             raise ValueError(f"{self.name} is read as lines, which have no fields to take the key {key!r} from")
+        if self.format in columnar.FORMATS:
+            columnar.check(self.name, path, self.format)
+        elif value is not None:
+            raise ValueError(
+                f"{self.name} is read as {self.format}, which has no column to take the value {value!r} from"
+            )
         self.key = key
-        self.line = 0  # number of the line that was read last, from 1
+        self.value = value
+        self.line = 0  # number of the line, or row, that was read last, from 1
+        self.columnar_position = 0  # bytes, about
         self._raw: IO[bytes] | None = None
 
     @property
@@ -64,9 +79,12 @@ class Source:
         with contextlib.suppress(OSError, ValueError):
             if self._raw is not None:
                 return os.lseek(self._raw.fileno(), 0, os.SEEK_CUR)
-        return 0
+        return self.columnar_position
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Record | columnar.Rows]:
+        if self.format in columnar.FORMATS:
+            yield from columnar.read(self)
+            return
         with contextlib.ExitStack() as stack:
             if self.path == "-":
                 self._raw = sys.stdin.buffer
@@ -99,8 +117,10 @@ class Input:
     OSError if a file is not there or may not be read, ValueError if it cannot have the key.
     """
 
-    def __init__(self, paths: Sequence[str], format: str | None = None, key: str | None = None) -> None:
-        self._sources = [Source(path, format, key) for path in paths]
+    def __init__(
+        self, paths: Sequence[str], format: str | None = None, key: str | None = None, value: str | None = None
+    ) -> None:
+        self._sources = [Source(path, format, key, value) for path in paths]
         self._sizes = [_size(path) for path in paths]
         known = [size for size in self._sizes if size is not None]
         self.total = sum(known) if len(known) == len(paths) else None  # bytes; None: there is no telling
@@ -113,11 +133,16 @@ class Input:
         return self._current.place
 
     @property
+    def name(self) -> str:
+        """Of the file that is read."""
+        return self._current.name
+
+    @property
     def position(self) -> int:
         """How many bytes have been read. Any thread may ask."""
         return self._done + self._current.position
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Record | columnar.Rows]:
         for source, size in zip(self._sources, self._sizes, strict=True):
             self._current = source
             yield from source

@@ -18,12 +18,14 @@ from typing import Any, Protocol
 from ..errors import (
     AuthenticationError,
     AuthorizationError,
+    BulkDeliveryError,
     KafkaError,
     RecordTooLargeError,
     UnknownTopicOrPartitionError,
 )
-from ..records import RecordMetadata
+from ..records import BulkMetadata, RecordMetadata
 from ..testing import MockCluster
+from .columnar import Rows
 from .readers import FORMATS, Input, InputError
 
 LOOK_RECORDS = 10_000  # records, or seconds, between two looks at what is done
@@ -44,8 +46,10 @@ Sends the records of files to a topic and waits until the brokers have acknowled
 lines:  a value is a line without its end; there are no keys
 ndjson: a value is the line's bytes as they stand
 csv:    a value is the row as a JSON object of strings, named by the header line
+parquet, arrow: a value is what the column "value" has, or that of --value; bytes or text, and null is a tombstone
 
-The format follows the suffix: .csv, .ndjson or .jsonl, anything else is lines; .gz after it is unpacked.
+The format follows the suffix: .csv, .ndjson or .jsonl, .parquet, .arrow, .arrows, .feather or .ipc; anything else is
+lines. .gz after one of text is unpacked. Parquet and Arrow need pyarrow: pip install 'fastprod[arrow]'
 """
 _EXIT_CODES = """
 exit code: 0 all records were acknowledged; 1 some were not, or the input is malformed; 2 nothing was sent,
@@ -56,17 +60,19 @@ _HOPELESS = (AuthenticationError, AuthorizationError, UnknownTopicOrPartitionErr
 
 
 class Future(Protocol):
-    """The part of ``FutureRecordMetadata`` that is used here."""
+    """The part of ``FutureRecordMetadata`` and of ``BulkFuture`` that is used here."""
 
     def done(self) -> bool: ...
 
-    def result(self, timeout: float | None = None) -> RecordMetadata: ...
+    def result(self, timeout: float | None = None) -> RecordMetadata | BulkMetadata: ...
 
 
 class Producer(Protocol):
     """The part of ``fastprod.Producer`` that is used here."""
 
-    def send(self, topic: str, value: bytes, key: bytes | None) -> Future: ...
+    def send(self, topic: str, value: bytes | None, key: bytes | None) -> Future: ...
+
+    def send_arrow(self, topic: str, data: Any, *, value: str, key: str | None) -> Future: ...
 
     def wait_ready(self, timeout: float) -> Any: ...
 
@@ -103,6 +109,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--embedded", action="store_true", help="send to a mock broker and read everything back")
     parser.add_argument("--partitions", type=int, metavar="N", help="of the topic of --embedded (default: 12)")
     parser.add_argument("--key", metavar="FIELD", help="the field or column that becomes the key")
+    parser.add_argument("--value", metavar="COLUMN", help='the column of the values, for parquet and arrow ("value")')
     parser.add_argument("--format", choices=FORMATS)
     parser.add_argument(
         "-X",
@@ -153,7 +160,12 @@ class Tally:
         self.unsettled = 0  # given up at an interrupt; they may have been written
         self.reasons: dict[tuple[str, int | None], list[Any]] = {}  # kind of error -> [records, first message]
 
-    def acknowledge(self, metadata: RecordMetadata) -> None:
+    def acknowledge(self, metadata: RecordMetadata | BulkMetadata) -> None:
+        if isinstance(metadata, BulkMetadata):
+            self.acknowledged += metadata.count
+            self.partitions.update({number: count for number, (count, _, _) in metadata.partitions.items()})
+            self.bytes += metadata.bytes
+            return
         self.acknowledged += 1
         self.partitions[metadata.partition] += 1
         self.bytes += max(0, metadata.serialized_key_size) + max(0, metadata.serialized_value_size)
@@ -169,39 +181,50 @@ class Outstanding:
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
-        self._futures: collections.deque[Future] = collections.deque()
+        self._futures: collections.deque[tuple[Future, int]] = collections.deque()  # and how many records it is of
+        self._records = 0
         self._next_look = time.monotonic() + LOOK_SECONDS
         self._added = 0  # since the last look
 
-    def add(self, future: Future) -> None:
-        """Takes a record's future; now and then counts those that are done."""
-        self._futures.append(future)
-        self._added += 1
+    def add(self, future: Future, records: int = 1) -> None:
+        """Takes the future of so many records; now and then counts those that are done."""
+        self._futures.append((future, records))
+        self._records += records
+        self._added += records
         if self._added < LOOK_RECORDS and time.monotonic() < self._next_look:
             return
         self._added = 0
         self._next_look = time.monotonic() + LOOK_SECONDS
         futures = self._futures
-        while futures and (futures[0].done() or len(futures) > MOST_OUTSTANDING):
-            self._count(futures.popleft())
+        while futures and (futures[0][0].done() or self._records > MOST_OUTSTANDING):
+            future, records = futures.popleft()
+            self._records -= records
+            self._count(future, records)
 
     def finish(self) -> None:
         """Counts the rest; to be called after a flush. What is not done by now counts as unsettled."""
-        for future in self._futures:
+        for future, records in self._futures:
             if not future.done():
-                self.tally.unsettled += 1
+                self.tally.unsettled += records
                 continue
             with contextlib.suppress(_HopelessError):
-                self._count(future)
+                self._count(future, records)
         self._futures.clear()
+        self._records = 0
 
-    def _count(self, future: Future) -> None:
+    def _count(self, future: Future, records: int) -> None:
         try:
             self.tally.acknowledge(future.result())
+            return
+        except BulkDeliveryError as error:
+            failures = [failure for _, failure in error.failures]
+            self.tally.acknowledged += records - len(failures)  # of which nothing tells the partitions
         except KafkaError as error:
-            self.tally.fail(error)
-            if error.fatal or isinstance(error, _HOPELESS):
-                raise _HopelessError("further records would fail in the same way") from None
+            failures = [error]
+        for failure in failures:
+            self.tally.fail(failure)
+        if any(failure.fatal or isinstance(failure, _HOPELESS) for failure in failures):
+            raise _HopelessError("further records would fail in the same way")
 
 
 def _say(message: str) -> None:
@@ -238,7 +261,7 @@ def _log_to_stderr() -> Iterator[None]:
 
 def _input(arguments: argparse.Namespace) -> Input:
     try:
-        return Input(arguments.files, arguments.format, arguments.key)
+        return Input(arguments.files, arguments.format, arguments.key, arguments.value)
     except (ValueError, OSError) as error:
         raise _RefusedError(str(error)) from None
 
@@ -333,7 +356,11 @@ def _send_all(
 ) -> int:
     """Sends until the input ends or something stops it, says what, and returns the exit code so far."""
     try:
-        for key, value in records:
+        for item in records:
+            if isinstance(item, Rows):
+                _send_rows(producer, topic, item, records.name, outstanding, read_back)
+                continue
+            key, value = item
             if read_back is not None:
                 read_back.expect(key, value)
             try:
@@ -352,6 +379,29 @@ def _send_all(
         _say(f"stopped at {records.place}: {error}")
         return 1
     return 0
+
+
+def _send_rows(
+    producer: Producer, topic: str, rows: Rows, name: str, outstanding: Outstanding, read_back: ReadBack | None
+) -> None:
+    """Sends all but those that are too large, which count as failed."""
+    if read_back is not None:
+        for key, value in rows.records():
+            read_back.expect(key, value)
+    at = 0
+    while at < rows.batch.num_rows:
+        part = rows.batch.slice(at)
+        try:
+            outstanding.add(producer.send_arrow(topic, part, value=rows.value, key=rows.key), part.num_rows)
+            return
+        except BaseException as error:
+            sent = getattr(error, "index", 0)
+            if sent:
+                outstanding.add(error.sent, sent)  # type: ignore[attr-defined]
+            if not isinstance(error, RecordTooLargeError):
+                raise
+            outstanding.tally.fail(error, f"{name}:{rows.first + at + sent}: ")
+            at += sent + 1
 
 
 def _flush(producer: Producer, timeout: float | None) -> bool:
@@ -439,9 +489,14 @@ def _bar(total: int | None) -> tuple[contextlib.AbstractContextManager[Any], Cal
     return progress, draw
 
 
-def _size_in_log(key: bytes | None, value: bytes) -> int:
+def _size_in_log(key: bytes | None, value: bytes | None) -> int:
     """About what a record takes uncompressed, in bytes."""
-    return len(key or b"") + len(value) + 20
+    return len(key or b"") + len(value or b"") + 20
+
+
+def _checksum(value: bytes | None, before: int = 0) -> int:
+    """A tombstone is not an empty value."""
+    return zlib.crc32(b"\x00" if value is None else b"\x01" + value, before)
 
 
 class ReadBack:
@@ -490,12 +545,12 @@ class ReadBack:
         self._stop.set()
         self._thread.join()
 
-    def expect(self, key: bytes | None, value: bytes) -> None:
+    def expect(self, key: bytes | None, value: bytes | None) -> None:
         """To be told of each record before it is sent. Waits while much is unread: the broker drops what gets old."""
         if key is None:
-            self._sent_keyless += zlib.crc32(value)
+            self._sent_keyless += _checksum(value)
         elif key in self._sent or len(self._sent) < MOST_KEYS:
-            self._sent[key] = zlib.crc32(value, self._sent.get(key, 0))
+            self._sent[key] = _checksum(value, self._sent.get(key, 0))
         self._bytes_sent += _size_in_log(key, value)
         if self._bytes_sent - self._bytes_read > MOST_UNREAD:
             self._catch_up()
@@ -549,10 +604,11 @@ class ReadBack:
         self._count += 1
         self._bytes_read += _size_in_log(key, value)
         if len(self._samples) < SAMPLES:
-            self._samples.append(f"partition {partition}, offset {offset}: {key!r}, {value[:60]!r}...")
+            shown = "a tombstone" if value is None else f"{value[:60]!r}..."
+            self._samples.append(f"partition {partition}, offset {offset}: {key!r}, {shown}")
         if key is None:
-            self._received_keyless += zlib.crc32(value)
+            self._received_keyless += _checksum(value)
         elif key in self._sent:
-            self._received[key] = zlib.crc32(value, self._received.get(key, 0))
+            self._received[key] = _checksum(value, self._received.get(key, 0))
             if self._partition_of.setdefault(key, partition) != partition:
                 self._split.add(key)

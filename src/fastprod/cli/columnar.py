@@ -1,0 +1,139 @@
+"""Reads Parquet and Arrow files: columns, which go to the producer as they are, without an object for each record."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .readers import Record, Source
+
+FORMATS = ("parquet", "arrow")
+SUFFIXES = {".parquet": "parquet", ".arrow": "arrow", ".arrows": "arrow", ".feather": "arrow", ".ipc": "arrow"}
+VALUE = "value"  # the column of the values, unless another is named
+MOST_ROWS = 10_000  # given at once
+MOST_BYTES = 1 << 20  # likewise, about
+_FILE_MAGIC = b"ARROW1"
+
+
+class Rows(NamedTuple):
+    """Records side by side. batch: a pyarrow.RecordBatch. first: the number of its first row in the file, from 1."""
+
+    batch: Any
+    value: str
+    key: str | None
+    first: int
+
+    def records(self) -> Iterator[Record]:
+        """Key and value of each; None in a column is none."""
+        values = self.batch.column(self.value).to_pylist()
+        keys = self.batch.column(self.key).to_pylist() if self.key is not None else [None] * len(values)
+        for key, value in zip(keys, values, strict=True):
+            yield _bytes(key), _bytes(value)
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
+
+
+def check(name: str, path: str, format: str) -> None:
+    """ValueError if the file cannot be read here."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ValueError(f"{name} is read with pyarrow, which is not installed: pip install 'fastprod[arrow]'")
+    if path == "-" and format == "parquet":
+        raise ValueError("a Parquet file has its index at its end, so it cannot come from standard input")
+    if path.endswith(".gz"):
+        raise ValueError(f"{name} is not unpacked: {format} files are compressed inside")
+
+
+def read(source: Source) -> Iterator[Rows]:
+    """The rows of the source's file, in portions. InputError if it is not what its format says, or lacks a column."""
+    import pyarrow
+
+    value = VALUE if source.value is None else source.value
+    with contextlib.ExitStack() as stack:
+        try:
+            schema, batches = (_parquet if source.format == "parquet" else _arrow)(source, stack)
+            for column, what in ((value, "value"), (source.key, "key")):
+                if column is not None and schema.names.count(column) != 1:
+                    several = "no column is" if column not in schema.names else "several columns are"
+                    raise source.error(
+                        f"{several} named {column!r}, to take the {what} from: the columns are "
+                        f"{', '.join(schema.names)}; --{what} names another"
+                    )
+                if column is not None and not _is_bytes_or_text(schema.field(column).type):
+                    kind = schema.field(column).type
+                    raise source.error(f"the column {column!r} is of {kind}, but a {what} is bytes or text")
+            wanted = list(dict.fromkeys(name for name in (value, source.key) if name is not None))
+            for batch in batches(wanted):
+                for part in _portions(batch.select(wanted)):
+                    rows = Rows(part, value, source.key, source.line + 1)
+                    source.line += part.num_rows
+                    yield rows
+        except (pyarrow.ArrowException, OSError, EOFError) as error:
+            raise source.error(f"not {source.format.capitalize()}, or damaged: {error}") from None
+    source.columnar_position = 0  # as that of a file that is closed
+
+
+def _is_bytes_or_text(type: Any) -> bool:
+    from pyarrow import types
+
+    kinds = "binary", "large_binary", "binary_view", "fixed_size_binary", "string", "large_string", "string_view"
+    return any(getattr(types, f"is_{kind}")(type.value_type if types.is_dictionary(type) else type) for kind in kinds)
+
+
+def _portions(batch: Any) -> Iterator[Any]:
+    rows = max(1, min(MOST_ROWS, MOST_BYTES * batch.num_rows // max(1, batch.nbytes)))
+    for at in range(0, batch.num_rows, rows):
+        yield batch.slice(at, rows)
+
+
+def _parquet(source: Source, stack: contextlib.ExitStack) -> tuple[Any, Any]:
+    from pyarrow import parquet
+
+    file = stack.enter_context(parquet.ParquetFile(source.path))
+    total, size = file.metadata.num_rows, os.path.getsize(source.path)
+
+    def batches(columns: list[str]) -> Iterator[Any]:
+        done = 0
+        for batch in file.iter_batches(MOST_ROWS, columns=columns):
+            yield batch
+            done += batch.num_rows
+            source.columnar_position = size * done // total
+
+    return file.schema_arrow, batches
+
+
+def _arrow(source: Source, stack: contextlib.ExitStack) -> tuple[Any, Any]:
+    """The file format, known by its first bytes, or the stream."""
+    from pyarrow import OSFile, PythonFile, ipc
+
+    if source.path == "-":
+        stream = PythonFile(sys.stdin.buffer, mode="r")
+    else:
+        stream = stack.enter_context(OSFile(source.path))
+        if os.path.isfile(source.path):
+            with open(source.path, "rb") as start:
+                if start.read(len(_FILE_MAGIC)) == _FILE_MAGIC:
+                    file = stack.enter_context(ipc.open_file(stream))
+                    size = os.path.getsize(source.path)
+
+                    def from_file(columns: list[str]) -> Iterator[Any]:
+                        for i in range(file.num_record_batches):
+                            yield file.get_batch(i)
+                            source.columnar_position = size * (i + 1) // file.num_record_batches
+
+                    return file.schema, from_file
+    reader = stack.enter_context(ipc.open_stream(stream))
+
+    def from_stream(columns: list[str]) -> Iterator[Any]:
+        for batch in reader:
+            yield batch
+            if source.path != "-":
+                source.columnar_position = stream.tell()
+
+    return reader.schema, from_stream
