@@ -203,6 +203,7 @@ cdef class Producer:
         # retry.backoff.ms less librdkafka's jitter of 20 % (rd_kafka_retry_msgq)
         self.sender.first_retry_us = 800 * min(
             int(properties[name]) for name in ("retry.backoff.ms", "retry.backoff.max.ms"))
+        self.sender.overdue_ns = int(properties["socket.timeout.ms"]) * 1_000_000
         if settings.transactional_id:
             self.transactions = TransactionManager(
                 self.transport, self.accumulator, self.sender, self.max_block_ns)

@@ -71,7 +71,7 @@ cdef extern from "librdkafka.h" nogil:
     int RD_KAFKA_EVENT_DR, RD_KAFKA_EVENT_LOG, RD_KAFKA_EVENT_ERROR, RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH
     int RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
     int RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME
-    int RD_KAFKA_PURGE_F_QUEUE, RD_KAFKA_PURGE_F_INFLIGHT
+    int RD_KAFKA_PURGE_F_QUEUE, RD_KAFKA_PURGE_F_INFLIGHT, RD_KAFKA_PURGE_F_NON_BLOCKING
 
     # Filling in the arguments of rd_kafka_produceva
     void fp_vu_topic(rd_kafka_vu_t *, rd_kafka_topic_t *) noexcept

@@ -11,9 +11,10 @@ cdef class Sender:
     cdef BufferPool pool
     cdef Transport transport
     cdef Callbacks callbacks
-    cdef int idempotent          # fixed before start(), as are the next two
+    cdef int idempotent          # fixed before start(), as are the next three
     cdef int transactional
     cdef int64_t first_retry_us  # librdkafka repeats no request earlier than this
+    cdef int64_t overdue_ns      # after so long it gives up waiting for an answer
     cdef fp_thread thread
     cdef int started
     cdef int sleeping            # atomic: the thread waits for an event, or is about to
@@ -25,7 +26,7 @@ cdef class Sender:
     cdef fp_mutex duty
     cdef int fetching            # the thread is without duty, and may have an event, or has ended
     cdef int helped              # since the thread last looked
-    cdef Batch **slots           # batches in transit; their index travels through librdkafka
+    cdef Batch **slots           # batches in transit, or NULL; their index travels through librdkafka
     cdef int32_t slot_count
     cdef int32_t *free_slots
     cdef int32_t free_count
@@ -52,6 +53,7 @@ cdef class Sender:
     cdef size_t failed_limit
 
     cdef void run(self) noexcept nogil
+    cdef int has_overdue(self, int64_t now) noexcept nogil
     cdef void send(self, Batch *chain) noexcept nogil
     cdef void go_on(self, PartitionQueue *queue) noexcept nogil
     cdef void feed(self, PartitionQueue *queue) noexcept nogil

@@ -163,6 +163,8 @@ cdef class Sender:
             elif now >= self.next_expiry_ns:
                 self.next_expiry_ns = now + EXPIRY_INTERVAL_MS * <int64_t>1_000_000
                 self.fail_expired(self.accumulator.expire(now, 0), MSG_TIMED_OUT)
+                if self.has_overdue(now):
+                    self.transport.nudge()
             chain = self.accumulator.drain(now, DRAIN_LIMIT)
             if chain is not NULL:
                 self.send(chain)
@@ -176,6 +178,8 @@ cdef class Sender:
                 until = self.accumulator.prepare_sleep(now)
                 if self.transit_count == 0 and fp_atomic_load(&self.stopping) and self.accumulator.unsettled == 0:
                     break
+                if self.transit_count:
+                    until = min(until, self.next_expiry_ns)
                 timeout_ms = 0
                 if until > now:
                     timeout_ms = <int>min((until - now) // 1_000_000 + 1, LONGEST_SLEEP_MS)
@@ -197,6 +201,15 @@ cdef class Sender:
         fp_mutex_unlock(&self.duty)
         fp_atomic_store(&self.finished, 1)
         notify_completed()
+
+    cdef int has_overdue(self, int64_t now) noexcept nogil:
+        """Whether a batch in transit may be waiting for an answer that librdkafka no longer waits for."""
+        cdef int32_t i
+        if self.transit_count:
+            for i in range(self.slot_count):
+                if self.slots[i] is not NULL and now - self.slots[i].created_ns > self.overdue_ns:
+                    return 1
+        return 0
 
     cdef void wakeup(self) noexcept nogil:
         """There may be something to drain. thread: any  lock: none
@@ -394,6 +407,7 @@ cdef class Sender:
                 return 0
             self.free_slots = free_slots
             for i in range(count - 1, self.slot_count - 1, -1):
+                self.slots[i] = NULL
                 self.free_slots[self.free_count] = i
                 self.free_count += 1
             self.slot_count = count
@@ -573,6 +587,7 @@ cdef class Sender:
             queue.feeding = batch.transit_next
         self.transit_count -= 1
         if batch.slot >= 0:
+            self.slots[batch.slot] = NULL
             self.free_slots[self.free_count] = batch.slot
             self.free_count += 1
             batch.slot = -1

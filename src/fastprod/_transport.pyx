@@ -418,6 +418,14 @@ cdef class Transport:
         """Makes librdkafka give up every record it holds; each is still reported."""
         rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT)
 
+    cdef void nudge(self) noexcept nogil:
+        """Has librdkafka's threads look for requests that have timed out, if their second is over.
+
+        They look once a second, but not while they sleep, which may be for another one (rd_kafka_broker_serve). They
+        wake up to purge, and without one of the other flags there is nothing that they purge.
+        """
+        rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_NON_BLOCKING)
+
     def last_error(self, int64_t since_ns=0):
         """(code, text) of the newest error event after a monotonic time, such as a refused connection, or (0, "").
 

@@ -466,10 +466,10 @@ def _check_mechanism(mechanism: str, values: Mapping[str, Any]) -> None:
 
 
 def _socket_timeout_ms(request_timeout_ms: int) -> int:
-    """What makes librdkafka repeat a request that was not answered about a second after request.timeout.ms.
+    """What makes librdkafka repeat a request that was not answered within a second after request.timeout.ms.
 
-    It looks for such requests once a second, then connects anew and waits retry.backoff.ms, so it begins to look a
-    little early. A broker's thread that sleeps when the second ends looks only after the next: 1.5 s late were seen.
+    It looks for such requests once a second (and the sender wakes it for that), connects anew and waits
+    retry.backoff.ms, so it begins to look a little early: of 216 the last was repeated after 0.9 s.
     """
     return max(10, request_timeout_ms - min(250, request_timeout_ms // 4))
 

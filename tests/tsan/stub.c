@@ -319,6 +319,8 @@ EXPORT rd_kafka_error_t *rd_kafka_produceva(rd_kafka_t *rk, const rd_kafka_vu_t 
 }
 
 EXPORT rd_kafka_resp_err_t rd_kafka_purge(rd_kafka_t *rk, int flags) {
+    if (!(flags & (RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT)))
+        return 0;
     pthread_mutex_lock(&rk->lock);
     rk->purging = rk->first != NULL;
     pthread_mutex_unlock(&rk->lock);
