@@ -5,7 +5,8 @@ unfair to all alike. Figures are medians. Of every run the broker's logs must ho
 client must have counted it as delivered.
 
 short: 100 B, without and with keys, on a mock broker in a process of its own, and the latency of a record. full: all
-workloads; and on a real Apache Kafka, beside the Java producer.
+workloads; and on a real Apache Kafka, beside the Java producer. growth: from 100,000 to 10 million records, and from 1
+to 1000 partitions.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 import fastprod.librdkafka
 from benchmarks import peers
 from benchmarks.report import write_report
-from benchmarks.workload import BASE, BATCH_SIZE, FULL, SHORT, Workload
+from benchmarks.workload import BASE, BATCH_SIZE, FULL, GROWTH, SHORT, Workload
 from fastprod.testing import MockCluster
 from tests.kafka.server import KafkaServer, LogBatch
 
@@ -172,7 +173,7 @@ def idle_share(servers: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("form", nargs="?", choices=("short", "full", "report"), default="short")
+    parser.add_argument("form", nargs="?", choices=("short", "full", "growth", "report"), default="short")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--records", type=int, metavar="N", help="of each workload, whatever it says itself")
     parser.add_argument("--peers", nargs="+", default=peers.ALL, metavar="PEER", help=f"of {', '.join(peers.ALL)}")
@@ -204,7 +205,7 @@ def main() -> None:
         path.write_text(json.dumps(content, indent=1) + "\n")  # after each: a long run may be cut short
 
     with mock_broker() as broker:
-        for workload in FULL if arguments.form == "full" else SHORT:
+        for workload in {"short": SHORT, "full": FULL, "growth": GROWTH}[arguments.form]:
             add(broker, arguments.peers, "throughput", workload)
         add(broker, [name for name in LATENCY_PEERS if name in arguments.peers], "latency", LATENCY)
         broker.make("idle", 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.workload import BASE, KEYED
+from benchmarks.workload import BASE, BY_PARTITIONS, BY_RECORDS, KEYED
 
 Content = Mapping[str, Any]
 MIB_BEYOND = 24  # what fastprod may take over buffer.memory
@@ -145,6 +145,20 @@ def goals_table(content: Content) -> str:
                 f"<= {MIB_BEYOND} MiB",
                 f"{memory[worst] - BUFFER_MEMORY_MIB:.0f} MiB",
                 memory[worst] <= BUFFER_MEMORY_MIB + MIB_BEYOND,
+            )
+    for what, workloads in (("records", BY_RECORDS), ("partitions", BY_PARTITIONS)):
+        for peer in ("fastprod_send", "fastprod_many"):
+            found = [entries.get((MOCK, workload.title, peer)) for workload in workloads]
+            if None in found:
+                continue
+            costs = [median(entry, "cpu_ns") for entry in found]
+            middle = statistics.median(costs)
+            add(
+                f"{found[0]['title']}, CPU per record from {getattr(workloads[0], what):,} to "
+                f"{getattr(workloads[-1], what):,} {what}, off the median",
+                "within 10 %",
+                f"{min(costs) / middle - 1:+.0%} to {max(costs) / middle - 1:+.0%}",
+                min(costs) >= 0.9 * middle and max(costs) <= 1.1 * middle,
             )
     for entry in content["runs"]:
         if entry["peer"] == "fastprod_send" and "bytes_per_batch" in entry["runs"][0]:

@@ -15,7 +15,7 @@ SEED = 20201117
 
 @dataclass(frozen=True)
 class Workload:
-    """size: bytes of a value. headers: how many a record has. acks is "all" with idempotence, else 1."""
+    """size: bytes of a value. headers: how many. acks is "all" with idempotence, else 1. note: for the title."""
 
     records: int = 1_000_000
     size: int = 100
@@ -24,6 +24,7 @@ class Workload:
     headers: int = 0
     partitions: int = 12
     idempotence: bool = False
+    note: str = ""
 
     @property
     def acks(self) -> str:
@@ -37,6 +38,7 @@ class Workload:
         parts += [f"{self.headers} headers"] * bool(self.headers)
         parts += [f"{self.partitions} partition{'s' * (self.partitions > 1)}"] * (self.partitions != 12)
         parts += ["idempotent"] * self.idempotence
+        parts += [self.note] * bool(self.note)
         return ", ".join(parts)
 
     def as_dict(self) -> dict[str, object]:
@@ -89,6 +91,14 @@ def distinct_keys() -> list[bytes]:
 BASE = Workload()
 KEYED = replace(BASE, keyed=True)
 SHORT = (BASE, KEYED)
+# What a record costs is to be the same along each of these.
+BY_RECORDS = (replace(BASE, records=100_000, note="few"), BASE, replace(BASE, records=10_000_000, note="10 million"))
+BY_PARTITIONS = (replace(BASE, partitions=1), BASE, replace(BASE, partitions=100), replace(BASE, partitions=1000))
+GROWTH = (
+    *BY_RECORDS,
+    *(workload for workload in BY_PARTITIONS if workload is not BASE),
+    replace(KEYED, partitions=1000),
+)
 FULL = (
     *SHORT,
     replace(BASE, size=1000, records=300_000),

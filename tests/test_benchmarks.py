@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import peers, report
-from benchmarks.workload import BASE, DISTINCT, FULL, KEYED, Workload, distinct_keys, distinct_values
+from benchmarks.workload import BASE, BY_RECORDS, DISTINCT, FULL, KEYED, Workload, distinct_keys, distinct_values
 
 FEW = replace(BASE, records=3000)
 INSTALLED = (
@@ -87,6 +87,18 @@ def test_memory_is_judged_by_the_worst_run_of_all():
     worst["runs"][1]["rss_mib"] = 56.5
     row = report.goals_table(content(run("fastprod_send", records_per_s=(1,), cpu_ns=(1,)), worst)).splitlines()[2]
     assert "fastprod send_many(), 100 B, 1000 partitions" in row and "**no**" in row
+
+
+@pytest.mark.parametrize(("costs", "verdict"), [((270, 300, 330), "yes"), ((300, 300, 331), "**no**")])
+def test_what_a_record_costs_is_to_stay_within_ten_per_cent(costs, verdict):
+    runs = [
+        run("fastprod_many", workload=workload, records_per_s=(1,), cpu_ns=(cost,))
+        for workload, cost in zip(BY_RECORDS, costs, strict=True)
+    ]
+    (row,) = (
+        line for line in report.goals_table(content(*runs)).splitlines() if "100,000 to 10,000,000 records" in line
+    )
+    assert row.endswith(f"| {verdict} |")
 
 
 def test_the_report_has_a_table_of_each_workload_and_a_plot(tmp_path):
