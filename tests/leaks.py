@@ -5,6 +5,7 @@ far, resident bytes, bytes that C's allocator has given out, and blocks that Pyt
 method of Workload.
 """
 
+import array
 import contextlib
 import ctypes
 import gc
@@ -18,6 +19,7 @@ import warnings
 from fastprod import BufferExhaustedError, DeliveryError, MetadataTimeoutError, Producer, ProducerRecord
 from fastprod.testing import MockCluster
 from tests.conftest import QUICK
+from tests.lender import Lender, Type, Values
 
 FORBIDDEN = 29  # an answer after which librdkafka does not retry
 
@@ -110,6 +112,26 @@ class Workload:
                     self.writer.send("t", **{"value": b"%d" % i, **keywords}, on_delivery=self.told)
         return 0
 
+    def lists(self, count):
+        values = [b"value %d" % i for i in range(count)]
+        future = self.writer.send_many("t", values, (b"%d" % i for i in range(count)))
+        with contextlib.suppress(TypeError):
+            self.writer.send_many("t", [b"v", 5, b"v"])
+        assert future.result(60).count == count
+        return count + 1
+
+    def columns(self, count):
+        offsets, data = (
+            array.array("i", range(0, 6 * count + 1, 6)).tobytes(),
+            b"".join(b"%06d" % i for i in range(count)),
+        )
+        column = Values(count, [None, offsets, data])
+        lender = Lender(Type("+s", children=[Type("z", "value")]), [Values(count, [None], children=[column])])
+        future = self.writer.send_arrow("t", lender)
+        lender.check()
+        assert future.result(60).count == count
+        return count
+
     def failures(self, count):
         """The first batches fail: with a callback, asked, or told of by flush(), which has the records."""
         self.broken.push_request_errors("Produce", [FORBIDDEN] * 10)
@@ -153,7 +175,7 @@ class Workload:
         share = count // 10
         sent = self.futures_kept(2 * share) + self.callbacks(2 * share) + self.done_callbacks(share)
         sent += self.callbacks_that_raise(share // 10) + self.failures(min(share, 20_000)) + self.no_memory(share // 10)
-        sent += self.bad_input(share // 100)
+        sent += self.bad_input(share // 100) + self.lists(share) + self.columns(share)
         sent += self.futures_dropped(count - sent)
         self.writer.flush(60)
         return sent

@@ -4,6 +4,8 @@ from benchmarks.workload import BATCH_SIZE, LINGER_MS, first
 from fastprod import Producer
 
 NAME = "fastprod send()"
+MANY = 100  # partitions; librdkafka puts each into a request of its own
+IN_FLIGHT = "max_in_flight_requests_per_connection"
 
 
 class Peer:
@@ -17,6 +19,7 @@ class Peer:
             compression_type=workload.compression,
             linger_ms=linger_ms,
             batch_size=BATCH_SIZE,
+            **({} if workload.partitions <= MANY or workload.idempotence else {IN_FLIGHT: workload.partitions}),
         )
 
     def produce(self, records):

@@ -19,7 +19,7 @@ from fastprod._input cimport checked_timestamp, encode_headers, refuse_size, sho
 from fastprod._record cimport (
     fp_header, fp_header_read, fp_header_wire, fp_header_write, fp_record, fp_wire_upper_bound,
 )
-from fastprod._sync cimport fp_monotonic_ns, fp_wall_ms
+from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_wall_ms
 
 import os
 
@@ -672,7 +672,7 @@ cdef class ArrowAppend(BulkAppend):
 
     cdef Py_ssize_t fill_partitions(self, Py_ssize_t count) noexcept nogil:
         cdef const Cells *cells = self.partition
-        cdef int32_t known = self.entry.partitions
+        cdef int32_t known = fp_atomic_load(<const int *>&self.entry.partitions)
         cdef int64_t at, partition
         cdef Py_ssize_t i
         if cells is NULL or cells.layout == NULLS:

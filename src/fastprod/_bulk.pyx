@@ -409,7 +409,7 @@ cdef class BulkAppend:
                 number += 1
         if number == 0:
             return
-        key_partitions(keys, sizes, found, number, self.entry.partitions)
+        key_partitions(keys, sizes, found, number, fp_atomic_load(<const int *>&self.entry.partitions))
         for i in range(number):
             self.partitions[places[i]] = <int32_t>found[i]
 

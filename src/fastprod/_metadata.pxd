@@ -6,7 +6,7 @@ from fastprod._transport cimport Transport
 cdef class TopicMetadata:
     cdef Topic *topic
     cdef readonly str name
-    cdef readonly int32_t partitions     # 0 until known
+    cdef readonly int32_t partitions     # atomic, written with the GIL; 0 until known
     cdef readonly tuple leaders          # broker id per partition, -1 for none
     cdef readonly int code               # of the last answer about it
     cdef readonly int answers            # about it, since it was asked for

@@ -8,8 +8,8 @@ from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
 from fastprod._accumulator cimport RecordAccumulator
 from fastprod._input cimport shorten
 from fastprod._sync cimport (
-    fp_cond_broadcast, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_monotonic_ns,
-    fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
+    fp_atomic_store, fp_cond_broadcast, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until,
+    fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
 from fastprod._transport cimport Transport
 
@@ -307,7 +307,7 @@ cdef class ProducerMetadata:
                     brokers = array.array("i", leaders)
                     self.accumulator.set_partitions(entry.topic, &brokers[0], brokers.shape[0])
                     entry.leaders = tuple(leaders)
-                    entry.partitions = brokers.shape[0]
+                    fp_atomic_store(<int *>&entry.partitions, <int>brokers.shape[0])
                     self.snapshot = None
                     changed = True
         if changed:

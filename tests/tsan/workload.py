@@ -4,15 +4,18 @@ python -m tests.tsan.workload SECONDS SEED, for ThreadSanitizer, which reports w
 What it does is checked too, a little.
 """
 
+import array
 import asyncio
 import contextlib
+import itertools
 import random
 import sys
 import threading
 import time
 import warnings
 
-from fastprod import DeliveryError, KafkaError, Producer
+from fastprod import BulkFuture, DeliveryError, KafkaError, Producer
+from tests.lender import Lender, Type, Values
 
 VALUES = [b"v", b"value", b"fail", b"refuse", bytes(500), bytes(3000)]
 
@@ -43,6 +46,8 @@ class Life:
 
     def send(self, rng, count):
         for i in range(count):
+            if i % 50 == 49:
+                self.send_together(rng)
             fields = {"key": rng.choice([None, b"k", b"%d" % i])}
             if rng.random() < 0.1:
                 fields["headers"] = [("name", b"value"), ("null", None)]
@@ -61,13 +66,31 @@ class Life:
             if called:
                 self.expected.append(1)
 
+    def send_together(self, rng):
+        values = rng.choices(self.values, k=rng.choice([1, 20, 400]))
+        keys = rng.choice([None, values])
+        try:
+            if rng.random() < 0.5:
+                future = self.producer.send_many("t", values, keys)
+            else:
+                future = self.producer.send_arrow("t", self.column(values), key=None if keys is None else "value")
+        except KafkaError as error:
+            future = getattr(error, "sent", None)  # closed before it took one
+        if future is not None:
+            self.futures.append(future)
+
+    def column(self, values):
+        ends = array.array("i", [0, *itertools.accumulate(map(len, values))])
+        column = Values(len(values), [None, ends.tobytes(), b"".join(values)])
+        return Lender(Type("+s", children=[Type("z", "value")]), [Values(len(values), [None], children=[column])])
+
     def ask(self, rng):
         while not self.ending.is_set():
             if not self.futures:
                 time.sleep(0.001)
                 continue
             future = rng.choice(self.futures[-50:])
-            match rng.randrange(5):
+            match 0 if isinstance(future, BulkFuture) else rng.randrange(5):
                 case 0:
                     with contextlib.suppress(KafkaError, TimeoutError):
                         future.result(rng.choice([0, 0.005]))
