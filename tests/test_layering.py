@@ -3,6 +3,8 @@
 import graphlib
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -165,6 +167,12 @@ def test_the_accumulator_and_what_it_stands_on_know_neither_sender_nor_transport
             reached.add(module)
             left += graph.get(module, ())
     assert reached.isdisjoint({"_sender", "_transport", "_producer", "_metadata", "_callbacks", "_rdkafka"})
+
+
+def test_importing_it_imports_nothing_large():
+    code = "import sys, fastprod; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    assert not {"asyncio", "concurrent", "confluent_kafka", "multiprocessing", "pyarrow"} & set(done.stdout.split())
 
 
 def test_the_command_line_uses_what_users_use():
