@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict, deque
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -14,9 +14,56 @@ BATCH_SIZE = 2000
 DELIVERY_TIMEOUT_MS = 200
 GRACE_MS = 50
 MOST_PARTITIONS = 8
+LATE_MS = 1 << 40  # after whatever the monotonic clock says
 
 BROKERS = st.integers(-1, 2)
 SIZES = st.one_of(st.integers(0, 100), st.integers(100, 2500), st.sampled_from([900, 1000, 1930, 1939, 1940]))
+
+
+@given(
+    chunks=st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.integers(0, 700), st.sampled_from([-1, -1, -1, 0, 1])), max_size=20), st.booleans()
+        )
+    ),
+    partitioner=st.sampled_from(["uniform_sticky", "uniform_sticky", "sticky", "round_robin"]),
+    availability_timeout_ms=st.sampled_from([0, 1000]),
+    seed=st.integers(0, 1 << 32),
+)
+@example(  # batches that are drained before they are full hold the switch back, to twice batch.size at most
+    chunks=[([(600, -1), (600, -1)], True)] * 3 + [([(100, -1)] * 10, False)],
+    partitioner="uniform_sticky",
+    availability_timeout_ms=0,
+    seed=0,
+)
+def test_many_records_go_where_they_would_have_gone_one_by_one(chunks, partitioner, availability_timeout_ms, seed):
+    """A chunk is the size and the partition of each record, and whether the batches are drained after it."""
+    one_by_one, together = (
+        RecordAccumulator(
+            BufferPool(1 << 24, BATCH_SIZE),
+            batch_size=BATCH_SIZE,
+            partitioner=partitioner,
+            availability_timeout_ms=availability_timeout_ms,
+            seed=seed,
+        )
+        for _ in range(2)
+    )
+    for accumulator in (one_by_one, together):
+        accumulator.set_topic("t", [0, 0, 0])
+    drained = []
+    for records, drain in chunks:
+        values, partitions = [bytes(size) for size, _ in records], [partition for _, partition in records]
+        placed = [one_by_one.put("t", value, partition=p) for value, p in zip(values, partitions, strict=True)]
+        assert together.put_many("t", values, partitions) == placed
+        assert together.queue_lengths("t") == one_by_one.queue_lengths("t")
+        assert together.unsettled_records == one_by_one.unsettled_records
+        if drain:
+            batches = [accumulator.drain_batches(now_ms=LATE_MS) for accumulator in (one_by_one, together)]
+            drained += sum(batches, [])
+            old, new = ([(batch.partition, batch.records, batch.wire_size) for batch in found] for found in batches)
+            assert new == old
+    for batch in drained:
+        batch.settle()
 
 
 class AccumulatorMachine(RuleBasedStateMachine):

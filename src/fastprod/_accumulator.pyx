@@ -954,6 +954,32 @@ cdef class RecordAccumulator:
         appended.result.futures -= 1
         return appended.partition, appended.index
 
+    def put_many(self, str topic, list values, list partitions):
+        """Appends records by append_many(); returns (partition, index in its batch) of each that it took."""
+        cdef Py_ssize_t count = len(values)
+        cdef fp_record *records = <fp_record *>calloc(count + 1, sizeof(fp_record))
+        cdef int32_t *chosen = <int32_t *>calloc(count + 1, sizeof(int32_t))
+        cdef Placed *placed = <Placed *>calloc(count + 1, sizeof(Placed))
+        cdef Py_ssize_t runs = 0
+        cdef Py_ssize_t i
+        cdef bytes value
+        found = []
+        try:
+            for i in range(count):
+                value = values[i]
+                records[i].value = value
+                records[i].value_len = len(value)
+                chosen[i] = partitions[i]
+            self.append_many(self.find(topic), records, chosen, count, placed, &runs)
+            for i in range(runs):
+                placed[i].result.futures -= placed[i].count
+                found += [(placed[i].partition, placed[i].index + j) for j in range(placed[i].count)]
+        finally:
+            free(records)
+            free(chosen)
+            free(placed)
+        return found
+
     def drain_batches(self, now_ms, limit=1 << 40):
         """What the sender would hand over now, up to limit bytes, as DrainedBatch objects."""
         return self.wrap(self.drain(<int64_t>(now_ms * 1_000_000), limit))
