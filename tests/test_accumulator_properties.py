@@ -31,7 +31,7 @@ SIZES = st.one_of(st.integers(0, 100), st.integers(100, 2500), st.sampled_from([
     seed=st.integers(0, 1 << 32),
 )
 @example(  # batches that are drained before they are full hold the switch back, to twice batch.size at most
-    chunks=[([(600, -1), (600, -1)], True)] * 3 + [([(100, -1)] * 10, False)],
+    chunks=[([(500, -1), (500, -1)], True)] * 3 + [([(100, -1)] * 15, False)],
     partitioner="uniform_sticky",
     availability_timeout_ms=0,
     seed=0,
