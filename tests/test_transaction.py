@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -464,6 +465,36 @@ def test_ctrl_c_gets_through_every_wait_and_the_producer_works_on(make, cluster,
         producer.abort_transaction(30)
     with producer.transaction():
         producer.send(TOPIC, b"v")
+
+
+def test_sends_that_are_refused_keep_no_call_from_its_work(make):
+    """Each looks at the transaction for a moment, to say why it is refused."""
+    producer = make()
+    stop = threading.Event()
+
+    def send():
+        refused = 0
+        while not stop.is_set():
+            try:
+                producer.send(TOPIC, b"v")
+            except KafkaError:  # or the failure of what an abort has dropped
+                refused += 1
+        return refused
+
+    switch_interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor() as pool:
+            senders = [pool.submit(send) for _ in range(3)]
+            try:
+                for i in range(100):
+                    producer.begin_transaction()
+                    (producer.abort_transaction if i % 2 else producer.commit_transaction)(20)
+            finally:
+                stop.set()
+            assert all(sender.result() for sender in senders)
+    finally:
+        sys.setswitchinterval(switch_interval)
 
 
 def test_a_second_thread_is_refused_while_a_call_is_under_way(make, cluster):

@@ -23,6 +23,7 @@ cdef class TransactionManager:
     cdef int64_t max_block_ns
     cdef int born                  # value of `forks` when it was made
     cdef object lock               # held by the one call that is under way; the fields below are its own
+    cdef bint calling              # by one of the calls, and not by refusal()
     cdef TransactionState state
     cdef tuple failed              # (code, what happened, fatal) in the two error states
     # the call of librdkafka's, and the thread that makes it
@@ -35,6 +36,7 @@ cdef class TransactionManager:
     cdef int closing               # atomic: close() waits no longer for the call that is under way
 
     cdef int enter(self) except -1
+    cdef int leave(self) except -1
     cdef object not_now(self)
     cdef tuple record_failure(self)
     cdef int64_t deadline(self, object timeout) except -1

@@ -27,6 +27,7 @@ from fastprod.librdkafka import describe
 
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef int64_t RECENT_NS = 60_000_000_000     # how old an error may be that explains a call which did not end
+cdef double LOOK_SECONDS = 0.001             # between two looks whether a call has the lock, or refusal()
 cdef enum:
     ATTEMPT_MS = 2000          # of a resumable call; close() waits for it at worst
     RETRY_PAUSE_US = 100_000   # after a retriable answer that came at once
@@ -91,7 +92,7 @@ cdef class TransactionManager:
             self.perform(INIT_TRANSACTIONS, timeout, self.deadline(timeout))
             self.state = READY
         finally:
-            self.lock.release()
+            self.leave()
 
     def begin(self):
         self.enter()
@@ -107,7 +108,7 @@ cdef class TransactionManager:
                 self.accumulator.resume_appends()
             self.state = IN_TRANSACTION
         finally:
-            self.lock.release()
+            self.leave()
 
     def send_offsets(self, offsets, group_metadata):
         if not isinstance(group_metadata, bytes):
@@ -134,7 +135,7 @@ cdef class TransactionManager:
                 raise
             self.conclude()
         finally:
-            self.lock.release()
+            self.leave()
 
     def commit(self, timeout):
         deadline = self.deadline(timeout)
@@ -156,7 +157,7 @@ cdef class TransactionManager:
             self.perform(COMMIT_TRANSACTION, timeout, deadline)
             self.state = READY
         finally:
-            self.lock.release()
+            self.leave()
 
     def abort(self, timeout):
         deadline = self.deadline(timeout)
@@ -169,7 +170,7 @@ cdef class TransactionManager:
             with nogil:
                 self.sender.forget_failed()
         finally:
-            self.lock.release()
+            self.leave()
 
     cdef int undo(self, object timeout, int64_t deadline) except -1:
         """Drops what is ours, waits for what is librdkafka's, and aborts.
@@ -203,6 +204,7 @@ cdef class TransactionManager:
         if not self.lock.acquire(timeout=max(0, deadline - fp_monotonic_ns()) / 1e9):
             fp_atomic_store(&self.closing, 1)   # ends the wait of the thread that holds it
             self.lock.acquire()
+        self.calling = 1
         try:
             if self.state == CLOSED:
                 return
@@ -220,7 +222,7 @@ cdef class TransactionManager:
             self.state = CLOSED
             self.accumulator.refusal = None
         finally:
-            self.lock.release()
+            self.leave()
 
     def end(self):
         """Waits for the thread; for ATTEMPT_MS at most, or max.block.ms for offsets. thread: metadata, the last"""
@@ -233,13 +235,21 @@ cdef class TransactionManager:
     # Where it stands
 
     cdef int enter(self) except -1:
-        if not self.lock.acquire(False):
-            raise TransactionStateError("another thread is in a call of this producer's transaction")
+        # refusal() has the lock too, for a moment: a send() that is refused keeps no call from its work.
+        while not self.lock.acquire(timeout=LOOK_SECONDS):
+            if self.calling:
+                raise TransactionStateError("another thread is in a call of this producer's transaction")
+        self.calling = 1
         try:
             self.notice_failure()
         except BaseException:
-            self.lock.release()
+            self.leave()
             raise
+        return 0
+
+    cdef int leave(self) except -1:
+        self.calling = 0
+        self.lock.release()
         return 0
 
     cdef int64_t deadline(self, object timeout) except -1:
