@@ -178,7 +178,7 @@ def test_a_partition_whose_acknowledgement_is_swallowed_moves_again_after_reques
             over += [at - began - request_timeout for at, _ in settled]
     report(f"moving again after request.timeout.ms={1000 * request_timeout}", over)
     assert len(over) == 2 * TIMES * 6 * PARTITIONS
-    assert max(over) < 1.5 + lag.longest
+    assert max(over) < 1.1 + lag.longest  # 1.5 if librdkafka is left to itself
 
 
 # Brokers that go, come back, or move

@@ -31,6 +31,8 @@ struct rd_kafka_event_s {
     size_t count, fetched;
     message *messages[TOGETHER];
     struct rd_kafka_event_s *next;
+    rd_kafka_queue_t *from; /* and as the how many-th of it; known once it was polled */
+    long turn;
 };
 
 struct rd_kafka_queue_s {
@@ -38,6 +40,8 @@ struct rd_kafka_queue_s {
     pthread_cond_t something;
     rd_kafka_event_t *first, *last;
     int yielded;
+    long polled;    /* events */
+    long destroyed; /* atomic: of those */
 };
 
 struct rd_kafka_topic_s {
@@ -116,6 +120,8 @@ EXPORT rd_kafka_event_t *rd_kafka_queue_poll(rd_kafka_queue_t *queue, int timeou
     queue->yielded = 0;
     event = queue->first;
     if (event) {
+        event->from = queue;
+        event->turn = queue->polled++;
         queue->first = event->next;
         if (!queue->first)
             queue->last = NULL;
@@ -153,7 +159,12 @@ EXPORT size_t rd_kafka_event_message_array(rd_kafka_event_t *event, const rd_kaf
         found[n++] = &event->messages[event->fetched++]->shown;
     return n;
 }
+/* After it was served; events have to be served in the order in which they came. */
 EXPORT void rd_kafka_event_destroy(rd_kafka_event_t *event) {
+    if (__atomic_fetch_add(&event->from->destroyed, 1, __ATOMIC_SEQ_CST) != event->turn) {
+        fprintf(stderr, "an event was served before an earlier one\n");
+        abort();
+    }
     for (size_t i = 0; i < event->count; i++)
         free(event->messages[i]);
     free(event);
