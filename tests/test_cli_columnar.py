@@ -9,7 +9,7 @@ from pyarrow import ipc, parquet
 
 from fastprod.cli import columnar, readers, send
 from fastprod.cli.readers import Input, InputError
-from fastprod.errors import RecordTooLargeError
+from fastprod.errors import BulkDeliveryError, DeliveryError, RecordTooLargeError
 from tests.test_cli_send import FakeFuture, FakeProducer, parse, run
 
 KEYS = [b"a", None, b"b", b"c", b"a"]
@@ -161,6 +161,21 @@ def test_a_record_that_is_too_large_is_told_and_the_others_are_sent(tmp_path, ca
     assert "t: 4 records acknowledged, 2 failed" in out
     assert "  40 bytes in" in out
     assert f"2 failed, RecordTooLargeError: {path}:1: this one" in out
+
+
+def test_records_that_fail_are_told_one_by_one_and_those_beside_them_count(tmp_path, capsys):
+    class FailingProducer(ColumnProducer):
+        def send_arrow(self, topic, data, *, value, key):
+            failures = [(1, DeliveryError("lost", code=7)), (2, DeliveryError("lost", code=7))]
+            return FakeFuture(BulkDeliveryError("some failed", failures=failures))
+
+    path = str(tmp_path / "t.parquet")
+    parquet.write_table(pa.table({"value": [b"0", b"1", b"2", b"3", b"4"]}), path)
+    assert run(FailingProducer(), path) == 1
+    out, _ = capsys.readouterr()
+    assert "t: 3 records acknowledged, 2 failed" in out
+    assert "3 others were sent together with records that failed: not in these counts" in out
+    assert "2 failed, DeliveryError: lost" in out
 
 
 @pytest.mark.mock
