@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,17 +22,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 
-import fastprod.librdkafka
 from benchmarks import peers
+from benchmarks.machine import log_ends, machine
 from benchmarks.report import write_report
+from benchmarks.run import WARM_UP
 from benchmarks.workload import BASE, BATCH_SIZE, FULL, GROWTH, SHORT, Workload
 from fastprod.testing import MockCluster
 from tests.kafka.server import KafkaServer, LogBatch
 
-WARM_UP = 1000
 TIMEOUT = 600.0  # seconds, for one measurement
 LATENCY = replace(BASE, records=300)
 LATENCY_PEERS = ("fastprod_send", "confluent_plain")
@@ -59,8 +56,7 @@ class Broker:
 
     def records(self, topic: str, partitions: int) -> int:
         """How many are in the logs of a topic."""
-        wanted = {TopicPartition(topic, i): OffsetSpec.latest() for i in range(partitions)}
-        return sum(found.result(30).offset for found in self.admin.list_offsets(wanted).values())
+        return sum(log_ends(self.admin, topic, partitions).values())
 
     def batch_size(self, topic: str) -> dict[str, float]:
         """The mean size of a record batch in the logs of a topic, in bytes, if that can be seen."""
@@ -105,8 +101,9 @@ def measure(broker: Broker, name: str, what: str, workload: Workload) -> dict[st
     finally:
         broker.remove(topic)
     delivered = result.pop("delivered")
-    expected = {"java": delivered}.get(name, workload.records)
-    warm_up = 0 if what == "latency" or name == "java" else min(WARM_UP, workload.records)
+    times = getattr(peer, "TIMES", None)
+    expected = workload.records * (times or 1)
+    warm_up = 0 if what == "latency" or times else min(WARM_UP, workload.records)
     if delivered != expected or logged != expected + warm_up:
         sys.exit(
             f"{peer.NAME}, {workload.title}: {delivered} of {expected} records were acknowledged, {logged} of "
@@ -134,15 +131,6 @@ def measure_all(
             runs[name].append(measure(broker, name, what, work))
     print("\r" + " " * 110 + "\r", end="", file=sys.stderr)
     return runs
-
-
-def machine() -> str:
-    with open("/proc/cpuinfo") as cpuinfo:
-        model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "?")
-    return (
-        f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}, "
-        f"librdkafka {fastprod.librdkafka.version()}, {datetime.date.today()}"
-    )
 
 
 def probe(code: str) -> float:

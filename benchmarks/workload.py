@@ -7,7 +7,6 @@ import random
 from dataclasses import asdict, dataclass, replace
 
 DISTINCT = 10_000  # texts of values and keys; they repeat after that
-KEY_SIZE = 16
 LINGER_MS = 5
 BATCH_SIZE = 65536
 SEED = 20201117

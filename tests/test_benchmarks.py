@@ -41,6 +41,14 @@ def test_the_latency_of_a_record_is_measured_one_by_one(broker, name):
     assert 0 < figures["p50_us"] <= figures["p99_us"]
 
 
+@pytest.mark.kafka
+@pytest.mark.parametrize("name", ["java", "fastprod_send"])
+def test_on_a_real_broker_the_batches_are_measured_too(kafka, name):
+    broker = bench.Broker("", kafka.bootstrap_servers, kafka.create_topic, kafka.delete_topic, kafka.dump_logs)
+    figures = bench.measure(broker, name, "throughput", FEW)
+    assert figures["bytes_per_batch"] > 100 and figures["records_per_request"] >= 1
+
+
 @pytest.mark.mock
 def test_a_run_whose_records_are_not_all_in_the_log_does_not_count(broker, monkeypatch):
     monkeypatch.setattr(bench.Broker, "records", lambda *_: 3999)

@@ -10,11 +10,9 @@ and that none is missing.
 """
 
 import argparse
-import datetime
 import itertools
 import json
 import os
-import platform
 import re
 import shlex
 import subprocess
@@ -23,10 +21,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import OffsetSpec
-
-import fastprod.librdkafka
+from benchmarks.machine import log_ends, machine
 from benchmarks.partitioning import load
 from benchmarks.partitioning.clients import ADAPTIVE, COMMON, JAVA_ADAPTIVE, SLOW_BROKER, STICKY_CLAIM, Client
 from benchmarks.partitioning.report import write_report
@@ -73,7 +68,7 @@ def measure(cluster: KafkaCluster, prefix: list[str], client: Client, work: Load
         if done.returncode:
             sys.exit(f"{client.title}:\n{done.stderr[-3000:]}")
         run = json.loads(done.stdout)
-        ends = log_ends(cluster, topic, work.partitions)
+        ends = log_ends(cluster.admin, topic, work.partitions)
         leaders = cluster.admin.list_topics(topic, timeout=10).topics[topic].partitions
     finally:
         cluster.delete_topic(topic)
@@ -96,12 +91,6 @@ def measure(cluster: KafkaCluster, prefix: list[str], client: Client, work: Load
     }
 
 
-def log_ends(cluster: KafkaCluster, topic: str, partitions: int) -> dict[int, int]:
-    """How many records each partition has."""
-    wanted = {TopicPartition(topic, i): OffsetSpec.latest() for i in range(partitions)}
-    return {asked.partition: found.result(30).offset for asked, found in cluster.admin.list_offsets(wanted).items()}
-
-
 def one_leader_each(cluster: KafkaCluster) -> None:
     """That a topic of three partitions has one on each broker is Kafka's habit; the experiment stands on it."""
     cluster.create_topic("leaders", len(BROKERS), replicas=1)
@@ -110,21 +99,12 @@ def one_leader_each(cluster: KafkaCluster) -> None:
         sys.exit(f"the leaders of three partitions are {[partition.leader for partition in found]}")
 
 
-def machine() -> str:
-    with open("/proc/cpuinfo") as cpuinfo:
-        model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "?")
-    return (
-        f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}, "
-        f"librdkafka {fastprod.librdkafka.version()}, Kafka {kafka_version()}, {datetime.date.today()}"
-    )
-
-
 class Results:
     """All runs so far, in a file that is written anew after each: a long session may be cut short and continued."""
 
     def __init__(self, path: Path, continued: bool) -> None:
         self.path = path
-        self.content = {"machine": machine(), "slow-broker": [], "sticky": []}
+        self.content = {"machine": f"{machine()}, Kafka {kafka_version()}", "slow-broker": [], "sticky": []}
         if continued and path.exists():
             self.content = json.loads(path.read_text())
 

@@ -10,7 +10,7 @@ NAME, and either ``connect(servers, topic, workload)``, which returns an object 
 
 or ``command(servers, topic, workload)``, the arguments of a program that measures itself and prints the same line of
 JSON as run.py. SHARE is the part of a workload's records that a slow peer sends; ``fits(workload)`` says whether it can
-send that at all.
+send that at all. TIMES: it sends the workload's records so many times, and none before to warm up.
 """
 
 from __future__ import annotations

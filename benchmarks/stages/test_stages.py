@@ -11,6 +11,7 @@ from fastprod._accumulator import RecordAccumulator
 from fastprod._buffer_pool import BufferPool
 from fastprod._partitioner import StickyPartitioner, key_partitions_of
 from fastprod.testing import MockCluster
+from tests.test_murmur2 import reference
 
 MEMORY = 32 << 20
 VALUES = distinct_values(100)[:1000]
@@ -18,30 +19,14 @@ KEYS = distinct_keys()[:1000]
 ROUNDS = 300  # of a stage that must be set up anew for each
 
 
-def slow_murmur2(data):
-    """Kafka's, in Python: what a client without an extension pays."""
-    m, mask = 0x5BD1E995, 0xFFFFFFFF
-    length = len(data)
-    h = 0x9747B28C ^ length
-    for i in range(0, length - length % 4, 4):
-        k = int.from_bytes(data[i : i + 4], "little") * m & mask
-        k = (k ^ k >> 24) * m & mask
-        h = (h * m & mask) ^ k
-    rest = length % 4
-    if rest:
-        h = (h ^ int.from_bytes(data[length - rest :], "little")) * m & mask
-    h = (h ^ h >> 13) * m & mask
-    return h ^ h >> 15
-
-
 @pytest.mark.benchmark(group="hash: one key of 16 B")
 def test_murmur2(benchmark):
-    assert benchmark(murmur2, KEYS[0]) & 0xFFFFFFFF == slow_murmur2(KEYS[0])
+    assert benchmark(murmur2, KEYS[0]) & 0xFFFFFFFF == reference(KEYS[0])
 
 
 @pytest.mark.benchmark(group="hash: one key of 16 B")
 def test_murmur2_in_python(benchmark):
-    benchmark(slow_murmur2, KEYS[0])
+    benchmark(reference, KEYS[0])
 
 
 @pytest.mark.benchmark(group="partition: 1000 keys of 16 B")
