@@ -435,8 +435,9 @@ def _summary(topic: str, tally: Tally, partitions: int, seconds: float) -> Itera
         f"  partitions: {len(counts)}; records in each: "
         f"min {min(counts):,}, mean {sum(counts) / len(counts):,.1f}, max {max(counts):,}"
     )
-    if sum(counts) < tally.acknowledged:
-        yield f"  {tally.acknowledged - sum(counts):,} others were sent together with records that failed: not in these counts"
+    others = tally.acknowledged - sum(counts)
+    if others:
+        yield f"  {others:,} others were sent together with records that failed: not in these counts"
     if 1 < len(counts) <= MOST_BARS and any(counts):
         for number, count in enumerate(counts):
             yield f"  {number:4} {count:>12,} {'#' * round(40 * count / max(counts))}"
