@@ -22,7 +22,7 @@ cdef class TransactionManager:
     cdef Sender sender
     cdef int64_t max_block_ns
     cdef int born                  # value of `forks` when it was made
-    cdef object lock               # held by the one call that is under way; the fields below are its own
+    cdef object lock               # held by the one call that is under way, or refusal(); the fields below are its own
     cdef bint calling              # by one of the calls, and not by refusal()
     cdef TransactionState state
     cdef tuple failed              # (code, what happened, fatal) in the two error states
