@@ -582,6 +582,7 @@ def test_close_that_times_out_gives_up_and_says_how_many(make, paused, timeout):
     values = [b"%03d" % i + b"v" * 300 for i in range(100)]
     with paused():
         futures = [producer.send(TOPIC, value, partition=0) for value in values]
+        assert eventually(lambda: producer.metrics()["request-total"])
         started = time.monotonic()
         error = failures(producer.close, timeout)
         assert time.monotonic() - started < 15
