@@ -199,7 +199,7 @@ cdef class Producer:
             roomy_partitions=settings.buffer_memory // (2 * settings.batch_size))
         self.callbacks.on_refresh = self.metadata.want
         self.sender = Sender(self.accumulator, self.pool, self.transport, self.callbacks)
-        self.sender.idempotent = settings.enable_idempotence
+        self.sender.ordered = settings.enable_idempotence or max_in_flight == 1
         # retry.backoff.ms less librdkafka's jitter of 20 % (rd_kafka_retry_msgq)
         self.sender.first_retry_us = 800 * min(
             int(properties[name]) for name in ("retry.backoff.ms", "retry.backoff.max.ms"))

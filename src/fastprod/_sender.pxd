@@ -11,7 +11,7 @@ cdef class Sender:
     cdef BufferPool pool
     cdef Transport transport
     cdef Callbacks callbacks
-    cdef int idempotent          # fixed before start(), as are the next three
+    cdef int ordered             # a partition's, through retries; fixed before start(), as are the next three
     cdef int transactional
     cdef int64_t first_retry_us  # librdkafka repeats no request earlier than this
     cdef int64_t overdue_ns      # after so long it gives up waiting for an answer

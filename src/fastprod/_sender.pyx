@@ -48,7 +48,6 @@ cdef enum:
     KAFKA_STORAGE_ERROR = 56
     PURGE_INFLIGHT = -151
     MSG_SIZE_TOO_LARGE = 10
-    FEW = 5                       # records: RD_KAFKA_IDEMP_MAX_INFLIGHT
     FIRST_REQUEST = 700_000       # bytes of an arena; librdkafka's batch.size is 1,000,000, with what it adds
     LOG_WARNING = 4
 
@@ -57,16 +56,6 @@ cdef int is_over(Batch *batch) noexcept nogil:
     """Every record of a batch in transit has its outcome."""
     return (batch.state == BATCH_IN_TRANSIT and batch.handed == batch.count and batch.unreported == 0 and
             batch.held_count == 0)
-
-
-cdef int32_t count_waiting(PartitionQueue *queue) noexcept nogil:
-    """Records in transit that librdkafka has not been given; does not count beyond FEW."""
-    cdef Batch *batch = queue.feeding
-    cdef int32_t count = 0
-    while batch is not NULL and count < FEW:
-        count += batch.count - batch.handed
-        batch = batch.transit_next
-    return count
 
 
 cdef void *sender_main(void *argument) noexcept nogil:
@@ -328,24 +317,26 @@ cdef class Sender:
         first record before it is there. Then it is one large request, and the
         rest once that was not too large for the topic.
 
-        After that, an idempotent producer's requests of a partition go one at a
-        time. If a broker refuses one and takes the next (the leader moved, too
-        few replicas were in sync), that one is out of order, and librdkafka
-        takes a new epoch, in which it sends again what other partitions have
-        in the log without an answer (rd_kafka_handle_idempotent_Produce_error).
-        librdkafka sees to it for requests of FEW records or more: it counts
-        records where it means requests (rd_kafka_toppar_producer_serve). So few
-        records wait until nothing is outstanding, and neither do others follow
-        a few.
+        After that, where a partition's order is to last, its records are handed
+        over up to FIRST_REQUEST at a time, and the next once all of those are
+        reported, so that librdkafka has nothing that it could send out of order.
+        It has two ways to do that. If a broker refuses a request (too few
+        replicas were in sync) and takes the next, that one is out of order. And
+        when the leader has moved while a request was under way, the old leader's
+        thread counts the request as over before it has put its records back into
+        the queue (rd_kafka_msgbatch_handle_Produce_result): in between, the new
+        leader's thread finds nothing in flight and sends what is behind them.
+        Either way librdkafka takes a new epoch, and sends again in it what other
+        partitions have in the log without an answer
+        (rd_kafka_handle_idempotent_Produce_error). What remains: librdkafka may
+        make two requests of what it is handed while it looks.
         """
         cdef Batch *batch
         cdef int32_t count
         cdef const char *start
-        cdef int one_by_one = self.idempotent and not queue.portion
-        cdef size_t left = FIRST_REQUEST if one_by_one else queue.portion
-        cdef int32_t outstanding = queue.outstanding
-        cdef int awaited = outstanding > 0 or queue.held is not NULL
-        if one_by_one and outstanding and (outstanding < FEW or count_waiting(queue) < FEW):
+        cdef size_t left = queue.portion if queue.portion else <size_t>FIRST_REQUEST
+        cdef int in_turn = self.ordered or queue.portion > 0
+        if in_turn and (queue.outstanding or queue.held is not NULL):
             return
         queue.handing = 1
         while queue.feeding is not NULL:
@@ -355,14 +346,12 @@ cdef class Sender:
                 continue
             count = batch.count - batch.handed
             if queue.portion:
-                if awaited:
-                    break
                 count = batch_portion(batch, left)
                 if count == 0:
                     if queue.outstanding:
                         break
                     count = 1
-            elif one_by_one and left == 0:
+            elif in_turn and left == 0:
                 break
             start = batch.cursor
             queue.alone = count == 1 and queue.outstanding == 0

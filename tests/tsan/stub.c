@@ -48,9 +48,11 @@ struct rd_kafka_topic_s {
     rd_kafka_t *rk;
     char name[250];
     rd_kafka_topic_t *next;
+    long untold[PARTITIONS]; /* records that were taken and not reported; guarded by the handle's lock */
 };
 
 struct rd_kafka_conf_s {
+    int idempotent;
     rd_kafka_interceptor_f_on_new_t on_new;
     void *on_new_opaque;
 };
@@ -69,6 +71,9 @@ struct rd_kafka_s {
     rd_kafka_topic_t *topics;
     int outstanding, purging, ending;
     int64_t offsets[PARTITIONS];
+    rd_kafka_topic_t *taken_of; /* of this partition, from that thread, the last record was taken */
+    int32_t taken_partition;
+    pthread_t taken_from;
 };
 
 static _Thread_local volatile unsigned char read_last; /* keeps what is read from being optimized away */
@@ -155,8 +160,16 @@ EXPORT int rd_kafka_event_log(rd_kafka_event_t *event, const char **facility, co
 }
 EXPORT size_t rd_kafka_event_message_array(rd_kafka_event_t *event, const rd_kafka_message_t **found, size_t size) {
     size_t n = 0;
-    while (n < size && event->fetched < event->count)
-        found[n++] = &event->messages[event->fetched++]->shown;
+    rd_kafka_t *rk = event->count ? event->messages[0]->shown.rkt->rk : NULL;
+    if (!rk)
+        return 0;
+    pthread_mutex_lock(&rk->lock);
+    while (n < size && event->fetched < event->count) {
+        found[n] = &event->messages[event->fetched++]->shown;
+        found[n]->rkt->untold[found[n]->partition]--;
+        n++;
+    }
+    pthread_mutex_unlock(&rk->lock);
     return n;
 }
 /* After it was served; events have to be served in the order in which they came. */
@@ -257,6 +270,21 @@ static void *serve(void *argument) {
 
 /* Taking records */
 
+/* An idempotent producer hands over a partition's records in one go, and the next once those are reported. lock: held */
+static void check_turn(rd_kafka_topic_t *topic, int32_t partition) {
+    rd_kafka_t *rk = topic->rk;
+    int goes_on = rk->taken_of == topic && rk->taken_partition == partition &&
+                  pthread_equal(rk->taken_from, pthread_self());
+    if (rk->conf->idempotent && topic->untold[partition] && !goes_on) {
+        fprintf(stderr, "a partition's records were handed over while earlier ones were on their way\n");
+        abort();
+    }
+    rk->taken_of = topic;
+    rk->taken_partition = partition;
+    rk->taken_from = pthread_self();
+    topic->untold[partition]++;
+}
+
 static int take(rd_kafka_topic_t *topic, const rd_kafka_message_t *given, int64_t timestamp) {
     rd_kafka_t *rk = topic->rk;
     message *m = calloc(1, sizeof *m);
@@ -269,6 +297,7 @@ static int take(rd_kafka_topic_t *topic, const rd_kafka_message_t *given, int64_
         return QUEUE_FULL;
     }
     pthread_mutex_lock(&rk->lock);
+    check_turn(topic, m->shown.partition);
     if (rk->last)
         rk->last->next = m;
     else
@@ -431,6 +460,8 @@ EXPORT void rd_kafka_metadata_destroy(const rd_kafka_metadata_t *metadata) {
 EXPORT rd_kafka_conf_t *rd_kafka_conf_new(void) { return calloc(1, sizeof(rd_kafka_conf_t)); }
 EXPORT void rd_kafka_conf_destroy(rd_kafka_conf_t *conf) { free(conf); }
 EXPORT int rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *text, size_t size) {
+    if (strcmp(name, "enable.idempotence") == 0)
+        conf->idempotent = strcmp(value, "true") == 0;
     return RD_KAFKA_CONF_OK;
 }
 EXPORT void rd_kafka_conf_set_events(rd_kafka_conf_t *conf, int events) {}
