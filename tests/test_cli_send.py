@@ -381,3 +381,15 @@ def wait_for_records(servers, count):
     for _ in range(count):
         assert consumer.poll(20).error() is None
     consumer.close()
+
+
+def test_a_reader_of_the_summary_that_has_gone_changes_nothing(tmp_path):
+    source = tmp_path / "lines.txt"
+    source.write_text("one\ntwo\n")
+    command = [sys.executable, "-m", "fastprod", "send", str(source), "--topic", "t", "--embedded"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "BrokenPipeError" not in done.stderr

@@ -6,6 +6,7 @@ import argparse
 import collections
 import contextlib
 import logging
+import os
 import re
 import sys
 import threading
@@ -231,6 +232,13 @@ def _say(message: str) -> None:
     print(f"fastprod send: {message}", file=sys.stderr, flush=True)
 
 
+def _show(*lines: str) -> None:
+    try:
+        print(*lines, sep="\n", flush=True)
+    except BrokenPipeError:  # whoever read it has gone, as head does; at its end the interpreter would try again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class _FirstOfItsKind(logging.Filter):
     """Lets a line pass once: a client that cannot connect says so many times a second."""
 
@@ -342,12 +350,11 @@ def _transfer(
             _flush(producer, INTERRUPT_TIMEOUT)
         outstanding.finish()
         seconds = time.monotonic() - started
-    for line in _summary(arguments.topic, tally, partitions, seconds):
-        print(line)
+    _show(*_summary(arguments.topic, tally, partitions, seconds))
     intact = True
     if read_back is not None:
         intact, lines = read_back.finish(tally)
-        print(*lines, sep="\n")
+        _show(*lines)
     return code or int(not intact or tally.failed > 0 or tally.unsettled > 0)
 
 
