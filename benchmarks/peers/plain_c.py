@@ -14,7 +14,7 @@ from benchmarks.workload import LINGER_MS, distinct_keys, distinct_values
 from fastprod import librdkafka
 
 NAME = "plain C, librdkafka"
-SOURCE = Path(__file__).parents[1] / "floor" / "floor.c"
+FLOOR = Path(__file__).parents[1] / "floor"
 HEADERS = Path(__file__).parents[2] / "csrc"
 RUN, KEYED_RUN = 10_000, 1000  # records of a call
 
@@ -31,14 +31,15 @@ def loaded_librdkafka():
 
 
 @functools.cache
-def program():
+def build(name, *flags):
+    """What ../floor/NAME.c becomes, linked with the copy of librdkafka that all others here use."""
     library = loaded_librdkafka()
-    built = Path("build/bench/floor")
+    built = Path("build/bench") / name
     built.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(
         [
             *(os.environ.get("CC") or "cc").split(),
-            *("-O2", f"-I{HEADERS}", str(SOURCE), str(library), f"-Wl,-rpath,{library.parent}"),
+            *("-O2", *flags, f"-I{HEADERS}", str(FLOOR / f"{name}.c"), str(library), f"-Wl,-rpath,{library.parent}"),
             *("-Wl,--allow-shlib-undefined", "-o", str(built)),
         ],
         check=True,
@@ -64,6 +65,6 @@ def command(servers, topic, workload):
     key_size = len(distinct_keys()[0]) if workload.keyed else 0
     numbers = (workload.partitions, workload.records, workload.size, key_size, KEYED_RUN if key_size else RUN)
     return [
-        *(program(), servers, topic, *map(str, numbers), data(workload.size, workload.keyed)),
+        *(build("floor"), servers, topic, *map(str, numbers), data(workload.size, workload.keyed)),
         *(f"{name}={value}" for name, value in settings.items()),
     ]

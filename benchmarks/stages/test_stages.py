@@ -3,8 +3,11 @@
 Where the name says 1000, that many records are in a call.
 """
 
+import ctypes
+
 import pytest
 
+from benchmarks.peers.plain_c import build
 from benchmarks.workload import BATCH_SIZE, distinct_keys, distinct_values
 from fastprod import Producer, murmur2, partition_for_key
 from fastprod._accumulator import RecordAccumulator
@@ -27,6 +30,15 @@ def test_murmur2(benchmark):
 @pytest.mark.benchmark(group="hash: one key of 16 B")
 def test_murmur2_in_python(benchmark):
     benchmark(reference, KEYS[0])
+
+
+@pytest.mark.benchmark(group="partition: 1000 keys of 16 B, in C")
+@pytest.mark.parametrize("whose", ["fastprods", "librdkafkas"])
+def test_one_after_the_other_in_c(benchmark, whose):
+    partitions_of = getattr(ctypes.CDLL(build("murmur2", "-shared", "-fPIC")), whose)
+    partitions_of.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int32)
+    keys = b"".join(KEYS)
+    assert benchmark(lambda: partitions_of(keys, 16, 1000, 12)) == sum(partition_for_key(key, 12) for key in KEYS)
 
 
 @pytest.mark.benchmark(group="partition: 1000 keys of 16 B")
