@@ -452,11 +452,21 @@ class ProducerMachine(RuleBasedStateMachine):
 
     # Transactions.
 
+    def call_patiently(self, call, *arguments):
+        """Where a call gives up after max.block.ms, which is short here, the machine may only have been slow: again."""
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                return call(*arguments)
+            except TimeoutError:
+                if not self.calm or arguments or time.monotonic() > deadline:
+                    raise
+
     def transact(self, name, allowed, then, *arguments):
         """Calls; `allowed` are the states in which it must succeed while all is calm, `then` the one that follows."""
         state = self.state
         try:
-            getattr(self.producer, name)(*arguments)
+            self.call_patiently(getattr(self.producer, name), *arguments)
         except (TransactionStateError, ProducerClosedError) as error:
             self.check_error(error)
             assert self.closed or state == "unknown" or not self.calm or state not in allowed, (name, state, error)

@@ -181,24 +181,27 @@ class FaultProxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        accepting = self._loop.create_task(self._accept())
+        self._loop.add_reader(self._listener, self._accept)
         try:
             self._loop.run_forever()
         finally:
-            self._reset()
-            accepting.cancel()
-            serving = [connection.task for connection in self._connections]
-            self._loop.run_until_complete(asyncio.gather(accepting, *serving, return_exceptions=True))
+            self._loop.remove_reader(self._listener)
             self._listener.close()
+            self._reset()
+            serving = [connection.task for connection in self._connections]
+            self._loop.run_until_complete(asyncio.gather(*serving, return_exceptions=True))
             self._loop.close()
 
-    async def _accept(self) -> None:
-        while True:
-            client, _ = await self._loop.sock_accept(self._listener)
-            self._accepted += 1
-            connection = _Connection(client, self.upstream_port, self._to_broker, self._to_client)
-            self._connections.add(connection)
-            connection.task.add_done_callback(functools.partial(self._ended, connection))
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # who came has gone already
+            return
+        client.setblocking(False)
+        self._accepted += 1
+        connection = _Connection(client, self._loop, self.upstream_port, self._to_broker, self._to_client)
+        self._connections.add(connection)
+        connection.task.add_done_callback(functools.partial(self._ended, connection))
 
     def _ended(self, connection: _Connection, task: asyncio.Task[None]) -> None:
         self._connections.discard(connection)
@@ -218,7 +221,14 @@ class FaultProxy:
 class _Connection:
     """A client's connection and the one to the broker made for it. Ends with either, in the same way."""
 
-    def __init__(self, client: socket.socket, upstream_port: int, to_broker: _Way, to_client: _Way) -> None:
+    def __init__(
+        self,
+        client: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        upstream_port: int,
+        to_broker: _Way,
+        to_client: _Way,
+    ) -> None:
         self.was_reset = False
         self.forgotten = False  # the next chunk, of either side, resets it
         self.silenced = False  # chunks to the client are swallowed
@@ -228,7 +238,7 @@ class _Connection:
         self._broker.setblocking(False)
         for side in (self._client, self._broker):
             side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.task = asyncio.get_running_loop().create_task(self._serve(upstream_port, to_broker, to_client))
+        self.task = loop.create_task(self._serve(upstream_port, to_broker, to_client))
         self.task.add_done_callback(self._close)  # not in the task, which a reset may end before it has begun
 
     def reset(self) -> None:
