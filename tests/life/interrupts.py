@@ -49,7 +49,8 @@ class Interrupter:
             signal.setitimer(signal.ITIMER_REAL, delay)
             call()
             if signal.setitimer(signal.ITIMER_REAL, 0)[0] == 0:
-                while True:  # the timer is over, so the signal is on its way
+                # The timer is over and the signal on its way; or less than a microsecond was left, and none will come.
+                for _ in range(200):
                     time.sleep(0.001)
         except KeyboardInterrupt as error:
             late = time.monotonic() - due
