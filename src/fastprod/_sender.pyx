@@ -317,8 +317,8 @@ cdef class Sender:
         first record before it is there. Then it is one large request, and the
         rest once that was not too large for the topic.
 
-        After that, where a partition's order is to last, its records are handed
-        over up to FIRST_REQUEST at a time, and the next once all of those are
+        After that, where a partition's order is to last, its batches are handed
+        over until they make FIRST_REQUEST, and the next once all of those are
         reported, so that librdkafka has nothing that it could send out of order.
         It has two ways to do that. If a broker refuses a request (too few
         replicas were in sync) and takes the next, that one is out of order. And
