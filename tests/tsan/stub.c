@@ -52,7 +52,7 @@ struct rd_kafka_topic_s {
 };
 
 struct rd_kafka_conf_s {
-    int idempotent;
+    int in_turn; /* the order of a partition is to last: with idempotence, or a single request in flight */
     rd_kafka_interceptor_f_on_new_t on_new;
     void *on_new_opaque;
 };
@@ -270,12 +270,12 @@ static void *serve(void *argument) {
 
 /* Taking records */
 
-/* An idempotent producer hands over a partition's records in one go, and the next once those are reported. lock: held */
+/* A partition's records are handed over in one go, and the next once those are reported. lock: held */
 static void check_turn(rd_kafka_topic_t *topic, int32_t partition) {
     rd_kafka_t *rk = topic->rk;
     int goes_on = rk->taken_of == topic && rk->taken_partition == partition &&
                   pthread_equal(rk->taken_from, pthread_self());
-    if (rk->conf->idempotent && topic->untold[partition] && !goes_on) {
+    if (rk->conf->in_turn && topic->untold[partition] && !goes_on) {
         fprintf(stderr, "a partition's records were handed over while earlier ones were on their way\n");
         abort();
     }
@@ -461,7 +461,9 @@ EXPORT rd_kafka_conf_t *rd_kafka_conf_new(void) { return calloc(1, sizeof(rd_kaf
 EXPORT void rd_kafka_conf_destroy(rd_kafka_conf_t *conf) { free(conf); }
 EXPORT int rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *text, size_t size) {
     if (strcmp(name, "enable.idempotence") == 0)
-        conf->idempotent = strcmp(value, "true") == 0;
+        conf->in_turn |= strcmp(value, "true") == 0;
+    else if (strcmp(name, "max.in.flight.requests.per.connection") == 0)
+        conf->in_turn |= strcmp(value, "1") == 0;
     return RD_KAFKA_CONF_OK;
 }
 EXPORT void rd_kafka_conf_set_events(rd_kafka_conf_t *conf, int events) {}

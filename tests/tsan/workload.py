@@ -183,6 +183,7 @@ def main(seconds, seed):
         {"linger_ms": 5, "batch_size": 2000},
         {"buffer_memory": 60_000, "batch_size": 4000, "max_block_ms": 50},
         {"batch_size": 0, "acks": "0"},
+        {"batch_size": 2000, "acks": "1", "max_in_flight_requests_per_connection": 1},
         {"linger_ms": 3, "partitioner_availability_timeout_ms": 1, "metadata_max_age_ms": 5},
         {"transactional_id": "x", "linger_ms": 1},
         {"linger_ms": 1, **hasty},
