@@ -53,6 +53,7 @@ cdef class Sender:
     cdef size_t failed_limit
 
     cdef void run(self) noexcept nogil
+    cdef void nap(self) noexcept nogil
     cdef int has_overdue(self, int64_t now) noexcept nogil
     cdef void send(self, Batch *chain) noexcept nogil
     cdef void go_on(self, PartitionQueue *queue) noexcept nogil

@@ -137,10 +137,7 @@ cdef class Sender:
         fp_mutex_lock(&self.duty)
         while True:
             if self.helped:
-                self.helped = 0
-                fp_mutex_unlock(&self.duty)
-                fp_sleep_ns(NAP_NS)
-                fp_mutex_lock(&self.duty)
+                self.nap()
             elif fp_atomic_load(<const int *>&self.helpers):
                 fp_mutex_unlock(&self.duty)   # here, where it has no event that a later one could overtake
                 fp_yield()
@@ -190,6 +187,20 @@ cdef class Sender:
         fp_mutex_unlock(&self.duty)
         fp_atomic_store(&self.finished, 1)
         notify_completed()
+
+    cdef void nap(self) noexcept nogil:
+        """Leaves the work to an application that does it, for as long as it does, but for what is done at intervals.
+
+        Work of its own in between would cost: the application would wait for
+        duty, and memory that it has in its cache would go to another core.
+        """
+        while self.helped:
+            self.helped = 0
+            fp_mutex_unlock(&self.duty)
+            fp_sleep_ns(NAP_NS)
+            fp_mutex_lock(&self.duty)
+            if fp_atomic_load(&self.aborting) or fp_monotonic_ns() >= self.next_expiry_ns:
+                break
 
     cdef int has_overdue(self, int64_t now) noexcept nogil:
         """Whether a batch in transit may be waiting for an answer that librdkafka no longer waits for."""
