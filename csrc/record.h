@@ -1,7 +1,7 @@
 /* One record as it lies in a batch's arena, and its size on the wire.
  *
  * In the arena:  flags | ts delta | [key len] [value len] [headers len] | key | value | headers
- *   flags         1 byte: which of key, value, headers are there (null is not empty)
+ *   flags         1 byte: which of key, value, headers are there (null is not empty); whether the timestamp was given
  *   ts delta      zigzag varint, milliseconds from the batch's first timestamp
  *   lengths       varints
  *   headers       per header: varint name length, name, NUL, varint (value length + 1, 0 = null), value
@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { FP_HAS_KEY = 1, FP_HAS_VALUE = 2, FP_HAS_HEADERS = 4 };
+enum { FP_HAS_KEY = 1, FP_HAS_VALUE = 2, FP_HAS_HEADERS = 4, FP_TIMED = 8 };
 
 /* DefaultRecordBatch.RECORD_BATCH_OVERHEAD and DefaultRecord.MAX_RECORD_OVERHEAD */
 enum { FP_BATCH_OVERHEAD = 61, FP_RECORD_OVERHEAD = 21 };
@@ -31,6 +31,7 @@ typedef struct {
     size_t key_len, value_len, headers_len;
     size_t headers_wire; /* bytes the headers take in format v2, their count excluded */
     int32_t headers_count;
+    int32_t timed;     /* the timestamp was given with the record: not the time at which it was sent */
     int64_t timestamp; /* ms since the epoch */
 } fp_record;
 
@@ -90,23 +91,41 @@ static inline const char *fp_get_varint(const char *p, uint64_t *v) {
     return p + 1;
 }
 
+/* fp_varint_size(fp_zigzag(n)) of what is never negative, and mostly small. */
+static inline size_t fp_count_wire(size_t n) {
+    return n < 64 ? 1 : n < 8192 ? 2 : (size_t)fp_varint_size((uint64_t)n << 1);
+}
+
 static inline size_t fp_nullable_wire(const char *data, size_t len) {
-    return data ? fp_varint_size(fp_zigzag((int64_t)len)) + len : 1;
+    return data ? fp_count_wire(len) + len : 1;
 }
 
 /* Key, value and headers as format v2 writes them. */
 static inline size_t fp_payload_wire(const fp_record *r) {
     return fp_nullable_wire(r->key, r->key_len) +
            fp_nullable_wire(r->value, r->value_len) +
-           fp_varint_size(fp_zigzag(r->headers_count)) + r->headers_wire;
+           fp_count_wire((size_t)r->headers_count) + r->headers_wire;
 }
 
 /* DefaultRecord.sizeInBytes */
 static inline size_t fp_wire_size(const fp_record *r, int64_t ts_delta,
                                   int32_t offset_delta) {
     size_t body = 1 + fp_varint_size(fp_zigzag(ts_delta)) +
-                  fp_varint_size(fp_zigzag(offset_delta)) + fp_payload_wire(r);
-    return fp_varint_size(fp_zigzag((int64_t)body)) + body;
+                  fp_count_wire((size_t)offset_delta) + fp_payload_wire(r);
+    return fp_count_wire(body) + body;
+}
+
+/* fp_wire_size() of one without headers. ts_wire: bytes of its timestamp's delta. */
+static inline size_t fp_bare_wire(const fp_record *r, size_t ts_wire,
+                                  int32_t offset_delta) {
+    size_t body = 1 + ts_wire + fp_count_wire((size_t)offset_delta) +
+                  fp_nullable_wire(r->key, r->key_len) +
+                  fp_nullable_wire(r->value, r->value_len) + 1;
+    return fp_count_wire(body) + body;
+}
+
+static inline size_t fp_ts_wire(int64_t ts_delta) {
+    return (size_t)fp_varint_size(fp_zigzag(ts_delta));
 }
 
 /* AbstractRecords.estimateSizeInBytesUpperBound: what max.request.size and
@@ -130,7 +149,7 @@ static inline size_t fp_arena_size(const fp_record *r, int64_t ts_delta) {
 static inline char *fp_record_write(char *p, const fp_record *r,
                                     int64_t ts_delta) {
     *p++ = (char)((r->key ? FP_HAS_KEY : 0) | (r->value ? FP_HAS_VALUE : 0) |
-                  (r->headers ? FP_HAS_HEADERS : 0));
+                  (r->headers ? FP_HAS_HEADERS : 0) | (r->timed ? FP_TIMED : 0));
     p = fp_put_varint(p, fp_zigzag(ts_delta));
     if (r->key)
         p = fp_put_varint(p, r->key_len);
@@ -153,6 +172,30 @@ static inline char *fp_record_write(char *p, const fp_record *r,
     return p;
 }
 
+/* fp_record_write() of one without headers. */
+static inline char *fp_bare_write(char *p, const fp_record *r, int64_t ts_delta) {
+    /* For all that the compiler knows, p may point into r. */
+    const char *key = r->key, *value = r->value;
+    size_t key_len = r->key_len, value_len = r->value_len;
+
+    *p++ = (char)((key ? FP_HAS_KEY : 0) | (value ? FP_HAS_VALUE : 0) |
+                  (r->timed ? FP_TIMED : 0));
+    p = fp_put_varint(p, fp_zigzag(ts_delta));
+    if (key)
+        p = fp_put_varint(p, key_len);
+    if (value)
+        p = fp_put_varint(p, value_len);
+    if (key) {
+        memcpy(p, key, key_len);
+        p += key_len;
+    }
+    if (value) {
+        memcpy(p, value, value_len);
+        p += value_len;
+    }
+    return p;
+}
+
 /* Reads the record at p into r, whose pointers point into the arena; returns
  * where the next one starts. headers_wire and headers_count are not restored. */
 static inline const char *fp_record_read(const char *p, fp_record *r,
@@ -162,6 +205,15 @@ static inline const char *fp_record_read(const char *p, fp_record *r,
 
     p = fp_get_varint(p, &v);
     r->timestamp = base_timestamp + fp_unzigzag(v);
+    r->timed = flags & FP_TIMED;
+    if ((flags & ~FP_TIMED) == FP_HAS_VALUE) { /* as most are */
+        p = fp_get_varint(p, &v);
+        r->key = r->headers = NULL;
+        r->key_len = r->headers_len = 0;
+        r->value = p;
+        r->value_len = (size_t)v;
+        return p + v;
+    }
     r->key_len = r->value_len = r->headers_len = 0;
     if (flags & FP_HAS_KEY) {
         p = fp_get_varint(p, &v);

@@ -307,6 +307,15 @@ def test_timestamps_of_every_unit_are_rounded_down(make, topic, read, type, give
     assert all(before - 5 <= now <= time.time() * 1000 + 5 for now in (first, last))
 
 
+def test_timestamps_of_this_moment_arrive_to_the_millisecond(make, topic, read):
+    now = int(time.time() * 1000)
+    given = [now + i % 100 for i in range(1000)]  # some are those of the hand-over
+    make().send_arrow(topic, table([str(ms) for ms in given], at=given), timestamp="at").result(10)
+    assert all(int(message.value()) == message.timestamp()[1] for message in read(1000))
+    make().send_arrow(topic, table(["v"] * 100), timestamp=now).result(10)
+    assert {message.timestamp()[1] for message in read(100)} == {now}
+
+
 def test_one_partition_timestamp_and_header_serve_all(make, topic, read):
     make().send_arrow(topic, table(["v"] * 3), partition=2, timestamp=7, headers={"h": b"1", "n": None}).result(10)
     assert [(m.partition(), m.timestamp()[1], m.headers()) for m in read(3)] == [(2, 7, [("h", b"1"), ("n", None)])] * 3

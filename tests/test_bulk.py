@@ -78,6 +78,13 @@ def test_records_of_every_kind_arrive(make, topic, read):
     ]  # fmt: skip
 
 
+def test_timestamps_of_this_moment_arrive_to_the_millisecond(make, topic, read):
+    now = int(time.time() * 1000)
+    timestamps = [now + i % 100 for i in range(1000)]  # some are those of the hand-over
+    make().send_many(topic, [b"%d" % given for given in timestamps], timestamps=timestamps).result(10)
+    assert all(int(message.value()) == message.timestamp()[1] for message in read(topic, 1000))
+
+
 def test_one_partition_timestamp_and_header_serve_all(make, topic, read):
     future = make().send_many(topic, [b"v"] * 3, partitions=2, timestamps=7, headers={"h": b"1"})
     assert future.result(10).partitions == {2: (3, 0, 2)}

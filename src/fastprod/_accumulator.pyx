@@ -10,8 +10,8 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset, strdup
 from fastprod._batch cimport (
-    BATCH_CLOSED, BATCH_IN_TRANSIT, BATCH_OPEN, batch_append, batch_append_run, batch_fits_arena, batch_free,
-    batch_grow, batch_new, batch_records,
+    BATCH_CLOSED, BATCH_IN_TRANSIT, BATCH_OPEN, batch_append, batch_append_bare, batch_append_run, batch_fits_arena,
+    batch_free, batch_grow, batch_new, batch_records,
 )
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport (
@@ -86,6 +86,34 @@ cdef void list_remove(QueueList *queues, PartitionQueue *queue) noexcept nogil:
         queues.last = queue.previous
     else:
         queue.next.previous = queue.previous
+
+
+cdef inline Batch *filling(RecordAccumulator self, Topic *topic, int32_t partition, int64_t *limit,
+                           Appended *appended) noexcept nogil:
+    """The open batch that the next record only fills further, below *limit bytes, if it can. lock: held"""
+    cdef StickyState *sticky = NULL
+    cdef Batch *batch
+    cdef int64_t left
+    if self.closed:
+        return NULL
+    if partition < 0:
+        sticky = &topic.sticky
+        if sticky.kind != UNIFORM_STICKY or sticky.current < 0:
+            return NULL
+        partition = sticky.current
+    batch = topic.queues[partition].tail
+    if batch is NULL or batch.state != BATCH_OPEN or batch.count == 0:
+        return NULL
+    limit[0] = self.batch_size
+    if sticky is not NULL:
+        left = sticky.stick_bytes - sticky.produced_bytes
+        if left <= 0 and self.availability_timeout_ns == 0:
+            left += sticky.stick_bytes   # the change waits for the batch to be full, or for this
+        limit[0] = min(limit[0], <int64_t>batch.wire_size + left)
+    appended.result = batch.result
+    appended.partition = partition
+    appended.index = batch.count
+    return batch
 
 
 cdef int64_t transport_cost(Batch *batch) noexcept nogil:
@@ -361,11 +389,19 @@ cdef class RecordAccumulator:
 
         thread: app  lock: none
         """
-        cdef Py_ssize_t done
+        cdef Batch *batch
+        cdef int64_t limit, before
+        cdef int done = 0
         fp_mutex_lock(&self.lock)
-        done = self.append_run(topic, record, &partition, 1, appended)
+        batch = filling(self, topic, partition, &limit, appended)
+        if batch is not NULL:
+            before = batch.wire_size
+            done = batch_append_bare(batch, record, limit)
+            self.unsettled += done
+            if partition < 0:
+                topic.sticky.produced_bytes += batch.wire_size - before
         fp_mutex_unlock(&self.lock)
-        return <int>done
+        return done
 
     cdef Py_ssize_t append_run(self, Topic *topic, const fp_record *records, const int32_t *partitions,
                                Py_ssize_t count, Appended *appended) noexcept nogil:
@@ -373,37 +409,16 @@ cdef class RecordAccumulator:
 
         They make no batch full, and no partition change.
         """
-        cdef StickyState *sticky = NULL
-        cdef int32_t partition = partitions[0]
-        cdef PartitionQueue *queue
-        cdef Batch *batch
-        cdef int64_t limit = self.batch_size
-        cdef int64_t left, before
+        cdef int64_t limit, before
         cdef Py_ssize_t number
-        if self.closed:
-            return 0
-        if partition < 0:
-            sticky = &topic.sticky
-            if sticky.kind != UNIFORM_STICKY or sticky.current < 0:
-                return 0
-            partition = sticky.current
-        queue = topic.queues[partition]
-        batch = queue.tail
-        if batch is NULL or batch.state != BATCH_OPEN or batch.count == 0:
+        cdef Batch *batch = filling(self, topic, partitions[0], &limit, appended)
+        if batch is NULL:
             return 0
         before = batch.wire_size
-        if sticky is not NULL:
-            left = sticky.stick_bytes - sticky.produced_bytes
-            if left <= 0 and self.availability_timeout_ns == 0:
-                left += sticky.stick_bytes   # the change waits for the batch to be full, or for this
-            limit = min(limit, before + left)
-        appended.result = batch.result
-        appended.partition = partition
-        appended.index = batch.count
         number = batch_append_run(batch, records, partitions, count, limit)
         self.unsettled += number
-        if sticky is not NULL:
-            sticky.produced_bytes += batch.wire_size - before
+        if partitions[0] < 0:
+            topic.sticky.produced_bytes += batch.wire_size - before
         return number
 
     cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,

@@ -112,7 +112,7 @@ cdef class ArrowAppend(BulkAppend):
     cdef Cells *header_lists  # NULL: none
     cdef HeaderColumn *header_columns
     cdef Py_ssize_t header_count
-    cdef fp_record same_headers
+    cdef fp_record same       # what all records have alike; those of a chunk start as it
     cdef list kept            # bytes of header names and values
     # the array at hand
     cdef int64_t rows

@@ -11,13 +11,13 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport ENOMEM
-from libc.stdint cimport INT64_MAX, SIZE_MAX, int32_t, int64_t, uint64_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, SIZE_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr
 from fastprod._bulk cimport CHUNK, BulkAppend
 from fastprod._input cimport checked_timestamp, encode_headers, refuse_size, shorten
 from fastprod._record cimport (
-    fp_header, fp_header_read, fp_header_wire, fp_header_write, fp_record, fp_wire_upper_bound,
+    FP_MOST_OVERHEAD, fp_header, fp_header_read, fp_header_wire, fp_header_write, fp_record, fp_wire_upper_bound,
 )
 from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_wall_ms
 
@@ -28,6 +28,7 @@ from fastprod.errors import SerializationError
 cdef const char *EMPTY = ""                 # what an empty value points at: NULL would be a null one
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed
 cdef enum:
+    MOST_VARINT = 5           # bytes, of a count of headers
     VIEW_SIZE = 16            # bytes
     INLINE_SIZE = 12          # bytes that a view holds itself
     HEADER_ROOM = 21          # bytes of a header beside name and value, as fp_header_write() wants them
@@ -438,6 +439,7 @@ cdef class ArrowAppend(BulkAppend):
     cdef int open(self, object data, object value, object key, object partition, object timestamp,
                   object headers) except -1:
         cdef int64_t deadline = 0
+        cdef Py_ssize_t i
         if isinstance(partition, int):
             self.same_partition = self.metadata.checked_partition(
                 self.entry, partition, &deadline, self.max_block_ns)
@@ -447,6 +449,8 @@ cdef class ArrowAppend(BulkAppend):
         self.value = self.column(value, "value")
         if key is not None:
             self.key = self.column(key, "key")
+        else:
+            self.ignore_keys = True
         if isinstance(partition, str):
             self.partition = self.column(partition, "partition")
         if isinstance(timestamp, str):
@@ -455,6 +459,9 @@ cdef class ArrowAppend(BulkAppend):
             self.header_lists = self.column(headers, "headers")
         elif headers is not None:
             self.open_headers(headers)
+        self.same.timed = self.same_timestamp != 0
+        for i in range(CHUNK):
+            self.records[i] = self.same
         return 0
 
     cdef int open_headers(self, object headers) except -1:
@@ -462,12 +469,12 @@ cdef class ArrowAppend(BulkAppend):
         cdef HeaderColumn *one
         cdef bytes text
         if not any(isinstance(value, str) for _, value in headers):
-            text = encode_headers(headers, self.largest_record, &self.same_headers.headers_count,
-                                  &self.same_headers.headers_wire)
+            text = encode_headers(headers, self.largest_record, &self.same.headers_count,
+                                  &self.same.headers_wire)
             self.kept.append(text)
-            if self.same_headers.headers_count:
-                self.same_headers.headers = text
-                self.same_headers.headers_len = len(text)
+            if self.same.headers_count:
+                self.same.headers = text
+                self.same.headers_len = len(text)
             return 0
         self.header_columns = <HeaderColumn *>calloc(len(headers), sizeof(HeaderColumn))
         self.header_values = <Bytes *>malloc(len(headers) * CHUNK * sizeof(Bytes))
@@ -626,6 +633,9 @@ cdef class ArrowAppend(BulkAppend):
         cdef fp_record *records = self.records
         cdef Py_ssize_t count = min(self.rows - self.row, <int64_t>CHUNK)
         cdef Py_ssize_t i
+        # Key and value of so many bytes are within the limit, without a closer look.
+        cdef int64_t sure = (<int64_t>min(limit, <size_t>INT32_MAX) - FP_MOST_OVERHEAD - MOST_VARINT -
+                             <int64_t>self.same.headers_wire)
         self.problem = NO_PROBLEM
         if self.row_validity is not NULL:
             for i in range(count):
@@ -635,23 +645,18 @@ cdef class ArrowAppend(BulkAppend):
         count = self.fill_bytes(self.value, count, &records[0].value, &records[0].value_len, sizeof(fp_record))
         if self.key is not NULL:
             count = self.fill_bytes(self.key, count, &records[0].key, &records[0].key_len, sizeof(fp_record))
-        else:
-            for i in range(count):
-                records[i].key = NULL
-                records[i].key_len = 0
         count = self.fill_partitions(count)
         count = self.fill_timestamps(count, now_ms)
+        if self.header_count or self.header_lists is not NULL:
+            sure = -1
+            for i in range(count):
+                records[i].headers = NULL
+                records[i].headers_len = records[i].headers_wire = 0
+                records[i].headers_count = 0
+            count = self.measure_columns(count) if self.header_count else self.measure_lists(count)
         for i in range(count):
-            records[i].headers = self.same_headers.headers
-            records[i].headers_len = self.same_headers.headers_len
-            records[i].headers_wire = self.same_headers.headers_wire
-            records[i].headers_count = self.same_headers.headers_count
-        if self.header_count:
-            count = self.measure_columns(count)
-        elif self.header_lists is not NULL:
-            count = self.measure_lists(count)
-        for i in range(count):
-            if fp_wire_upper_bound(&records[i]) > limit:
+            if <int64_t>(records[i].key_len + records[i].value_len) > sure and (
+                    fp_wire_upper_bound(&records[i]) > limit):
                 count = self.stop(i, TOO_LARGE, 0, <int64_t>fp_wire_upper_bound(&records[i]))
                 break
         if self.header_count or self.header_lists is not NULL:
@@ -704,11 +709,13 @@ cdef class ArrowAppend(BulkAppend):
             per_ms = cells.per_ms
         at = cells.start + self.row
         for i in range(count):
+            self.records[i].timed = 0
             self.records[i].timestamp = now_ms
             if fp_bit_at(cells.validity, at + i):
                 found = fp_int64_at(cells.main, at + i)
                 if found < per_ms or found > INT64_MAX // per_unit:
                     return self.stop(i, BAD_TIMESTAMP, cells.column, found)
+                self.records[i].timed = 1
                 self.records[i].timestamp = found * per_unit // per_ms
         return count
 

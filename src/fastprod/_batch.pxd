@@ -19,7 +19,6 @@ cdef struct Batch:
     int32_t plain             # 1 while no record has headers
     int64_t headers           # of all records
     int64_t base_timestamp    # ms, of the first record
-    int64_t last_timestamp    # ms, the latest of all
     int64_t created_ns        # monotonic
     ProduceResult *result
     # the accumulator's: its place in there
@@ -55,6 +54,7 @@ cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nog
 cdef int32_t batch_portion(Batch *batch, size_t limit) noexcept nogil
 cdef void batch_rewind(Batch *batch, int32_t index) noexcept nogil
 cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_size) noexcept nogil
+cdef int batch_append_bare(Batch *batch, const fp_record *record, int64_t limit) noexcept nogil
 cdef Py_ssize_t batch_append_run(Batch *batch, const fp_record *records, const int32_t *partitions, Py_ssize_t count,
                                  int64_t limit) noexcept nogil
 cdef list batch_records(Batch *batch)

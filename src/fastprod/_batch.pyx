@@ -8,7 +8,8 @@ from libc.stdlib cimport calloc, free, realloc
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport result_let_go, result_new
 from fastprod._record cimport (
-    fp_arena_size, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write, fp_wire_size,
+    fp_arena_size, fp_bare_wire, fp_bare_write, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write,
+    fp_ts_wire,
 )
 
 cdef enum:
@@ -73,17 +74,28 @@ cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_siz
     cdef int64_t delta
     if index == 0:
         batch.base_timestamp = record.timestamp
-        batch.last_timestamp = record.timestamp
     delta = record.timestamp - batch.base_timestamp
     batch.used = fp_record_write(batch.arena + batch.used, record, delta) - batch.arena
     batch.wire_size += wire_size
-    batch.last_timestamp = max(batch.last_timestamp, record.timestamp)
     if record.headers is not NULL:
         batch.plain = 0
         batch.headers += record.headers_count
     batch.count += 1
     batch.result.futures += 1
     return index
+
+
+cdef int batch_append_bare(Batch *batch, const fp_record *record, int64_t limit) noexcept nogil:
+    """batch_append_run() of one, without headers."""
+    cdef int64_t delta = record.timestamp - batch.base_timestamp
+    cdef int64_t wire_size = batch.wire_size + fp_bare_wire(record, fp_ts_wire(delta), batch.count)
+    if wire_size >= limit or record.key_len + record.value_len + MOST_FRAMING > batch.capacity - batch.used:
+        return 0
+    batch.used = fp_bare_write(batch.arena + batch.used, record, delta) - batch.arena
+    batch.wire_size = wire_size
+    batch.count += 1
+    batch.result.futures += 1
+    return 1
 
 
 cdef Py_ssize_t batch_append_run(Batch *batch, const fp_record *records, const int32_t *partitions, Py_ssize_t count,
@@ -95,26 +107,30 @@ cdef Py_ssize_t batch_append_run(Batch *batch, const fp_record *records, const i
     cdef const fp_record *record
     cdef char *end = batch.arena + batch.used
     cdef char *most = batch.arena + batch.capacity - MOST_FRAMING
+    cdef int32_t partition = partitions[0]
+    cdef int32_t index = batch.count
+    cdef int64_t base_timestamp = batch.base_timestamp
+    cdef int64_t timestamp = base_timestamp   # of the record before, as most have the same
+    cdef size_t ts_wire = fp_ts_wire(0)
     cdef int64_t wire_size = batch.wire_size
-    cdef int64_t last_timestamp = batch.last_timestamp
-    cdef int64_t delta, size
+    cdef int64_t size
     cdef Py_ssize_t i
     for i in range(count):
         record = &records[i]
-        if partitions[i] != partitions[0] or record.headers is not NULL:
+        if partitions[i] != partition or record.headers is not NULL:
             break
-        delta = record.timestamp - batch.base_timestamp
-        size = fp_wire_size(record, delta, batch.count + <int32_t>i)
+        if record.timestamp != timestamp:
+            timestamp = record.timestamp
+            ts_wire = fp_ts_wire(timestamp - base_timestamp)
+        size = fp_bare_wire(record, ts_wire, index + <int32_t>i)
         if wire_size + size >= limit or <int64_t>(record.key_len + record.value_len) > most - end:
             break
-        end = fp_record_write(end, record, delta)
+        end = fp_bare_write(end, record, timestamp - base_timestamp)
         wire_size += size
-        last_timestamp = max(last_timestamp, record.timestamp)
     else:
         i = count
     batch.used = end - batch.arena
     batch.wire_size = wire_size
-    batch.last_timestamp = last_timestamp
     batch.count += <int32_t>i
     batch.result.futures += <int32_t>i
     return i

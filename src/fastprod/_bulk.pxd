@@ -60,7 +60,7 @@ cdef class BulkAppend:
     cdef int64_t max_block_ns
     cdef size_t largest_record
     cdef str size_limit
-    cdef bint ignore_keys
+    cdef bint ignore_keys                  # nor are there any, perhaps
     cdef BulkFuture future
     cdef int unnoted                       # a record was appended that the future has no memory for
     # one chunk
@@ -89,7 +89,7 @@ cdef class SequenceAppend(BulkAppend):
 
     cdef Py_ssize_t take(self) except -1
     cdef int append_taken(self, Py_ssize_t count) except -1
-    cdef bint read_bare(self, Py_ssize_t i, int64_t now_ms) noexcept
+    cdef Py_ssize_t read_bare(self, Py_ssize_t first, Py_ssize_t count, int64_t now_ms) noexcept
     cdef int read(self, Py_ssize_t i, int64_t now_ms) except -1
     cdef int point(self, object value, const char **data, size_t *size, str what) except -1
     cdef void let_go(self) noexcept

@@ -481,6 +481,8 @@ cdef class SequenceAppend(BulkAppend):
         self.columns = values, keys, partitions, timestamps, headers
         self.bare = all(column.items is None and column.scalar is None
                         for column in (self.record_partitions, self.timestamps, self.headers))
+        if self.keys.items is None and self.keys.scalar is None:
+            self.ignore_keys = True
 
     cdef Py_ssize_t take(self) except -1:
         """Takes the next chunk's items from the columns; how many records they are, 0 after the last."""
@@ -499,9 +501,12 @@ cdef class SequenceAppend(BulkAppend):
         cdef object wrong = None
         cdef int64_t now_ms = fp_wall_ms()
         try:
-            while i < count:
-                if not (self.bare and self.read_bare(i, now_ms)):
-                    self.read(i, now_ms)
+            while True:
+                if self.bare:
+                    i = self.read_bare(i, count, now_ms)
+                if i == count:
+                    break
+                self.read(i, now_ms)
                 i += 1
         except BaseException as error:
             wrong = error
@@ -510,28 +515,37 @@ cdef class SequenceAppend(BulkAppend):
             raise wrong
         return 0
 
-    cdef bint read_bare(self, Py_ssize_t i, int64_t now_ms) noexcept:
-        """read() for what most records are, bytes; whether this one was."""
-        cdef fp_record *record = &self.records[i]
-        cdef PyObject *value = self.values.item(i)
-        cdef PyObject *key = self.keys.item(i)
-        if not PyBytes_CheckExact(<object>value):
-            return 0
-        record.key = NULL
-        record.key_len = 0
-        if key is not <PyObject *>None:
-            if not PyBytes_CheckExact(<object>key):
-                return 0
-            record.key = PyBytes_AS_STRING(<object>key)
-            record.key_len = PyBytes_GET_SIZE(<object>key)
-        record.value = PyBytes_AS_STRING(<object>value)
-        record.value_len = PyBytes_GET_SIZE(<object>value)
-        record.headers = NULL
-        record.headers_len = record.headers_wire = 0
-        record.headers_count = 0
-        record.timestamp = now_ms
-        self.partitions[i] = -1
-        return record.key_len + record.value_len + FP_MOST_OVERHEAD <= self.largest_record
+    cdef Py_ssize_t read_bare(self, Py_ssize_t first, Py_ssize_t count, int64_t now_ms) noexcept:
+        """read() for what most records are, bytes, from the first on; which is the first that is not, or count."""
+        cdef fp_record *record
+        cdef PyObject **values = self.values.taken
+        cdef PyObject **keys = NULL if self.keys.items is None else self.keys.taken
+        cdef PyObject *key = <PyObject *>self.keys.scalar
+        cdef Py_ssize_t i
+        for i in range(first, count):
+            record = &self.records[i]
+            if not PyBytes_CheckExact(<object>values[i]):
+                return i
+            if keys is not NULL:
+                key = keys[i]
+            record.key = NULL
+            record.key_len = 0
+            if key is not <PyObject *>None:
+                if not PyBytes_CheckExact(<object>key):
+                    return i
+                record.key = PyBytes_AS_STRING(<object>key)
+                record.key_len = PyBytes_GET_SIZE(<object>key)
+            record.value = PyBytes_AS_STRING(<object>values[i])
+            record.value_len = PyBytes_GET_SIZE(<object>values[i])
+            record.headers = NULL
+            record.headers_len = record.headers_wire = 0
+            record.headers_count = 0
+            record.timed = 0
+            record.timestamp = now_ms
+            self.partitions[i] = -1
+            if record.key_len + record.value_len + FP_MOST_OVERHEAD > self.largest_record:
+                return i
+        return count
 
     cdef int read(self, Py_ssize_t i, int64_t now_ms) except -1:
         """Points the chunk's record i at what is to be copied."""
@@ -554,6 +568,7 @@ cdef class SequenceAppend(BulkAppend):
                 self.kept.append(encoded)
                 record.headers = encoded
                 record.headers_len = len(encoded)
+        record.timed = timestamp is not None
         record.timestamp = now_ms if timestamp is None else checked_timestamp(timestamp)
         self.partitions[i] = -1
         if partition is not None:

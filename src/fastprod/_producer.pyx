@@ -283,6 +283,7 @@ cdef class Producer:
         record.headers = NULL
         record.headers_len = record.headers_wire = 0
         record.headers_count = 0
+        record.timed = 0
         record.timestamp = fp_wall_clock_ms(&self.clock)
         if record.key is not NULL and not self.ignore_keys:
             partition = key_partition(record.key, record.key_len, entry.partitions)
@@ -314,6 +315,7 @@ cdef class Producer:
             entry = self.topic_metadata(topic, deadline)
         if on_delivery is not None:
             check_callback(on_delivery)
+        record.timed = timestamp is not None
         record.timestamp = fp_wall_clock_ms(&self.clock) if timestamp is None else checked_timestamp(timestamp)
         record.headers = NULL
         record.headers_len = record.headers_wire = 0

@@ -5,7 +5,6 @@ from fastprod._rdkafka cimport (
     rd_kafka_consumer_group_metadata_t, rd_kafka_event_t, rd_kafka_message_t, rd_kafka_queue_t, rd_kafka_t,
     rd_kafka_topic_partition_list_t, rd_kafka_vu_t,
 )
-from fastprod._record cimport fp_record
 from fastprod._sync cimport fp_mutex
 
 # What librdkafka reports of consecutive records of one batch.
@@ -70,7 +69,7 @@ cdef class Transport:
                         void *argument) noexcept nogil
     cdef void produce_plain(self, void *topic, Batch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil
-    cdef void produce_stamped(self, void *topic, Batch *batch, int32_t index, fp_record *record,
+    cdef void produce_stamped(self, void *topic, Batch *batch, int32_t index, const char *at,
                               report_function report, void *argument) noexcept nogil
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil
     cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil

@@ -20,6 +20,7 @@ cdef uint64_t SINGLE = 0x40000000   # it is the only one of its batch
 cdef uint64_t INDEX = 0x3fffffff
 
 cdef enum:
+    LATE_MS = 5          # by how much the timestamp of a record that came without one may be later than send()
     RUN = 512            # records handed over by one call
     FETCH = 64           # messages fetched from an event at once: they stay in the innermost cache until they are read
     FIXED_ARGUMENTS = 6  # of produceva, before the headers
@@ -216,12 +217,13 @@ cdef class Transport:
         """Gives count more records of a batch to librdkafka, in order. thread: any  lock: duty
 
         produce_batch is the cheap call, but it stamps records with the time of
-        the call and carries no headers. So it takes those records that were
-        sent in this millisecond or the one before; the others go one by one,
-        with the timestamp they have. Records that librdkafka refuses are
-        reported here.
+        the call and carries no headers. So it takes records without those that
+        came without a timestamp and were sent at most LATE_MS ago; the others
+        go one by one, with the timestamp they have. Records that librdkafka
+        refuses are reported here.
         """
         cdef fp_record record
+        cdef const char *at
         cdef const char *p = batch.cursor
         cdef int32_t i, run = 0
         cdef int32_t first = batch.handed
@@ -229,8 +231,9 @@ cdef class Transport:
         cdef rd_kafka_message_t *message
         batch.handed += count
         for i in range(first, first + count):
+            at = p
             p = fp_record_read(p, &record, batch.base_timestamp)
-            if 0 <= now_ms - record.timestamp <= 1 and record.headers is NULL:
+            if record.headers is NULL and not record.timed and 0 <= now_ms - record.timestamp <= LATE_MS:
                 message = &self.messages[run]
                 message.payload = <char *>record.value
                 message.len = record.value_len
@@ -247,7 +250,7 @@ cdef class Transport:
                     self.produce_plain(topic, batch, i - run, run, report, argument)
                     run = 0
                     now_ms = fp_wall_ms()
-                self.produce_stamped(topic, batch, i, &record, report, argument)
+                self.produce_stamped(topic, batch, i, at, report, argument)
         if run:
             self.produce_plain(topic, batch, batch.handed - run, run, report, argument)
         batch.cursor = p
@@ -264,15 +267,20 @@ cdef class Transport:
                 refusal(&refused, batch.slot, first + i, self.messages[i].err)
                 report(argument, &refused)
 
-    cdef void produce_stamped(self, void *topic, Batch *batch, int32_t index, fp_record *record,
+    cdef void produce_stamped(self, void *topic, Batch *batch, int32_t index, const char *at,
                               report_function report, void *argument) noexcept nogil:
+        """at: the record, in the batch's arena."""
         cdef rd_kafka_vu_t *arguments = self.arguments
-        cdef const char *p = record.headers
-        cdef const char *end = p + record.headers_len
+        cdef fp_record record
+        cdef const char *p
+        cdef const char *end
         cdef fp_header header
         cdef size_t n = FIXED_ARGUMENTS
         cdef rd_kafka_error_t *error
         cdef Report refused
+        fp_record_read(at, &record, batch.base_timestamp)
+        p = record.headers
+        end = p + record.headers_len
         fp_vu_topic(&arguments[0], <rd_kafka_topic_t *>topic)
         fp_vu_partition(&arguments[1], batch.result.partition)
         fp_vu_value(&arguments[2], record.value, record.value_len)
