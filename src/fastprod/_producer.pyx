@@ -246,21 +246,26 @@ cdef class Producer:
         if type(topic) is not str and isinstance(topic, ProducerRecord):
             if not (value is None and key is None and partition is None and timestamp is None and headers is None):
                 raise TypeError("send() takes a ProducerRecord, or a topic with value, key, ..., but not both")
-            value, key, partition = topic.value, topic.key, topic.partition
-            timestamp, headers, topic = topic.timestamp, topic.headers, topic.topic
+            return self.send_fields(
+                topic.topic, topic.value, topic.key, topic.partition, topic.timestamp, topic.headers, on_delivery)
+        if PyBytes_CheckExact(value) and partition is None and timestamp is None and headers is None and (
+                on_delivery is None and (key is None or PyBytes_CheckExact(key))) and (
+                self.plain and self.open and self.born == forks):
+            future = self.send_bare(topic, value, key)
+            if future is not None:
+                return future
+        return self.send_fields(topic, value, key, partition, timestamp, headers, on_delivery)
+
+    cdef FutureRecordMetadata send_fields(self, object topic, object value, object key, object partition,
+                                          object timestamp, object headers, object on_delivery):
         if not self.open or self.born != forks:
             self.refuse()
         if not self.plain:
             return self.send_through(topic, value, key, partition, timestamp, headers, on_delivery)
-        if PyBytes_CheckExact(value) and partition is None and timestamp is None and headers is None and (
-                on_delivery is None and (key is None or PyBytes_CheckExact(key))):
-            future = self.send_bare(topic, value, key)
-            if future is not None:
-                return future
         return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, None)
 
     cdef FutureRecordMetadata send_bare(self, object topic, object value, object key):
-        """send_serialized() in the common case, of bytes for the topic of the last record and for an open batch.
+        """send_fields() in the common case, of bytes for the topic of the last record and for an open batch.
 
         None in all others, and then the record was not taken.
         """
