@@ -107,25 +107,17 @@ static inline size_t fp_payload_wire(const fp_record *r) {
            fp_count_wire((size_t)r->headers_count) + r->headers_wire;
 }
 
-/* DefaultRecord.sizeInBytes */
-static inline size_t fp_wire_size(const fp_record *r, int64_t ts_delta,
-                                  int32_t offset_delta) {
-    size_t body = 1 + fp_varint_size(fp_zigzag(ts_delta)) +
-                  fp_count_wire((size_t)offset_delta) + fp_payload_wire(r);
-    return fp_count_wire(body) + body;
-}
-
-/* fp_wire_size() of one without headers. ts_wire: bytes of its timestamp's delta. */
-static inline size_t fp_bare_wire(const fp_record *r, size_t ts_wire,
-                                  int32_t offset_delta) {
-    size_t body = 1 + ts_wire + fp_count_wire((size_t)offset_delta) +
-                  fp_nullable_wire(r->key, r->key_len) +
-                  fp_nullable_wire(r->value, r->value_len) + 1;
-    return fp_count_wire(body) + body;
-}
-
+/* Bytes of a record's timestamp in format v2. */
 static inline size_t fp_ts_wire(int64_t ts_delta) {
     return (size_t)fp_varint_size(fp_zigzag(ts_delta));
+}
+
+/* DefaultRecord.sizeInBytes. ts_wire: fp_ts_wire(), which most neighbours have in common. */
+static inline size_t fp_wire_size(const fp_record *r, size_t ts_wire,
+                                  int32_t offset_delta) {
+    size_t body = 1 + ts_wire + fp_count_wire((size_t)offset_delta) +
+                  fp_payload_wire(r);
+    return fp_count_wire(body) + body;
 }
 
 /* AbstractRecords.estimateSizeInBytesUpperBound: what max.request.size and
@@ -148,43 +140,19 @@ static inline size_t fp_arena_size(const fp_record *r, int64_t ts_delta) {
 /* Writes r at p, which has fp_arena_size() bytes; returns the end. */
 static inline char *fp_record_write(char *p, const fp_record *r,
                                     int64_t ts_delta) {
-    *p++ = (char)((r->key ? FP_HAS_KEY : 0) | (r->value ? FP_HAS_VALUE : 0) |
-                  (r->headers ? FP_HAS_HEADERS : 0) | (r->timed ? FP_TIMED : 0));
-    p = fp_put_varint(p, fp_zigzag(ts_delta));
-    if (r->key)
-        p = fp_put_varint(p, r->key_len);
-    if (r->value)
-        p = fp_put_varint(p, r->value_len);
-    if (r->headers)
-        p = fp_put_varint(p, r->headers_len);
-    if (r->key) {
-        memcpy(p, r->key, r->key_len);
-        p += r->key_len;
-    }
-    if (r->value) {
-        memcpy(p, r->value, r->value_len);
-        p += r->value_len;
-    }
-    if (r->headers) {
-        memcpy(p, r->headers, r->headers_len);
-        p += r->headers_len;
-    }
-    return p;
-}
-
-/* fp_record_write() of one without headers. */
-static inline char *fp_bare_write(char *p, const fp_record *r, int64_t ts_delta) {
-    /* For all that the compiler knows, p may point into r. */
-    const char *key = r->key, *value = r->value;
+    /* Copies: for all that the compiler knows, p points into r. */
+    const char *key = r->key, *value = r->value, *headers = r->headers;
     size_t key_len = r->key_len, value_len = r->value_len;
 
     *p++ = (char)((key ? FP_HAS_KEY : 0) | (value ? FP_HAS_VALUE : 0) |
-                  (r->timed ? FP_TIMED : 0));
+                  (headers ? FP_HAS_HEADERS : 0) | (r->timed ? FP_TIMED : 0));
     p = fp_put_varint(p, fp_zigzag(ts_delta));
     if (key)
         p = fp_put_varint(p, key_len);
     if (value)
         p = fp_put_varint(p, value_len);
+    if (headers)
+        p = fp_put_varint(p, r->headers_len);
     if (key) {
         memcpy(p, key, key_len);
         p += key_len;
@@ -192,6 +160,10 @@ static inline char *fp_bare_write(char *p, const fp_record *r, int64_t ts_delta)
     if (value) {
         memcpy(p, value, value_len);
         p += value_len;
+    }
+    if (headers) {
+        memcpy(p, headers, r->headers_len);
+        p += r->headers_len;
     }
     return p;
 }

@@ -21,7 +21,7 @@ from fastprod._partitioner cimport (
     STICKY, TIMED_STICKY, UNIFORM_STICKY, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition,
     sticky_update,
 )
-from fastprod._record cimport fp_arena_size, fp_record, fp_wire_size
+from fastprod._record cimport fp_arena_size, fp_record, fp_ts_wire, fp_wire_size
 from fastprod._sync cimport (
     fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
@@ -477,7 +477,7 @@ cdef class RecordAccumulator:
             if batch is NULL:
                 return NO_MEMORY
             arena[0] = NULL
-            size = fp_wire_size(record, 0, 0)
+            size = fp_wire_size(record, fp_ts_wire(0), 0)
             appended.ahead = self.closed_bytes > AHEAD_BYTES
             appended.wake = (self.ready.first is not NULL or
                              batch.created_ns + self.linger_ns < self.sleep_until_ns)
@@ -503,9 +503,11 @@ cdef class RecordAccumulator:
         """The record's size in the open batch, if it fits; else 0, and the batch is closed."""
         cdef Batch *batch = queue.tail
         cdef size_t capacity, size
+        cdef int64_t delta
         if batch is NULL or batch.state != BATCH_OPEN:
             return 0
-        size = fp_wire_size(record, record.timestamp - batch.base_timestamp if batch.count else 0, batch.count)
+        delta = record.timestamp - batch.base_timestamp if batch.count else 0
+        size = fp_wire_size(record, fp_ts_wire(delta), batch.count)
         # The first record always fits, as in MemoryRecordsBuilder.hasRoomFor.
         if batch.wire_size + size <= self.batch_size or batch.count == 0:
             if batch_fits_arena(batch, record):

@@ -8,8 +8,7 @@ from libc.stdlib cimport calloc, free, realloc
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport result_let_go, result_new
 from fastprod._record cimport (
-    fp_arena_size, fp_bare_wire, fp_bare_write, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write,
-    fp_ts_wire,
+    fp_arena_size, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write, fp_ts_wire, fp_wire_size,
 )
 
 cdef enum:
@@ -88,10 +87,10 @@ cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_siz
 cdef int batch_append_bare(Batch *batch, const fp_record *record, int64_t limit) noexcept nogil:
     """batch_append_run() of one, without headers."""
     cdef int64_t delta = record.timestamp - batch.base_timestamp
-    cdef int64_t wire_size = batch.wire_size + fp_bare_wire(record, fp_ts_wire(delta), batch.count)
+    cdef int64_t wire_size = batch.wire_size + fp_wire_size(record, fp_ts_wire(delta), batch.count)
     if wire_size >= limit or record.key_len + record.value_len + MOST_FRAMING > batch.capacity - batch.used:
         return 0
-    batch.used = fp_bare_write(batch.arena + batch.used, record, delta) - batch.arena
+    batch.used = fp_record_write(batch.arena + batch.used, record, delta) - batch.arena
     batch.wire_size = wire_size
     batch.count += 1
     batch.result.futures += 1
@@ -122,10 +121,10 @@ cdef Py_ssize_t batch_append_run(Batch *batch, const fp_record *records, const i
         if record.timestamp != timestamp:
             timestamp = record.timestamp
             ts_wire = fp_ts_wire(timestamp - base_timestamp)
-        size = fp_bare_wire(record, ts_wire, index + <int32_t>i)
+        size = fp_wire_size(record, ts_wire, index + <int32_t>i)
         if wire_size + size >= limit or <int64_t>(record.key_len + record.value_len) > most - end:
             break
-        end = fp_bare_write(end, record, timestamp - base_timestamp)
+        end = fp_record_write(end, record, timestamp - base_timestamp)
         wire_size += size
     else:
         i = count

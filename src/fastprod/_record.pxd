@@ -24,13 +24,11 @@ cdef extern from "record.h" nogil:
         size_t name_len
         size_t value_len
 
-    size_t fp_wire_size(const fp_record *, int64_t ts_delta, int32_t offset_delta) noexcept
+    size_t fp_wire_size(const fp_record *, size_t ts_wire, int32_t offset_delta) noexcept
     size_t fp_ts_wire(int64_t ts_delta) noexcept
-    size_t fp_bare_wire(const fp_record *, size_t ts_wire, int32_t offset_delta) noexcept
     size_t fp_wire_upper_bound(const fp_record *) noexcept
     size_t fp_arena_size(const fp_record *, int64_t ts_delta) noexcept
     char *fp_record_write(char *, const fp_record *, int64_t ts_delta) noexcept
-    char *fp_bare_write(char *, const fp_record *, int64_t ts_delta) noexcept
     const char *fp_record_read(const char *, fp_record *, int64_t base_timestamp) noexcept
     char *fp_header_write(char *, const fp_header *) noexcept
     const char *fp_header_read(const char *, fp_header *) noexcept
