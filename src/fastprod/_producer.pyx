@@ -41,7 +41,6 @@ from fastprod._transport import knows
 from fastprod.errors import (
     DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, SerializationError, TransactionStateError,
 )
-from fastprod.librdkafka import describe
 from fastprod.records import ProducerRecord
 from fastprod.tokens import TokenRefresher
 
@@ -564,7 +563,7 @@ cdef class Producer:
         if code and self.transactions is not None:
             raise self.transactions.refusal()
         if code:
-            raise KafkaError(f"the producer met an error it cannot go on from ({describe(code)}): "
+            raise KafkaError(f"the producer met an error it cannot go on from: {self.transport.fatal_reason}; "
                              "close it and make a new one", code=code, fatal=True)
 
     # Waiting

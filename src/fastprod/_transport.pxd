@@ -63,6 +63,7 @@ cdef class Transport:
     cdef int64_t all_down_ns             # when librdkafka last found no broker left; 0: never
     cdef int certificate_error           # OpenSSL's code for the certificate refused last, or 0; written by any broker
     cdef int fatal_code
+    cdef char fatal_text[512]
 
     cdef void *open_topic(self, str name) except NULL
     cdef void hand_over(self, void *topic, Batch *batch, int32_t count, report_function report,

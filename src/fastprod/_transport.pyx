@@ -415,6 +415,7 @@ cdef class Transport:
             strncpy(self.error_text, text, sizeof(self.error_text) - 1)
             self.error_ns = fp_monotonic_ns()
         if fatal:
+            strncpy(self.fatal_text, text, sizeof(self.fatal_text) - 1)
             self.fatal_code = code
         fp_mutex_unlock(&self.error_lock)
 
@@ -507,6 +508,14 @@ cdef class Transport:
     def fatal(self):
         """The code of the fatal error after which librdkafka takes no more records, or 0."""
         return self.fatal_code
+
+    @property
+    def fatal_reason(self):
+        """What librdkafka says of it: topic, partition, broker and what went before."""
+        fp_mutex_lock(&self.error_lock)
+        text = <bytes>self.fatal_text
+        fp_mutex_unlock(&self.error_lock)
+        return text.decode("utf-8", "replace").removeprefix("Fatal error: ")
 
     # Transactions. thread: app or transaction, one call at a time
 
