@@ -217,7 +217,7 @@ cdef class Transport:
         """Gives count more records of a batch to librdkafka, in order. thread: any  lock: duty
 
         produce_batch is the cheap call, but it stamps records with the time of
-        the call and carries no headers. So it takes records without those that
+        the call and carries no headers. So it takes records that have none,
         came without a timestamp and were sent at most LATE_MS ago; the others
         go one by one, with the timestamp they have. Records that librdkafka
         refuses are reported here.
