@@ -16,7 +16,6 @@ cdef struct Batch:
     size_t used
     size_t wire_size          # estimate of the batch in format v2, its header included
     int32_t count             # records
-    int32_t plain             # 1 while no record has headers
     int64_t headers           # of all records
     int64_t base_timestamp    # ms, of the first record
     int64_t created_ns        # monotonic

@@ -28,7 +28,6 @@ cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t n
     batch.arena = arena
     batch.capacity = capacity
     batch.wire_size = BATCH_OVERHEAD
-    batch.plain = 1
     batch.created_ns = now_ns
     batch.state = BATCH_OPEN
     batch.slot = -1
@@ -77,7 +76,6 @@ cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_siz
     batch.used = fp_record_write(batch.arena + batch.used, record, delta) - batch.arena
     batch.wire_size += wire_size
     if record.headers is not NULL:
-        batch.plain = 0
         batch.headers += record.headers_count
     batch.count += 1
     batch.result.futures += 1
