@@ -22,7 +22,7 @@ from tests.kafka.oracle import java_errors
 TOPIC = "t"
 CODES = [-1, *range(1, 134)]  # all that Kafka 4.3 knows; 0 is none
 OUT_OF_ORDER, DUPLICATE, UNKNOWN_PRODUCER_ID = 45, 46, 59
-PURGE_QUEUE, FATAL = -152, -150  # librdkafka's own, for what it holds or is given after a fatal error
+FATAL = -150  # librdkafka's own, for what it is given after a fatal error
 
 # After these librdkafka sends the record again.
 RETRIED = {2, 3, 5, 6, 7, 8, 9, 14, 15, 16, 19, 20, 56}
@@ -157,12 +157,37 @@ def test_after_a_fatal_error_everything_settles_and_nothing_more_is_taken(cluste
         assert (caught.value.code, caught.value.fatal) == (OUT_OF_ORDER, True)
         producer.flush(20)
         failed = [error for error in errors if error is not None]  # the request behind the refused one may be taken
-        assert failed and {error.code for error in failed} <= {OUT_OF_ORDER, PURGE_QUEUE, FATAL}
+        assert failed and {error.code for error in failed} <= {OUT_OF_ORDER, FATAL}
         assert {error.persisted for error in failed if error.code == FATAL} <= {"no"}
         assert len(producer) == 0 and producer.buffer_available == producer.config.buffer_memory
     finally:
         producer.close(20)
     assert len(told) == 1
+
+
+@pytest.mark.mock
+def test_after_a_fatal_error_a_request_that_fails_later_does_not_wait_for_its_deadline(caplog):
+    """librdkafka gives up what it has at that moment; what comes back to its queue after that it would leave there."""
+    caplog.set_level(logging.CRITICAL)
+    with MockCluster(brokers=2, topics={TOPIC: 2}, process=True) as cluster:
+        for partition in (0, 1):
+            cluster.set_leader(TOPIC, partition, partition + 1)
+        producer = Producer(QUICK, bootstrap_servers=cluster.bootstrap_servers, delivery_timeout_ms=120_000)
+        try:
+            for partition in (0, 1):
+                producer.send(TOPIC, b"first", partition=partition).result(20)
+            cluster.set_round_trip_time(1, 5000)
+            under_way = producer.send(TOPIC, b"v", partition=0)
+            time.sleep(0.2)  # it is on its way to broker 1
+            cluster.push_request_errors("Produce", [OUT_OF_ORDER])
+            assert producer.send(TOPIC, b"v", partition=1).exception(20).code == OUT_OF_ORDER
+            cluster.broker_down(1)
+            error = under_way.exception(20)
+            assert (error.code, error.persisted, error.fatal) == (FATAL, "possibly", True)
+            assert "make a new one" in str(error)
+            producer.flush(20)
+        finally:
+            producer.close(20)
 
 
 @pytest.mark.kafka

@@ -44,6 +44,7 @@ cdef enum:
     MSG_TIMED_OUT = -192
     UNDERFLOW = -155
     PURGE_QUEUE = -152
+    FATAL = -150
     UNKNOWN_SERVER_ERROR = -1
     KAFKA_STORAGE_ERROR = 56
     PURGE_INFLIGHT = -151
@@ -149,6 +150,7 @@ cdef class Sender:
             elif now >= self.next_expiry_ns:
                 self.next_expiry_ns = now + EXPIRY_INTERVAL_MS * <int64_t>1_000_000
                 self.fail_expired(self.accumulator.expire(now, 0), MSG_TIMED_OUT)
+                self.transport.purge_after_fatal()
                 if self.has_overdue(now):
                     self.transport.nudge()
             chain = self.accumulator.drain(now, DRAIN_LIMIT)
@@ -519,6 +521,7 @@ cdef class Sender:
 
     cdef void note_outcome(self, Batch *batch, const Report *report) noexcept nogil:
         cdef int8_t persisted = report.persisted
+        cdef int code = report.code
         cdef int requests
         if persisted == NOT_PERSISTED and report.code:
             # librdkafka goes by the last answer. It believes a broker that was no
@@ -533,12 +536,14 @@ cdef class Sender:
                     requests and (report.code in (MSG_TIMED_OUT, PURGE_QUEUE) or
                                   requests > 1 and report.latency_us >= self.first_retry_us)):
                 persisted = POSSIBLY_PERSISTED
-        result_record(batch.result, report.first, report.count, report.code, report.offset, report.timestamp, persisted)
-        if report.code == 0:
+        if code == PURGE_QUEUE and self.transport.fatal_code:
+            code = FATAL   # that is why librdkafka purged it
+        result_record(batch.result, report.first, report.count, code, report.offset, report.timestamp, persisted)
+        if code == 0:
             self.records_sent += report.count
         else:
             self.records_failed += report.count
-            self.note_failure(batch, report.code, persisted)
+            self.note_failure(batch, code, persisted)
         if report.latency_us >= 0:
             self.latency_us += report.latency_us
             self.latency_count += 1

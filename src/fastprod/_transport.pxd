@@ -80,6 +80,7 @@ cdef class Transport:
     cdef int serve_tokens_in_background(self) except -1
     cdef void wake(self) noexcept nogil
     cdef void purge(self) noexcept nogil
+    cdef void purge_after_fatal(self) noexcept nogil
     cdef void nudge(self) noexcept nogil
     cdef int set_offsets(self, TransactionCall *call, list offsets, bytes group) except -1
     cdef void free_offsets(self, TransactionCall *call) noexcept nogil

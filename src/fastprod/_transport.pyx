@@ -427,6 +427,15 @@ cdef class Transport:
         """Makes librdkafka give up every record it holds; each is still reported."""
         rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT)
 
+    cdef void purge_after_fatal(self) noexcept nogil:
+        """Makes librdkafka give up what it will not send any more, if it met a fatal error.
+
+        It does so itself when it meets one (rd_kafka_set_fatal_error0). But a request that is under way then may fail
+        later, and its records come back to a queue that nobody looks at again, until their time is over.
+        """
+        if self.fatal_code:
+            rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_NON_BLOCKING)
+
     cdef void nudge(self) noexcept nogil:
         """Has librdkafka's threads look for requests that have timed out, if their second is over.
 
