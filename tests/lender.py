@@ -61,8 +61,10 @@ new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 
 
 class Type:
+    """format and children may be None: NULL."""
+
     def __init__(self, format, name="", children=(), dictionary=None):
-        self.format = format.encode()
+        self.format = None if format is None else format.encode()
         self.name = None if name is None else name.encode()
         self.children = children
         self.dictionary = dictionary
@@ -117,9 +119,8 @@ class Lender:
             self.released[number] += 1
             if kind != "stream":
                 for i in range(given.n_children):
-                    child = given.children[i].contents
-                    if child.release:
-                        child.release(given.children[i])
+                    if given.children[i] and given.children[i].contents.release:
+                        given.children[i].contents.release(given.children[i])
                 if given.dictionary:
                     given.dictionary.contents.release(given.dictionary)
             given.release = release()
@@ -128,14 +129,15 @@ class Lender:
         self.kept += [struct, struct.release]
 
     def pointers(self, structs, type):
-        found = (ctypes.POINTER(type) * max(len(structs), 1))(*[ctypes.pointer(struct) for struct in structs])
+        pointers = [None if struct is None else ctypes.pointer(struct) for struct in structs]
+        found = (ctypes.POINTER(type) * max(len(structs), 1))(*pointers)
         self.kept.append(found)
         return found
 
     def schema(self, type):
         nullable = 2
         struct = Schema(type.format, type.name, None, nullable, len(type.children))
-        struct.children = self.pointers([self.schema(child) for child in type.children], Schema)
+        struct.children = self.pointers([child and self.schema(child) for child in type.children], Schema)
         if type.dictionary is not None:
             struct.dictionary = ctypes.pointer(self.schema(type.dictionary))
         self.lend(struct, "schema", RELEASE_SCHEMA)

@@ -584,6 +584,24 @@ def test_unsound_data_is_refused_and_released(make, topic, lender):
 
 
 @pytest.mark.parametrize(
+    "type",
+    [
+        Type("+s", children=[Type("u", "value"), Type("+l", "h", children=[None])]),
+        Type("+s", children=[Type("u", "value"), Type("+l", "h", children=[Type("+s", children=[None, Type("u")])])]),
+        Type("+s", children=[Type("u", "value"), None]),
+        Type("+s", children=[Type("c", "value", dictionary=Type(None)), Type("u", "h")]),
+        Type("+s", children=[Type("u", "value"), Type("+m", "h", children=[Type(None)])]),
+        Type(None),
+    ],
+    ids=["no list", "no key", "no column", "dictionary of no format", "list of no format", "no format"],
+)
+def test_a_schema_with_something_missing_is_refused(make, topic, type):
+    lender = Lender(type, [])
+    with pytest.raises(ValueError, match="not as its specification has it: the schema"):
+        make().send_arrow(topic, lender, headers="h")
+
+
+@pytest.mark.parametrize(
     ("first", "last", "pairs"),
     [(0, 3, 2), (-1, 1, 2), (2, 1, 2), (0, 1, 0)],
 )

@@ -81,6 +81,20 @@ cdef str type_name(const ArrowSchema *schema):
     return f"of the format {form!r}"
 
 
+cdef int check_schema(const ArrowSchema *schema) except -1:
+    """ValueError unless all pointers that a schema must have are there."""
+    cdef int64_t i
+    if schema is NULL or schema.format is NULL:
+        unsound("the schema", "a child, a dictionary or a format is missing")
+    if schema.n_children < 0 or schema.n_children and schema.children is NULL:
+        unsound("the schema", f"it has {schema.n_children} children")
+    for i in range(schema.n_children):
+        check_schema(schema.children[i])
+    if schema.dictionary is not NULL:
+        check_schema(schema.dictionary)
+    return 0
+
+
 # Types
 
 cdef void cells_free(Cells *cells) noexcept:
@@ -503,14 +517,9 @@ cdef class ArrowAppend(BulkAppend):
         cdef Cells **grown
         cdef int64_t i
         cdef int64_t child = -1
+        check_schema(schema)
         if text_of(schema.format) == "+s":
-            if schema.n_children < 0 or schema.n_children and schema.children is NULL:
-                unsound("the schema", f"it has {schema.n_children} children")
-            names = []
-            for i in range(schema.n_children):
-                if schema.children[i] is NULL or schema.children[i].format is NULL:
-                    unsound("the schema", "a child is missing")
-                names.append(text_of(schema.children[i].name))
+            names = [text_of(schema.children[i].name) for i in range(schema.n_children)]
             if names.count(name) != 1:
                 many = f"{names.count(name)} columns are" if name in names else "no column is"
                 listed = ", ".join(names[:50]) + (", ..." if len(names) > 50 else "")
