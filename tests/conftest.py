@@ -66,21 +66,27 @@ class Interrupted(BaseException):
 
 
 @contextlib.contextmanager
-def interrupted(seconds=0.2):
-    """What a signal handler raises comes out of the body, as KeyboardInterrupt does."""
-
-    def handler(number, frame):
-        raise Interrupted
-
-    before = signal.signal(signal.SIGALRM, handler)
-    started = time.monotonic()
+def signalled(act, seconds=0.2):
+    """A signal handler calls act() in the body."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: act())
     try:
-        with pytest.raises(Interrupted):
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-            yield
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def interrupted(seconds=0.2):
+    """What a signal handler raises comes out of the body, as KeyboardInterrupt does."""
+
+    def interrupt():
+        raise Interrupted
+
+    started = time.monotonic()
+    with pytest.raises(Interrupted), signalled(interrupt, seconds):
+        yield
     assert time.monotonic() - started < 20
 
 

@@ -24,7 +24,7 @@ from fastprod import (
     UnknownTopicOrPartitionError,
 )
 from fastprod.testing import MockCluster
-from tests.conftest import QUICK, READER, Interrupted, interrupted
+from tests.conftest import QUICK, READER, Interrupted, interrupted, signalled
 
 pytestmark = pytest.mark.mock
 TOPIC, PARTITIONS = "t", 4
@@ -817,6 +817,92 @@ def test_an_interrupt_comes_out_of_close_which_can_be_called_again(make, paused)
     producer.close(20)
     assert future.result(0).offset == 0 and "closed" in repr(producer)
     assert len(producer) == 0 and whole(producer)
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_a_signal_handler_may_call_close_while_close_is_under_way(make, cluster, paused, timeout):
+    producer, closed = make(), []
+
+    def close():
+        producer.close(timeout)
+        closed.append(producer.buffer_available)
+        cluster.resume()
+
+    with paused():
+        future = producer.send(TOPIC, b"v", partition=0)
+        with signalled(close):
+            producer.close()
+    assert closed and future.result(0).offset == 0 and whole(producer)
+
+
+def test_a_close_in_a_signal_handler_can_make_the_one_under_way_give_up_sooner(make, paused):
+    producer = make()
+    with paused():
+        producer.send(TOPIC, b"v", partition=0)
+        started = time.monotonic()
+        with (
+            signalled(lambda: producer.close(0.1)),
+            pytest.raises(DeliveryError, match=r"gave up 1 .* after \d+\.\d s;"),
+        ):
+            producer.close()
+        assert time.monotonic() - started < 20
+    assert "closed" in repr(producer) and whole(producer)
+
+
+def test_close_can_be_called_again_when_librdkafka_has_gone_meanwhile_with_a_token_provider():
+    def interrupt():
+        raise Interrupted
+
+    producer = Producer(
+        bootstrap_servers="127.0.0.1:1",
+        security_protocol="SASL_SSL",
+        sasl_mechanism="OAUTHBEARER",
+        sasl_oauthbearer_token_provider=lambda _: ("a.b.c", time.time() + 3600, "me"),
+    )
+    with pytest.raises(TimeoutError):
+        producer.wait_ready(0.3)  # the metadata thread asks on
+    with contextlib.suppress(Interrupted), signalled(interrupt):
+        producer.close()
+    assert eventually(lambda: "fastprod-metadata" not in [thread.name for thread in threading.enumerate()])
+    producer.close()
+
+
+@pytest.mark.parametrize("who", ["partitioner", "first interceptor", "nobody"])
+def test_what_a_part_of_the_users_raises_in_its_close_hides_no_loss_nor_the_other_parts(make, paused, who):
+    closed = []
+
+    class Part:
+        def __init__(self, name):
+            self.name = name
+
+        def partition(self, *_):
+            return 0
+
+        def on_send(self, record):
+            return record
+
+        def close(self):
+            closed.append(self.name)
+            if self.name == who:
+                raise LookupError(who)
+
+    names = ["partitioner", "first interceptor", "second interceptor"]
+    partitioner, *interceptors = [Part(name) for name in names]
+    for lost in (True, False):
+        producer = make(partitioner=partitioner, interceptors=interceptors)
+        if lost:
+            with paused(), pytest.raises(DeliveryError, match="gave up 1 records") as caught:
+                producer.send(TOPIC, b"v")
+                producer.close(0)
+            assert [record.value for record in caught.value.records] == [b"v"]
+        elif who == "nobody":
+            producer.close()
+        else:
+            with pytest.raises(LookupError, match=who):
+                producer.close()
+        producer.close()
+        assert closed == names
+        closed.clear()
 
 
 def test_an_interrupt_while_close_lists_the_failures_loses_none(make, paused, monkeypatch):

@@ -2,6 +2,7 @@
 
 import collections
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import Producer
+from fastprod.testing import MockCluster
 from tests.conftest import QUICK, READER
 
 pytestmark = pytest.mark.mock
@@ -226,6 +228,86 @@ for _ in range(7):
     assert line.startswith("fastprod: a producer ended without close(): 7 records failed and nobody had been told: 7 x")
 
 
+WAIT_AT_EXIT = """
+import signal, sys
+from fastprod import Producer
+{before}
+producer = Producer(QUICK, bootstrap_servers=sys.argv[1], request_timeout_ms=60_000)
+producer.send(sys.argv[2], b"first").result(30)
+print("ready", flush=True)
+sys.stdin.readline()
+producer.send(sys.argv[2], b"second")
+sys.stderr.write("ends\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "word"),
+    [
+        ("signal.signal(signal.SIGINT, signal.default_int_handler)", signal.SIGINT, "KeyboardInterrupt"),
+        ("signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))", signal.SIGTERM, "SystemExit"),
+    ],
+    ids=["Ctrl-C", "sys.exit"],
+)
+def test_a_signal_ends_the_patience_at_exit(before, number, word):
+    with MockCluster(topics={"t": 1}, process=True) as cluster:
+        command = [sys.executable, "-c", f"QUICK = {QUICK!r}\n{WAIT_AT_EXIT.format(before=before)}"]
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([*command, cluster.bootstrap_servers, "t"], **streams)
+        try:
+            assert process.stdout.readline() == "ready\n"
+            cluster.pause()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stderr.readline() == "ends\n"
+            time.sleep(0.5)  # it is in the exit's flush, or nearly
+            process.send_signal(number)
+            time.sleep(1)
+            cluster.resume()  # what is acknowledged now has callbacks that nobody runs any more
+            _, said = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert process.returncode == 0 and word in said
+
+
+def test_at_exit_every_producer_is_closed_whatever_comes_out_of_another_ones(mock_cluster, topic, read):
+    script = """
+import sys
+from fastprod import Producer
+class Parts:
+    def on_send(self, record):
+        return record
+    def close(self):
+        raise LookupError("of the first")
+producers = [
+    Producer(QUICK, bootstrap_servers=sys.argv[1], linger_ms=60_000, interceptors=interceptors)
+    for interceptors in ([Parts()], [], [])
+]
+for producer in producers:
+    producer.send(sys.argv[2], b"v")
+"""
+    ended = run(script, mock_cluster.bootstrap_servers, topic)
+    assert ended.returncode == 0 and "of the first" in ended.stderr
+    read(topic, 3)
+
+
+def test_a_producer_of_an_exit_handler_is_closed_where_no_thread_runs_any_more(mock_cluster, topic, read):
+    script = """
+import atexit, sys
+kept = []
+@atexit.register  # before fastprod's own: it is called after it
+def late():
+    producer = fastprod.Producer(QUICK, bootstrap_servers=sys.argv[1])
+    producer.send(sys.argv[2], b"v").result(30)
+    producer.send(sys.argv[2], b"v", on_delivery=print)
+    kept.append(producer)
+import fastprod
+"""
+    ended = run(script, mock_cluster.bootstrap_servers, topic)
+    assert ended.returncode == 0
+    read(topic, 2)
+
+
 # A producer that is dropped
 
 DROP = """
@@ -307,6 +389,31 @@ def test_threads_that_share_a_producer_lose_nothing_and_keep_their_order(mock_cl
         order[thread, message.partition()].append(i)
     assert len(order) == threads * PARTITIONS
     assert all(numbers == sorted(numbers) for numbers in order.values())
+
+
+def test_an_answer_to_the_metadata_thread_may_come_when_the_producer_is_gone():
+    """close() does not wait for it, and what it wakes has to be there still."""
+    script = """
+import gc, sys, time
+from fastprod import MetadataTimeoutError, Producer
+from fastprod.testing import MockCluster
+with MockCluster(topics={"t": 2}, process=True) as cluster:
+    for _ in range(3):
+        producer = Producer(QUICK, bootstrap_servers=cluster.bootstrap_servers, max_block_ms=300)
+        producer.wait_ready(20)
+        cluster.set_round_trip_time(1, 700)
+        try:
+            producer.send("t", b"v")
+        except MetadataTimeoutError:
+            pass
+        producer.close(0)
+        del producer
+        gc.collect()
+        reused = [b"\\1" * size for size in range(100, 700, 8) for _ in range(400)]
+        time.sleep(1.2)
+        cluster.set_round_trip_time(1, 0)
+"""
+    check_quiet(run(script))
 
 
 @pytest.mark.machine  # a sanitizer keeps what was freed

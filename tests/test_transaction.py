@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ from fastprod import (
     TransactionStateError,
 )
 from fastprod.testing import MockCluster
-from tests.conftest import QUICK, interrupted
+from tests.conftest import QUICK, interrupted, signalled
 from tests.kafka.fixtures import consume_all
 
 pytestmark = pytest.mark.mock
@@ -663,6 +664,37 @@ def test_close_waits_for_a_commit_that_is_under_way(make, cluster):
         producer.commit_transaction(0.1)
     producer.close()
     assert values(cluster) == [b"v"]
+
+
+def test_close_in_a_signal_handler_of_a_thread_that_commits_is_refused(make, cluster):
+    producer = make()
+    producer.begin_transaction()
+    producer.send(TOPIC, b"v").result(20)
+    refused = pytest.raises(RuntimeError, match="in a call of the transaction")
+    with refused, paused(cluster), signalled(producer.close):
+        producer.commit_transaction()
+    producer.close()
+    assert values(cluster) == [b"v"]
+
+
+def test_a_transactional_producer_without_threads_is_nothing_but_an_error():
+    script = """
+import gc, threading
+from fastprod import Producer
+
+def start(thread):
+    raise RuntimeError("can't start new thread")
+
+threading.Thread.start = start
+for _ in range(3):
+    try:
+        Producer(bootstrap_servers="127.0.0.1:1", transactional_id="x")
+    except RuntimeError as error:
+        print(error)
+    gc.collect()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "can't start new thread\n" * 3, "")
 
 
 def test_close_from_another_thread_ends_a_commit_that_does_not_get_through(make, cluster):

@@ -27,6 +27,7 @@ from fastprod._transport cimport Transport
 
 import _thread
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -68,8 +69,21 @@ cdef list open_producers():
 
 @atexit.register
 def _close_at_exit():
+    """Closes what was left open. Each, whatever comes out of another's; Ctrl-C ends the patience with all."""
+    cdef Producer producer
+    raised = None
+    patience = EXIT_TIMEOUT_S
     for producer in open_producers():
-        producer._close_at_exit()
+        try:
+            producer._close_at_exit(patience)
+        except BaseException as error:
+            raised = error
+            if producer.unclosed:
+                patience = 0
+                with contextlib.suppress(BaseException):
+                    producer._close_at_exit(patience)
+    if raised is not None:
+        raise raised
 
 
 def memory_in_use():
@@ -136,6 +150,9 @@ cdef class Producer:
     cdef object metadata_thread
     cdef Remains remains                   # what the metadata thread ends, after all others
     cdef object close_lock
+    cdef object closer                     # thread that has close_lock, or None
+    cdef int64_t close_deadline            # its own, or an earlier one of its signal handler's
+    cdef list closable                     # the user's parts that are to be closed at the end
     cdef int born                          # value of `forks` when it was made
     cdef bint closing
     cdef bint open                         # everything is there, and the sender has not ended
@@ -171,6 +188,7 @@ cdef class Producer:
         self.key_serializer = settings.key_serializer
         self.value_serializer = settings.value_serializer
         self.interceptors = tuple(settings.interceptors)
+        self.closable = [part for part in (self.partitioner, *self.interceptors) if hasattr(part, "close")]
         self.plain = (self.partitioner is None and self.key_serializer is None
                       and self.value_serializer is None and not self.interceptors)
         self.largest_record = min(settings.max_request_size, settings.buffer_memory)
@@ -206,7 +224,7 @@ cdef class Producer:
         if settings.transactional_id:
             self.transactions = TransactionManager(
                 self.transport, self.accumulator, self.sender, self.max_block_ns)
-        self.remains = Remains(self.transport, self.transactions)
+        self.remains = Remains(self.transport, self.sender, self.transactions)
         self.callback_thread = threading.Thread(target=self.callbacks.run, name="fastprod-callbacks", daemon=True)
         self.metadata_thread = threading.Thread(
             target=self.metadata.run, args=(self.remains.clear,), name="fastprod-metadata", daemon=True)
@@ -223,6 +241,7 @@ cdef class Producer:
                 self.tokens.close(TOKEN_TIMEOUT_S)
             self.callbacks.close()
             self.metadata.close()
+            self.accumulator.refusal = None    # ends a cycle through the transactions
             raise
         self.open = self.unclosed = True
 
@@ -623,25 +642,43 @@ cdef class Producer:
 
         timeout: seconds, None for as long as it takes (delivery.timeout.ms bounds it). What has not settled by
         then is given up. DeliveryError, with the records, if some failed or were given up and nobody had been
-        told.
+        told. In a signal handler that interrupts this thread's own close() it returns at once: that one goes on after
+        the handler, until the earlier of both deadlines. RuntimeError where it interrupts a call of the transaction.
         """
         deadline = wait_deadline(timeout)
         if self.born != forks:
             self.refuse()
         self.refuse_in_callback("close")
+        if self.closer == threading.get_ident():
+            self.close_deadline = min(self.close_deadline, deadline)
+            return
+        if self.transactions is not None:
+            self.transactions.refuse_nested()
         self.closing = True
         if not self.close_lock.acquire(timeout=min(max(0, deadline - fp_monotonic_ns()) / 1e9, threading.TIMEOUT_MAX)):
             if self.open:                  # another thread closes, with more patience: its wait ends by this
                 self.accumulator.close_for_appends()
                 self.sender.abort()
             self.close_lock.acquire()
+        self.closer = threading.get_ident()
+        self.close_deadline = deadline
+        started = fp_monotonic_ns()
         try:
-            left = self.shut(deadline) if self.unclosed else 0
+            left = self.shut() if self.unclosed else 0
         finally:
+            self.closer = None
             self.close_lock.release()
-        self.raise_failed(f"close() gave up {left} records after {timeout} s; " if left else "")
+        if timeout is None:
+            timeout = f"{(fp_monotonic_ns() - started) / 1e9:.1f}"
+        closable, self.closable = self.closable, []
+        try:
+            with contextlib.ExitStack() as parts:      # each of them, whatever comes out of another's
+                for part in reversed(closable):
+                    parts.callback(part.close)
+        finally:                                       # what was lost weighs more than that
+            self.raise_failed(f"close() gave up {left} records after {timeout} s; " if left else "")
 
-    cdef object shut(self, int64_t deadline):
+    cdef object shut(self):
         """Ends everything, in the order in which the parts depend on each other; how many records were given up.
 
         Whoever is interrupted here can call it again.
@@ -650,9 +687,12 @@ cdef class Producer:
         left = 0
         if self.open:
             if self.transactions is not None:
-                self.transactions.close(deadline)
+                self.transactions.close(self.close_deadline)
             self.accumulator.close_for_appends()
-            settled = self.sender.wait_settled(deadline)
+            while True:                    # in slices, since the deadline may come nearer meanwhile
+                settled = self.sender.wait_settled(min(self.close_deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+                if settled or fp_monotonic_ns() >= self.close_deadline:
+                    break
             left = 0 if settled else self.accumulator.unsettled
             self.pool.close()
             if settled:
@@ -662,12 +702,16 @@ cdef class Producer:
             while not self.sender.join(fp_monotonic_ns() + SIGNAL_SLICE_NS):
                 PyErr_CheckSignals()
             self.open = False              # nobody touches the transport any more, not to wake the sender either
+        if sys.is_finalizing():            # an interpreter that ends runs no Python code of other threads any more
+            self.unclosed = False
+            return left
         self.callbacks.close()
         wait_for(&self.callbacks.ended, INT64_MAX if settled else fp_monotonic_ns() + CALLBACK_TIMEOUT_NS)
         if self.tokens is not None:
             self.tokens.close(TOKEN_TIMEOUT_S)
+            self.tokens = None             # its queue may be gone when this is called again
         self.metadata.close()
-        wait_for(&self.remains.cleared, max(deadline, fp_monotonic_ns() + REMAINS_TIMEOUT_NS))
+        wait_for(&self.remains.cleared, max(self.close_deadline, fp_monotonic_ns() + REMAINS_TIMEOUT_NS))
         # A join() that a signal ends takes the thread for ended, so what it does must have been waited for before.
         if fp_atomic_load(&self.callbacks.ended):
             self.callback_thread.join()
@@ -675,19 +719,14 @@ cdef class Producer:
             self.metadata_thread.join()
         self.unclosed = False
         _open_producers.pop(id(self), None)
-        if self.partitioner is not None and hasattr(self.partitioner, "close"):
-            self.partitioner.close()
-        for interceptor in self.interceptors:
-            if hasattr(interceptor, "close"):
-                interceptor.close()
         return left
 
-    def _close_at_exit(self):
+    def _close_at_exit(self, timeout=EXIT_TIMEOUT_S):
         """For who forgot close(): flushes for a bounded time, and says so on stderr if that fails."""
         if not self.unclosed or self.born != forks:
             return
         try:
-            self.close(EXIT_TIMEOUT_S)
+            self.close(timeout)
         except DeliveryError as error:
             print(f"fastprod: a producer ended without close(): {error}", file=sys.stderr)
 
@@ -711,7 +750,7 @@ cdef class Producer:
                 if threading.get_ident() not in (self.callbacks.thread_id, self.metadata_thread.ident):
                     self._close_at_exit()
             finally:                       # and a signal handler's can come out of that
-                if self.unclosed:
+                if self.unclosed and not sys.is_finalizing():
                     threading.Thread(target=self._close_at_exit, name="fastprod-close").start()
 
     # Transactions
@@ -844,14 +883,16 @@ cdef class Remains:
     """What is left of a closed producer: librdkafka's handle, and calls of it that nothing cuts short.
 
     The metadata thread clears it, which may be in such a call itself. So close() need not wait longer than it was told,
-    and nobody is left to use the handle when it goes.
+    and nobody is left to use the handle when it goes. Kept till then too is the sender, which a late answer wakes.
     """
     cdef Transport transport
+    cdef Sender sender
     cdef TransactionManager transactions
     cdef int cleared                       # atomic
 
-    def __init__(self, Transport transport, TransactionManager transactions):
+    def __init__(self, Transport transport, Sender sender, TransactionManager transactions):
         self.transport = transport
+        self.sender = sender
         self.transactions = transactions
 
     def clear(self):

@@ -26,6 +26,8 @@ from fastprod._sync cimport (
 )
 from fastprod._transport cimport Report, Transport
 
+import sys
+
 from fastprod.librdkafka import describe
 from fastprod.records import FailedRecord
 
@@ -862,8 +864,10 @@ cdef class Sender:
         return self.wait_callbacks(deadline)
 
     cdef bint wait_callbacks(self, int64_t deadline) except -1:
-        """Waits until the callbacks queued by now have run."""
+        """Waits until the callbacks queued by now have run. Those of an interpreter that ends run no more."""
         cdef int never = 0
+        if sys.is_finalizing():
+            return True
         queued, finished = self.callbacks.counts()
         target = queued
         while finished < target:

@@ -23,7 +23,7 @@ cdef class TransactionManager:
     cdef int64_t max_block_ns
     cdef int born                  # value of `forks` when it was made
     cdef object lock               # held by the one call that is under way, or refusal(); the fields below are its own
-    cdef bint calling              # by one of the calls, and not by refusal()
+    cdef object caller             # thread that is in one of the calls; None for refusal()
     cdef TransactionState state
     cdef tuple failed              # (code, what happened, fatal) in the two error states
     # the call of librdkafka's, and the thread that makes it

@@ -5,6 +5,7 @@ states these are. The protocol is librdkafka's; what is ours are the records
 that have not reached librdkafka yet.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t
 from posix.unistd cimport usleep
@@ -45,6 +46,7 @@ cdef void *transaction_main(void *argument) noexcept nogil:
     return NULL
 
 
+@cython.no_gc_clear   # __dealloc__ frees offsets with the transport at hand
 cdef class TransactionManager:
     """The state of a transactional producer; only what it permits reaches librdkafka.
 
@@ -204,7 +206,7 @@ cdef class TransactionManager:
         if not self.lock.acquire(timeout=max(0, deadline - fp_monotonic_ns()) / 1e9):
             fp_atomic_store(&self.closing, 1)   # ends the wait of the thread that holds it
             self.lock.acquire()
-        self.calling = 1
+        self.caller = threading.get_ident()
         try:
             if self.state == CLOSED:
                 return
@@ -237,9 +239,9 @@ cdef class TransactionManager:
     cdef int enter(self) except -1:
         # refusal() has the lock too, for a moment: a send() that is refused keeps no call from its work.
         while not self.lock.acquire(timeout=LOOK_SECONDS):
-            if self.calling:
+            if self.caller is not None:
                 raise TransactionStateError("another thread is in a call of this producer's transaction")
-        self.calling = 1
+        self.caller = threading.get_ident()
         try:
             self.notice_failure()
         except BaseException:
@@ -247,8 +249,14 @@ cdef class TransactionManager:
             raise
         return 0
 
+    def refuse_nested(self):
+        """close() in a signal handler would wait for the call that the signal has interrupted."""
+        if self.caller == threading.get_ident():
+            raise RuntimeError("close() was called by a signal handler while this very thread is in a call of the "
+                               "transaction: let the handler raise, and close the producer after that")
+
     cdef int leave(self) except -1:
-        self.calling = 0
+        self.caller = None
         self.lock.release()
         return 0
 

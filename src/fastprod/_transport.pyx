@@ -164,18 +164,21 @@ cdef class Transport:
 
     def close(self):
         """Ends the handle. No report may be outstanding and no other call may be under way."""
-        if self.rk is NULL:
+        cdef rd_kafka_t *rk = self.rk
+        cdef rd_kafka_queue_t *queue = self.queue
+        cdef rd_kafka_queue_t *sasl_queue = self.sasl_queue
+        if rk is NULL:
             return
+        self.rk = NULL    # before the GIL goes: a token provider that was left behind may come back meanwhile
+        self.queue = self.sasl_queue = NULL
         for handle in self.topics.values():
             rd_kafka_topic_destroy(<rd_kafka_topic_t *><uintptr_t>handle)
         self.topics = {}
         with nogil:
-            if self.sasl_queue is not NULL:
-                rd_kafka_queue_destroy(self.sasl_queue)
-            rd_kafka_queue_destroy(self.queue)
-            rd_kafka_destroy(self.rk)
-        self.rk = NULL
-        self.queue = self.sasl_queue = NULL
+            if sasl_queue is not NULL:
+                rd_kafka_queue_destroy(sasl_queue)
+            rd_kafka_queue_destroy(queue)
+            rd_kafka_destroy(rk)
 
     cdef void *open_topic(self, str name) except NULL:
         """The handle of a topic, which lives until close(). thread: app, with the GIL"""
