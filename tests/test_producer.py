@@ -440,17 +440,18 @@ def test_interceptors_change_records_in_order_and_hear_of_their_fate(make, topic
     assert (message.value(), message.headers()) == (b"v!!", [("a", b""), ("b", b"")])
 
 
-def test_an_interceptor_that_raises_hinders_neither_the_others_nor_on_delivery(make, topic, monkeypatch):
+@pytest.mark.parametrize("kind", [LookupError, SystemExit])
+def test_an_interceptor_that_raises_hinders_neither_the_others_nor_on_delivery(make, topic, monkeypatch, kind):
     class Raising:
         def on_acknowledgement(self, metadata, error):
-            raise LookupError("interceptor")
+            raise kind("interceptor")
 
     unraisable, log, told = [], [], []
     monkeypatch.setattr("sys.unraisablehook", lambda raised: unraisable.append(raised.exc_type))
     producer = make(interceptors=[Raising(), Hooks("b", log)])
     producer.send(topic, b"v", on_delivery=lambda *outcome: told.append(outcome))
     producer.flush(10)
-    assert (len(told), len(log), unraisable) == (1, 2, [LookupError])
+    assert (len(told), len(log), unraisable) == (1, 2, [kind])
 
 
 @pytest.mark.parametrize("returned", [None, "text"], ids=repr)

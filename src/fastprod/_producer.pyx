@@ -979,7 +979,7 @@ cdef class Acknowledgement:
             if hasattr(interceptor, "on_acknowledgement"):
                 try:
                     interceptor.on_acknowledgement(metadata, error)
-                except Exception as raised:
+                except BaseException as raised:
                     unraisable(raised, interceptor)   # the others and on_delivery still hear of it
         if self.on_delivery is not None:
             self.on_delivery(metadata, error)
