@@ -275,6 +275,27 @@ def test_a_loop_closed_before_settling_disturbs_nothing(make, topic, unraisable)
     assert (called, future.done(), unraisable) == ([1, 2], True, [])
 
 
+def test_a_loop_that_cannot_be_woken_hinders_no_other_callback(make, topic, unraisable):
+    class Unwakeable(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *_, **__):
+            raise LookupError("loop")
+
+    async def wait_for(future):
+        await future
+
+    producer = make(linger_ms=80_000)
+    called, loop = [], Unwakeable()
+    task = loop.create_task(wait_for(producer.send(topic, b"v")))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    producer.flush(10)
+    producer.send(topic, b"v", on_delivery=lambda *_: called.append(1))
+    producer.flush(10)
+    task.cancel()
+    loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.close()
+    assert (called, unraisable) == ([1], [LookupError])
+
+
 def test_awaits_of_one_batch_from_several_loops_all_wake(make, topic):
     producer = make(linger_ms=80_000)
     futures = [producer.send(topic, b"v", partition=0) for _ in range(4)]

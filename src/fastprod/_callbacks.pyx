@@ -183,6 +183,8 @@ cdef class Callbacks:
                     loop.call_soon_threadsafe(_settle_awaited, futures)
                 except RuntimeError:
                     pass   # the loop was closed: nobody awaits any more
+                except BaseException as raised:
+                    unraisable(raised, loop)
         return 0
 
     cdef int write_log(self, LogLine *line) except -1:
