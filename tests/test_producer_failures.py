@@ -576,6 +576,27 @@ def test_flush_that_times_out_loses_nothing(make, paused):
     assert [future.result(0).offset for future in futures] == list(range(100))
 
 
+def test_flush_that_times_out_tells_what_it_waited_for(make, paused):
+    producer, started, ended = make(), threading.Event(), threading.Event()
+
+    def told(*_):
+        started.set()
+        ended.wait(30)
+
+    producer.send(TOPIC, b"v", on_delivery=told)
+    assert started.wait(10) and eventually(lambda: len(producer) == 0)
+    try:
+        with pytest.raises(TimeoutError, match="^the callbacks of 1 batches had not run after 0.2 s"):
+            producer.flush(0.2)
+        with paused():
+            producer.send(TOPIC, b"v")
+            with pytest.raises(TimeoutError, match="^1 records had not settled and the callbacks of 1 batches had not"):
+                producer.flush(0.2)
+    finally:
+        ended.set()
+    producer.flush(20)
+
+
 @pytest.mark.parametrize("timeout", [0, 0.2])
 def test_close_that_times_out_gives_up_and_says_how_many(make, paused, timeout):
     producer = make(batch_size=1000, max_in_flight_requests_per_connection=1)

@@ -406,7 +406,7 @@ def test_a_commit_whose_records_are_late_can_be_repeated_or_aborted(make, cluste
         producer.send(TOPIC, b"known").result(20)
         with paused(cluster):
             producer.send(TOPIC, b"v")
-            with pytest.raises(TimeoutError, match="1 records of the transaction"):
+            with pytest.raises(TimeoutError, match="1 records had not settled"):
                 producer.commit_transaction()
             with pytest.raises(TransactionStateError, match="commit_transaction"):
                 producer.send(TOPIC, b"v")

@@ -600,8 +600,7 @@ cdef class Producer:
         started = fp_monotonic_ns()
         try:
             if not self.sender.wait_settled(deadline):
-                raise TimeoutError(
-                    f"{len(self)} records had not settled after {timeout} s; they are still on their way")
+                raise TimeoutError(f"{self.sender.unfinished()} after {timeout} s; they are still on their way")
         finally:
             self.flush_ns += fp_monotonic_ns() - started
         self.raise_failed()

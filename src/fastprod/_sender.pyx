@@ -880,6 +880,15 @@ cdef class Sender:
                 return False
         return True
 
+    def unfinished(self):
+        """What wait_settled() gave up waiting for, in words."""
+        queued, finished = self.callbacks.counts()
+        records = f"{self.accumulator.unsettled} records had not settled"
+        if queued == finished:
+            return records
+        callbacks = f"the callbacks of {queued - finished} batches had not run"
+        return f"{records} and {callbacks}" if self.accumulator.unsettled else callbacks
+
     # Ending. thread: app, with the GIL
 
     def stop(self):

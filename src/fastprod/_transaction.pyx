@@ -151,8 +151,8 @@ cdef class TransactionManager:
                 self.accumulator.stop_appends()
                 if not self.wait_settled("commit_transaction", deadline):
                     raise TimeoutError(
-                        f"{self.accumulator.unsettled} records of the transaction had not settled after "
-                        f"{self.shown(timeout)}: call commit_transaction() again, or abort_transaction()")
+                        f"{self.sender.unfinished()} after {self.shown(timeout)}: "
+                        "call commit_transaction() again, or abort_transaction()")
                 self.notice_failure()
                 if self.state != COMMITTING:
                     raise self.error()
@@ -191,8 +191,8 @@ cdef class TransactionManager:
             with nogil:
                 self.sender.drop()
             if not self.wait_settled("abort_transaction", deadline):
-                raise TimeoutError(f"{self.accumulator.unsettled} records of the transaction had not settled after "
-                                   f"{self.shown(timeout)}: call abort_transaction() again")
+                raise TimeoutError(
+                    f"{self.sender.unfinished()} after {self.shown(timeout)}: call abort_transaction() again")
         self.perform(ABORT_TRANSACTION, timeout, deadline)
         self.state = READY
         return 0
