@@ -744,6 +744,26 @@ def test_an_unknown_topic_is_an_error_soon_and_works_once_it_exists(make, cluste
     assert len(producer.partitions_for("new")) == 2 and whole(producer)
 
 
+def test_an_unknown_topic_is_an_error_though_others_ask_for_it_all_the_time(make):
+    """The threads come so fast that there are never ten answers between two of them."""
+    producer = make(retry_backoff_ms=50, max_block_ms=10_000)
+    raised, threads = [], []
+
+    def send():
+        try:
+            producer.send("new", b"v")
+        except KafkaError as error:
+            raised.append(type(error))
+
+    while not raised:
+        threads.append(threading.Thread(target=send))
+        threads[-1].start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join(20)
+    assert raised == [UnknownTopicOrPartitionError] * len(threads)
+
+
 def test_a_topic_created_while_send_waits_is_found(make, cluster):
     producer = make()
     timer = threading.Timer(0.3, cluster.create_topic, ("late", 1))

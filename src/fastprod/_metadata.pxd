@@ -9,7 +9,7 @@ cdef class TopicMetadata:
     cdef readonly int32_t partitions     # atomic, written with the GIL; 0 until known
     cdef readonly tuple leaders          # broker id per partition, -1 for none
     cdef readonly int code               # of the last answer about it
-    cdef readonly int answers            # about it, since it was asked for
+    cdef readonly int answers            # about it, ever
 
 cdef class ProducerMetadata:
     cdef Transport transport

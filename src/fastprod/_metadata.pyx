@@ -90,17 +90,16 @@ cdef class ProducerMetadata:
             return entry
         deadline = deadline_of(timeout)
         entry = self.entry(name)
-        entry.answers = 0
-        failures = self.failures
+        answers, failures = entry.answers, self.failures
         while entry.partitions == 0:
             seen = self.news
             if self.closed:
                 raise ProducerClosedError("the producer was closed while send() waited for metadata")
-            if entry.answers >= UNKNOWN_TOPIC_ANSWERS and entry.code == UNKNOWN_TOPIC_OR_PART:
+            if entry.answers - answers >= UNKNOWN_TOPIC_ANSWERS and entry.code == UNKNOWN_TOPIC_OR_PART:
                 raise UnknownTopicOrPartitionError(
                     f"no broker knows the topic {name!r}: create it, check its name, or set "
                     "allow.auto.create.topics=true if the brokers may create it", code=UNKNOWN_TOPIC_OR_PART)
-            if entry.answers and entry.code not in (0, UNKNOWN_TOPIC_OR_PART, LEADER_NOT_AVAILABLE):
+            if entry.answers != answers and entry.code not in (0, UNKNOWN_TOPIC_OR_PART, LEADER_NOT_AVAILABLE):
                 raise for_delivery(entry.code, describe(entry.code), "no", name, -1)
             error = self.failure(failures)
             if error is not None:
