@@ -774,6 +774,26 @@ def test_a_topic_created_while_send_waits_is_found(make, cluster):
         timer.join(20)
 
 
+def test_a_partition_not_known_yet_is_a_timeout_while_no_broker_answers(make, paused):
+    producer = make(max_block_ms=400)
+    with paused():
+        with pytest.raises(MetadataTimeoutError) as caught:
+            producer.send(TOPIC, b"v", partition=PARTITIONS)
+        assert caught.value.retriable
+    with pytest.raises(UnknownTopicOrPartitionError, match="does not exist"):
+        make().send(TOPIC, b"v", partition=PARTITIONS)
+
+
+def test_close_ends_the_wait_for_a_partition_not_known_yet(make, paused):
+    producer = make()
+    with paused():
+        timer = threading.Timer(0.3, producer.close, (0,))
+        timer.start()
+        with pytest.raises(ProducerClosedError):
+            producer.send(TOPIC, b"v", partition=PARTITIONS)
+        timer.join(20)
+
+
 def test_without_a_broker_send_raises_within_max_block_ms(unreachable):
     started = time.monotonic()
     with pytest.raises(MetadataTimeoutError, match="max.block.ms") as caught:

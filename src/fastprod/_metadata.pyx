@@ -147,14 +147,17 @@ cdef class ProducerMetadata:
         fp_mutex_unlock(&self.mutex)
 
     def ready(self, double timeout):
-        """Returns once a broker has answered. AuthenticationError as soon as none would; MetadataTimeoutError."""
+        """Asks once more, and returns once a broker has answered.
+
+        AuthenticationError as soon as none would, MetadataTimeoutError if none does.
+        """
         cdef int64_t deadline = deadline_of(timeout)
         cdef int64_t seen
         rounds, failures = self.rounds, self.failures
         while self.rounds == rounds:
             seen = self.news
             if self.closed:
-                raise ProducerClosedError("the producer was closed while wait_ready() waited")
+                raise ProducerClosedError("the producer was closed while the brokers were asked")
             error = self.failure(failures)
             if error is not None:
                 raise error
@@ -176,18 +179,6 @@ cdef class ProducerMetadata:
         return MetadataTimeoutError(f"{what}. Check bootstrap.servers, security.protocol, and that the brokers are up",
                                     code=code or None, retriable=True)
 
-    def refresh(self, double timeout):
-        """Asks once more and waits for the answer, up to timeout seconds; whether it came."""
-        cdef int64_t deadline = deadline_of(timeout)
-        cdef int64_t seen
-        before = self.rounds
-        self.want()
-        while self.rounds == before:
-            seen = self.news
-            if self.closed or not self.wait_news(seen, deadline):
-                return False
-        return True
-
     cdef int32_t checked_partition(self, TopicMetadata entry, object partition, int64_t *deadline,
                                    int64_t max_block_ns) except -1:
         """A partition that was given; one that is not known may have been added, so the brokers are asked once.
@@ -200,7 +191,7 @@ cdef class ProducerMetadata:
             raise ValueError(f"partition is {partition}: it must be 0 or more")
         if partition >= entry.partitions:
             deadline[0] = deadline[0] or min(fp_monotonic_ns() + max_block_ns, INT64_MAX)
-            self.refresh(max(0, deadline[0] - fp_monotonic_ns()) / 1e9)
+            self.ready(max(0, deadline[0] - fp_monotonic_ns()) / 1e9)
             if partition >= entry.partitions:
                 raise UnknownTopicOrPartitionError(
                     f"partition {partition} of {entry.name!r} does not exist: it has the partitions "
