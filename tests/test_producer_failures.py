@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import logging
 import socket
 import subprocess
 import sys
@@ -792,6 +794,54 @@ def test_close_ends_the_wait_for_a_partition_not_known_yet(make, paused):
         with pytest.raises(ProducerClosedError):
             producer.send(TOPIC, b"v", partition=PARTITIONS)
         timer.join(20)
+
+
+def test_a_log_handler_may_send_through_the_producer_that_logs(make, cluster, caplog):
+    """The warning is of little memory, and comes when the first partitions are known."""
+    cluster.create_topic("logs", 1)
+    futures = []
+
+    class Sending(logging.Handler):
+        def emit(self, record):
+            futures.append(producer.send("logs", record.getMessage()))
+
+    handler = Sending(logging.WARNING)
+    logging.getLogger("fastprod").addHandler(handler)
+    try:
+        producer = make(ready=False, buffer_memory=100_000, max_block_ms=5000)
+        started = time.monotonic()
+        producer.send(TOPIC, b"v").result(10)
+        assert time.monotonic() - started < 3
+        assert eventually(lambda: futures) and futures[0].result(10).topic == "logs"
+    finally:
+        logging.getLogger("fastprod").removeHandler(handler)
+
+
+def test_what_runs_on_the_metadata_thread_by_chance_does_not_wait_for_it(make, cluster):
+    """As a finalizer may, that the garbage collector finds there."""
+    before = set(threading.enumerate())
+    producer = make(max_block_ms=3000)
+    (thread,) = (t for t in threading.enumerate() if t.name == "fastprod-metadata" and t not in before)
+    cluster.create_topic("late", 1)
+    raised = []
+
+    def collecting(phase, _):
+        if threading.current_thread() is thread and not raised:
+            try:
+                producer.send("unknown", b"v")
+            except Exception as error:
+                raised.append(error)
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(collecting)
+    gc.set_threshold(1)
+    try:
+        assert producer.send("late", b"v").result(10).offset == 0
+        assert eventually(lambda: raised)
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(collecting)
+    assert type(raised[0]) is RuntimeError and "metadata thread" in str(raised[0])
 
 
 def test_without_a_broker_send_raises_within_max_block_ms(unreachable):

@@ -23,6 +23,7 @@ cdef class ProducerMetadata:
     cdef object snapshot                 # Cluster of what is known; None: to be made; guarded by lock
     cdef long rounds                     # answers received
     cdef long failures                   # requests without an answer
+    cdef object thread_id                # of run()
     cdef int64_t answered_ns             # when the last one that was answered was asked; monotonic
     # guarded by mutex, a leaf, under which nobody waits for the GIL
     cdef fp_mutex mutex
@@ -45,3 +46,4 @@ cdef class ProducerMetadata:
     cdef TopicMetadata topic(self, str name, double timeout)
     cdef void update(self, dict found) except *
     cdef void warn_of_little_memory(self) except *
+    cdef int log(self, int level, str line) except -1

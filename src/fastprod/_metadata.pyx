@@ -14,7 +14,6 @@ from fastprod._sync cimport (
 from fastprod._transport cimport Transport
 
 import array
-import logging
 import threading
 
 from fastprod.errors import (
@@ -33,6 +32,8 @@ EARLY_REQUESTS = (0.03, 0.06, 0.12)
 cdef enum:
     UNKNOWN_TOPIC_OR_PART = 3
     LEADER_NOT_AVAILABLE = 5
+    LOG_ERR = 3
+    LOG_WARNING = 4
 
 
 cdef class TopicMetadata:
@@ -128,6 +129,8 @@ cdef class ProducerMetadata:
 
     cdef bint wait_news(self, int64_t seen, int64_t deadline) except -1:
         """Waits for an answer, a failure or close() since `seen`; whether it came by the deadline."""
+        if threading.get_ident() == self.thread_id:   # in a finalizer, say, that the garbage collector runs here
+            raise RuntimeError("the metadata thread would wait for itself: call it from another thread")
         while self.news == seen:
             if fp_monotonic_ns() >= deadline:
                 return False
@@ -217,7 +220,12 @@ cdef class ProducerMetadata:
             return self.snapshot
 
     def run(self, last):
-        """The thread's loop; calls last() when it has been closed and no request is under way any more."""
+        """The thread's loop; calls last() when it has been closed and no request is under way any more.
+
+        It logs by way of the callback thread: a handler may send(), which waits for this thread, or hold a lock while
+        it does.
+        """
+        self.thread_id = threading.get_ident()
         while True:
             again = True
             try:
@@ -226,8 +234,8 @@ cdef class ProducerMetadata:
                 again = not self.ask() or not self.settled()
             except MemoryError:
                 pass   # nobody else would ask again, were this to end the thread
-            except BaseException:   # of whoever handles log lines: likewise
-                logging.getLogger("fastprod").exception("an answer to a metadata request was lost")
+            except BaseException as error:   # likewise
+                self.log(LOG_ERR, f"an answer to a metadata request was lost: {type(error).__name__}: {error}")
             self.tell()
             if again:
                 # But not at once: the cluster needs time to change, however
@@ -311,10 +319,14 @@ cdef class ProducerMetadata:
             partitions += entry.partitions
         if partitions > self.roomy_partitions and not self.warned:
             self.warned = True
-            logging.getLogger("fastprod").warning(
-                "buffer.memory has room for two batches of batch.size in %d partitions, but there are %d: "
-                "raise buffer.memory, or batches will be sent before they are full",
-                self.roomy_partitions, partitions)
+            self.log(
+                LOG_WARNING, f"buffer.memory has room for two batches of batch.size in {self.roomy_partitions} "
+                f"partitions, but there are {partitions}: raise buffer.memory, or batches will be sent before they are "
+                "full")
+
+    cdef int log(self, int level, str line) except -1:
+        self.transport.callbacks.log(level, b"METADATA", line.encode("utf-8", "replace"))
+        return 0
 
     def close(self):
         """Lets run() return, and all others who wait give up."""
