@@ -655,6 +655,42 @@ def test_close_that_gives_up_says_so_even_if_everybody_was_told(make, paused):
     assert [type(error) for error in told] == [DeliveryError] * 10
 
 
+def test_purge_gives_up_what_has_not_settled_and_the_producer_works_on(make, cluster, paused):
+    producer = make(batch_size=1000, max_in_flight_requests_per_connection=1)
+    for lingering in (False, True, False):
+        with paused():
+            futures = [producer.send(TOPIC, b"v" * 300, partition=i % 2) for i in range(0 if lingering else 100)]
+            futures += [producer.send(TOPIC, b"lonely", partition=2)]
+            time.sleep(0.2)  # the first of them are under way
+            started = time.monotonic()
+            producer.purge()
+            assert time.monotonic() - started < 15
+            errors = [future.exception(0) for future in futures]
+            assert {type(error) for error in errors} == {DeliveryError}
+            assert {error.persisted for error in errors} <= {"no", "possibly"}
+            assert all("purge" in str(error) for error in errors)
+            assert len(producer) == 0 and whole(producer)
+            later = producer.send(TOPIC, b"later", partition=0)
+        assert later.result(20).partition == 0
+        assert producer.send(TOPIC, b"later", partition=1).result(20).partition == 1
+    producer.purge()
+    producer.flush()
+
+
+def test_purge_ends_the_wait_of_others(make, paused):
+    producer = make()
+    with paused():
+        future = producer.send(TOPIC, b"v", partition=0)
+        thread = threading.Thread(target=lambda: pytest.raises(DeliveryError, future.result))
+        thread.start()
+        producer.purge()
+        thread.join(20)
+        assert not thread.is_alive()
+    with pytest.raises(ProducerClosedError):
+        producer.close()
+        producer.purge()
+
+
 # buffer.memory
 
 

@@ -666,6 +666,11 @@ def test_close_waits_for_a_commit_that_is_under_way(make, cluster):
     assert values(cluster) == [b"v"]
 
 
+def test_a_transaction_is_aborted_and_not_purged(make):
+    with pytest.raises(TransactionStateError, match="abort_transaction"):
+        make().purge()
+
+
 def test_close_in_a_signal_handler_of_a_thread_that_commits_is_refused(make, cluster):
     producer = make()
     producer.begin_transaction()

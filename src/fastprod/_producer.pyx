@@ -636,6 +636,20 @@ cdef class Producer:
             self.refuse()
         self.metadata.ready(float("inf") if timeout is None else timeout)
 
+    def purge(self):
+        """Gives up every record that has not settled, those sent meanwhile too, and returns when all have failed.
+
+        Each fails with DeliveryError, of which the next flush() tells if nobody else has been told: `persisted` is
+        "possibly" for what may have been under way. The producer works on. TransactionStateError with a
+        transactional.id: abort_transaction() is the way there.
+        """
+        if not self.open or self.born != forks:
+            self.refuse()
+        self.refuse_in_callback("purge")
+        if self.transactions is not None:
+            raise TransactionStateError("purge() would leave a transaction half done: call abort_transaction()")
+        self.sender.purge()
+
     def close(self, timeout=None):
         """Sends what is left, waits for it, and ends the threads. Idempotent.
 

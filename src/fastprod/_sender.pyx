@@ -6,7 +6,7 @@ takes the GIL, so an application that loops on send() cannot hold it up.
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int8_t, int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -146,7 +146,7 @@ cdef class Sender:
                 fp_yield()
                 fp_mutex_lock(&self.duty)
             now = fp_monotonic_ns()
-            if fp_atomic_load(&self.aborting):
+            if fp_atomic_load(&self.aborting) or fp_atomic_load(<const int *>&self.purging):
                 self.fail_expired(self.accumulator.expire(now, 1), PURGE_QUEUE)
                 self.transport.purge()
             elif now >= self.next_expiry_ns:
@@ -203,7 +203,8 @@ cdef class Sender:
             fp_mutex_unlock(&self.duty)
             fp_sleep_ns(NAP_NS)
             fp_mutex_lock(&self.duty)
-            if fp_atomic_load(&self.aborting) or fp_monotonic_ns() >= self.next_expiry_ns:
+            if (fp_atomic_load(&self.aborting) or fp_atomic_load(<const int *>&self.purging) or
+                    fp_monotonic_ns() >= self.next_expiry_ns):
                 break
 
     cdef int has_overdue(self, int64_t now) noexcept nogil:
@@ -879,6 +880,14 @@ cdef class Sender:
             if finished < target and fp_monotonic_ns() >= deadline:
                 return False
         return True
+
+    def purge(self):
+        """Makes the thread give up what has not settled, as abort() does, and go on."""
+        fp_atomic_add(&self.purging, 1)
+        try:
+            self.wait_settled(INT64_MAX)
+        finally:
+            fp_atomic_add(&self.purging, -1)
 
     def unfinished(self):
         """What wait_settled() gave up waiting for, in words."""
