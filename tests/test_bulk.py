@@ -6,6 +6,7 @@ import os
 import threading
 import time
 
+import pandas
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
@@ -125,6 +126,17 @@ def test_values_come_from_any_iterable(make, topic, kind):
     assert make().send_many(topic, given).result(10).count == 1_000
 
 
+def test_columns_of_pandas_serve_as_values_keys_and_all_else(make, topic, read):
+    columns = {"keys": [b"k", None, b"k"], "partitions": [2, 2, 2], "timestamps": [5, 6, 7]}
+    columns["headers"] = [{"h": b"1"}, None, []]
+    columns = {name: pandas.Series(column) for name, column in columns.items()}
+    make().send_many(topic, pandas.Series(["a", "b", "c"]), **columns).result(10)
+    messages = read(topic, 3)
+    assert [(m.value(), m.key(), m.partition(), m.timestamp()[1], m.headers()) for m in messages] == [
+        (b"a", b"k", 2, 5, [("h", b"1")]), (b"b", None, 2, 6, None), (b"c", b"k", 2, 7, None),
+    ]  # fmt: skip
+
+
 def test_nothing_is_a_valid_number_of_records(make, topic):
     future = make().send_many(topic, [], [])
     assert future.done()
@@ -215,7 +227,11 @@ def test_what_is_wrong_with_one_record_is_raised_with_its_index(make, topic, rea
     assert {m.value() for m in read(topic, 701)} == {b"%d" % i for i in range(700)} | {b"later"}
 
 
-@pytest.mark.parametrize("values", [None, b"ab", "ab", bytearray(b"ab"), memoryview(b"ab"), {b"a": b"b"}, 5])
+@pytest.mark.parametrize(
+    "values",
+    [None, b"ab", "ab", bytearray(b"ab"), memoryview(b"ab"), {b"a": b"b"}, 5, pandas.DataFrame({"a": ["b"]})],
+    ids=lambda values: type(values).__name__,
+)
 def test_what_is_no_sequence_of_values_is_refused(make, topic, values):
     with pytest.raises(TypeError, match="values must be a sequence or iterable"):
         make().send_many(topic, values)

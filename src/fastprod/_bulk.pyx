@@ -304,7 +304,7 @@ cdef class Column:
             self.scalar = given
         elif isinstance(given, (list, tuple)):
             self.items = given if type(given) in (list, tuple) else iter(given)
-        elif isinstance(given, (str, bytes, bytearray, memoryview)) or hasattr(given, "items") or (
+        elif isinstance(given, (str, bytes, bytearray, memoryview)) or is_mapping(given) or (
                 not hasattr(given, "__iter__")):
             raise TypeError(f"{name} must be a sequence or iterable, an item for each record, not "
                             f"{type(given).__name__}: {shorten(given)}")
@@ -344,11 +344,16 @@ cdef class Column:
             Py_DECREF(<object>self.taken[self.count])
 
 
+cdef bint is_mapping(object given) except -1:
+    """Or a data frame, which gives the names of its columns. A column of pandas has items too, and one dimension."""
+    return hasattr(given, "items") and getattr(given, "ndim", None) != 1
+
+
 cdef bint is_one(object given, str name) except -1:
     """Whether a field's value is one for all records."""
     if name != "headers":
         return not hasattr(given, "__iter__")
-    if hasattr(given, "items"):
+    if is_mapping(given):
         return True
     if not isinstance(given, (list, tuple)):
         return False
