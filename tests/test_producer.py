@@ -440,6 +440,28 @@ def test_interceptors_change_records_in_order_and_hear_of_their_fate(make, topic
     assert (message.value(), message.headers()) == (b"v!!", [("a", b""), ("b", b"")])
 
 
+class Marking:
+    def on_send(self, record):
+        if isinstance(record.headers, dict):
+            record.headers["mark"] = b""
+        else:
+            record.headers.append(("mark", b""))
+        return record
+
+
+@pytest.mark.parametrize("headers", [[("a", b"1")], {"a": b"1"}], ids=["pairs", "mapping"])
+def test_headers_that_an_interceptor_changes_are_its_records_alone(make, topic, read, headers):
+    producer = make(interceptors=[Marking()])
+    given = headers.copy()
+    producer.send(topic, b"v", headers=given)
+    producer.send(ProducerRecord(topic, b"v", headers=given))
+    producer.send_many(topic, [b"v"] * 3, headers=given)
+    producer.send_many(topic, [b"v"] * 3, headers=[given] * 3)
+    producer.flush(10)
+    assert given == headers
+    assert [m.headers() for m in read(topic, 8)] == [[("a", b"1"), ("mark", b"")]] * 8
+
+
 @pytest.mark.parametrize("kind", [LookupError, SystemExit])
 def test_an_interceptor_that_raises_hinders_neither_the_others_nor_on_delivery(make, topic, monkeypatch, kind):
     class Raising:

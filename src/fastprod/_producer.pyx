@@ -540,6 +540,8 @@ cdef class Producer:
                                            object timestamp, object headers, object on_delivery):
         """The way with serializers, interceptors or a user's partitioner."""
         if self.interceptors:
+            if hasattr(headers, "copy"):   # they may change them, which are the caller's and perhaps other records' too
+                headers = headers.copy()
             record = ProducerRecord(topic, value, key, partition, timestamp, headers)
             for interceptor in self.interceptors:
                 if hasattr(interceptor, "on_send"):
