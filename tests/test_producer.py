@@ -404,11 +404,16 @@ def test_a_failing_serializer_is_a_serialization_error(make, topic, field):
     assert producer.send(topic, **{field: 7}).result(10).offset == 0
 
 
-def test_a_serializer_must_give_bytes(make, topic):
-    producer = make(value_serializer=lambda value: value)
-    with pytest.raises((TypeError, SerializationError), match="bytes.*int.*7"):
-        producer.send(topic, 7)
-    assert producer.send(topic, b"7").result(10).offset == 0
+@pytest.mark.parametrize("field", ["key", "value"])
+@pytest.mark.parametrize("wrong", [7, {"a": 1}, [b"7"]], ids=repr)
+def test_a_serializer_must_give_bytes(make, topic, read, field, wrong):
+    producer = make(**{f"{field}_serializer": lambda value: value})
+    said = f"the {field}_serializer must give bytes.* {type(wrong).__name__} for '{topic}'.*{re.escape(repr(wrong))}"
+    with pytest.raises(SerializationError, match=said):
+        producer.send(topic, **{field: wrong})
+    for given in (b"7", "7", bytearray(b"7"), memoryview(b"7"), None):
+        producer.send(topic, **{field: given}).result(10)
+    assert sum(getattr(message, field)() == b"7" for message in read(topic, 5)) == 4
 
 
 class Hooks:

@@ -118,11 +118,16 @@ cdef int close_with_process() except -1:
 cdef object serialize(object serializer, str topic, object value, str what):
     try:
         function = getattr(serializer, "serialize", None)
-        return serializer(value) if function is None else function(topic, value)
+        given = serializer(value) if function is None else function(topic, value)
     except Exception as error:
         raise SerializationError(
             f"the {what}_serializer failed on {shorten(value)} for {topic!r}: {type(error).__name__}: {error}"
         ) from error
+    if given is not None and not isinstance(given, (bytes, str, bytearray, memoryview)):
+        raise SerializationError(
+            f"the {what}_serializer must give bytes, bytearray, memoryview, str or None, but gave "
+            f"{type(given).__name__} for {topic!r}: {shorten(given)}")
+    return given
 
 
 @cython.final
