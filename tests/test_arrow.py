@@ -423,9 +423,9 @@ def test_what_is_not_understood_is_refused_before_anything_is_sent(make, topic, 
     )  # fmt: skip
     producer = make()
     data = data.set_column(2, "decimal", data["decimal"].cast(pa.decimal128(4, 2)))
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as caught:
         producer.send_arrow(topic, data, **options)
-    assert len(producer) == 0
+    assert caught.value.index == caught.value.sent.count == len(producer) == 0
     assert producer.send_arrow(topic, data).result(10).count == 1
 
 
@@ -711,8 +711,9 @@ def test_structures_are_released_however_it_ends(make, topic, lend, options):
 
 def test_data_is_not_opened_before_the_topic_is_known(make):
     lender = Lender(COLUMN, batches(1))
-    with pytest.raises((UnknownTopicOrPartitionError, MetadataTimeoutError)):
+    with pytest.raises((UnknownTopicOrPartitionError, MetadataTimeoutError)) as caught:
         make(max_block_ms=300).send_arrow("nowhere", lender)
+    assert caught.value.index == caught.value.sent.count == 0
     assert not lender.lent
 
 

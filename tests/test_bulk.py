@@ -17,6 +17,7 @@ from fastprod import (
     BulkFuture,
     DeliveryError,
     ForkedProducerError,
+    MetadataTimeoutError,
     ProducerClosedError,
     RecordTooLargeError,
     SerializationError,
@@ -233,8 +234,9 @@ def test_what_is_wrong_with_one_record_is_raised_with_its_index(make, topic, rea
     ids=lambda values: type(values).__name__,
 )
 def test_what_is_no_sequence_of_values_is_refused(make, topic, values):
-    with pytest.raises(TypeError, match="values must be a sequence or iterable"):
+    with pytest.raises(TypeError, match="values must be a sequence or iterable") as caught:
         make().send_many(topic, values)
+    assert caught.value.index == caught.value.sent.count == 0
 
 
 @pytest.mark.parametrize(
@@ -242,9 +244,9 @@ def test_what_is_no_sequence_of_values_is_refused(make, topic, values):
 )
 def test_sequences_of_other_lengths_are_refused_before_anything_is_sent(make, topic, columns):
     producer = make()
-    with pytest.raises((ValueError, TypeError), match="equal length|keys must be"):
+    with pytest.raises((ValueError, TypeError), match="equal length|keys must be") as caught:
         producer.send_many(topic, [b"v"] * 3, **columns)
-    assert len(producer) == 0
+    assert caught.value.index == caught.value.sent.count == len(producer) == 0
 
 
 @pytest.mark.parametrize("lengths", [(600, 700), (700, 600), (600, 512)])
@@ -265,6 +267,35 @@ def test_a_generator_that_raises_leaves_what_it_gave_before(make, topic):
         make().send_many(topic, values())
     assert caught.value.index == 768  # a chunk that is not whole is not sent
     assert caught.value.sent.result(10).count == 768
+
+
+def test_in_an_outage_the_error_has_index_0(make):
+    values = [b"v"] * 3
+    with pytest.raises(MetadataTimeoutError) as caught:
+        make("127.0.0.1:1", max_block_ms=50).send_many("t", values)
+    assert values[caught.value.index :] == values
+    assert caught.value.sent.result(0) == ("t", 0, 0, {})
+
+
+class Closed(Exception):
+    __slots__ = ()
+
+    def __setattr__(self, name, value):
+        raise TypeError("immutable")
+
+
+class Indexed(Exception):
+    index = property(lambda self: 5)
+
+
+@pytest.mark.parametrize("kind", [Closed, Indexed])
+def test_an_exception_without_room_for_an_index_comes_out_all_the_same(make, topic, kind):
+    def values():
+        yield b"v"
+        raise kind("mine")
+
+    with pytest.raises(kind, match="mine"):
+        make().send_many(topic, values())
 
 
 @pytest.mark.parametrize("keyed", [False, True])
@@ -404,8 +435,9 @@ def test_acks_0_has_no_offsets(make, topic):
 def test_a_closed_producer_refuses(make, topic):
     producer = make()
     producer.close()
-    with pytest.raises(ProducerClosedError):
+    with pytest.raises(ProducerClosedError) as caught:
         producer.send_many(topic, [b"v"])
+    assert caught.value.index == caught.value.sent.count == 0
 
 
 def test_a_forked_child_is_refused(cluster, make):

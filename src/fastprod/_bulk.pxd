@@ -37,10 +37,13 @@ cdef class BulkFuture:
 
     cdef int note(self, const Placed *placed) noexcept nogil
     cdef int add(self, FutureRecordMetadata future) except -1
+    cdef object tell(self, object error)
     cdef void forget_latest(self) noexcept
     cdef int room(self, int32_t partition) noexcept nogil
     cdef Py_ssize_t first_unsettled(self) except? -2
     cdef list failures(self)
+
+cdef BulkFuture future_of_call(object topic)
 
 cdef class Column:
     cdef object items                      # list, tuple, or iterator

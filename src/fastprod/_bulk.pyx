@@ -129,6 +129,14 @@ cdef class BulkFuture:
         self.size += max(future.key_size, 0) + <int64_t>max(future.value_size, 0)
         return 0
 
+    cdef object tell(self, object error):
+        """Lets what came out of the call say what it has sent; a user's exception may have no room for that."""
+        try:
+            error.sent = self
+            error.index = self.count
+        except Exception:
+            pass
+
     cdef void forget_latest(self) noexcept:
         """The call is over."""
         free(self.latest)
@@ -241,6 +249,13 @@ cdef class BulkFuture:
 
     def __repr__(self):
         return f"<BulkFuture {self.topic} of {self.count} records, {'settled' if self.done() else 'pending'}>"
+
+
+cdef BulkFuture future_of_call(object topic):
+    """That has sent nothing yet. topic: unchecked."""
+    cdef BulkFuture future = <BulkFuture>BulkFuture.__new__(BulkFuture)
+    future.topic = str.__str__(topic) if isinstance(topic, str) else ""
+    return future
 
 
 cdef int note_gaps(Run *run, int64_t gap, int32_t count) noexcept nogil:
@@ -367,8 +382,10 @@ cdef class BulkAppend:
     Owns the arrays of a chunk. Used by one thread.
     """
 
-    def __cinit__(self, TopicMetadata entry, RecordAccumulator accumulator, ProducerMetadata metadata,
-                  int64_t max_block_ns, size_t largest_record, str size_limit, bint ignore_keys):
+    def __cinit__(self, BulkFuture future, TopicMetadata entry, RecordAccumulator accumulator,
+                  ProducerMetadata metadata, int64_t max_block_ns, size_t largest_record, str size_limit,
+                  bint ignore_keys):
+        self.future = future
         self.entry = entry
         self.accumulator = accumulator
         self.metadata = metadata
@@ -376,8 +393,6 @@ cdef class BulkAppend:
         self.largest_record = largest_record
         self.size_limit = size_limit
         self.ignore_keys = ignore_keys
-        self.future = <BulkFuture>BulkFuture.__new__(BulkFuture)
-        self.future.topic = entry.name
         self.records = <fp_record *>malloc(CHUNK * sizeof(fp_record))
         self.partitions = <int32_t *>malloc(CHUNK * sizeof(int32_t))
         self.placed = <Placed *>malloc(CHUNK * sizeof(Placed))

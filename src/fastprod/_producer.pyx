@@ -9,7 +9,7 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from fastprod._accumulator cimport Appended, CallbackSlot, RecordAccumulator
 from fastprod._arrow cimport ArrowAppend, check_arrow, check_headers
 from fastprod._buffer_pool cimport BufferPool
-from fastprod._bulk cimport BulkFuture, Column, SequenceAppend
+from fastprod._bulk cimport BulkFuture, Column, SequenceAppend, future_of_call
 from fastprod._callbacks cimport Callbacks, unraisable
 from fastprod._future cimport (
     ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, forks, notify_completed, wait_completed,
@@ -390,26 +390,28 @@ cdef class Producer:
         values; None in them is as in send().
 
         Blocks and raises as send() does. If it raises, the records before the one that was wrong, or for which
-        there was no memory, have been sent: error.index tells how many they are, error.sent is their BulkFuture.
+        there was no memory, have been sent: error.index tells how many they are, error.sent is their BulkFuture. Only
+        an exception of your own that takes no attributes has them not.
         """
+        cdef BulkFuture future = future_of_call(topic)
         cdef SequenceAppend append
-        cdef BulkFuture future
         cdef Py_ssize_t count, i
-        if not self.open or self.born != forks:
-            self.refuse()
-        columns = (Column(values, "values", False), Column(keys, "keys", False), Column(partitions, "partitions", True),
-                   Column(timestamps, "timestamps", True), Column(headers, "headers", True))
-        lengths = {name: len(given) for name, given in (("values", values), ("keys", keys), ("partitions", partitions),
-                                                        ("timestamps", timestamps)) if hasattr(given, "__len__")}
-        if len(set(lengths.values())) > 1:
-            raise ValueError("send_many() takes sequences of equal length, not "
-                             + " and ".join(f"{length} {name}" for name, length in lengths.items()))
-        entry = self.topic_metadata(topic, self.block_deadline())
-        append = SequenceAppend(entry, self.accumulator, self.metadata, self.max_block_ns, self.largest_record,
-                                self.size_limit, self.ignore_keys)
-        append.read_from(*columns)
-        future = append.future
         try:
+            if not self.open or self.born != forks:
+                self.refuse()
+            columns = (Column(values, "values", False), Column(keys, "keys", False),
+                       Column(partitions, "partitions", True), Column(timestamps, "timestamps", True),
+                       Column(headers, "headers", True))
+            lengths = {name: len(given)
+                       for name, given in (("values", values), ("keys", keys), ("partitions", partitions),
+                                           ("timestamps", timestamps)) if hasattr(given, "__len__")}
+            if len(set(lengths.values())) > 1:
+                raise ValueError("send_many() takes sequences of equal length, not "
+                                 + " and ".join(f"{length} {name}" for name, length in lengths.items()))
+            entry = self.topic_metadata(topic, self.block_deadline())
+            append = SequenceAppend(future, entry, self.accumulator, self.metadata, self.max_block_ns,
+                                    self.largest_record, self.size_limit, self.ignore_keys)
+            append.read_from(*columns)
             while True:
                 if self.transport.fatal_code or not self.open:
                     self.refuse()
@@ -426,11 +428,9 @@ cdef class Producer:
                             <object>append.headers.item(i), None))
                 append.let_go()
         except BaseException as error:
-            error.index = future.count
-            error.sent = future
+            future.tell(error)
             raise
         finally:
-            append.let_go()
             future.forget_latest()
 
     def send_arrow(self, topic, data, *, value="value", key=None, partition=None, timestamp=None, headers=None):
@@ -448,18 +448,17 @@ cdef class Producer:
         and error.sent. ValueError too for a column that is not there, TypeError for one of another type, OSError if
         the stream fails. Ctrl-C waits for a stream that computes its next batch.
         """
-        cdef ArrowAppend append
-        cdef BulkFuture future
+        cdef BulkFuture future = future_of_call(topic)
+        cdef ArrowAppend append = None
         cdef Py_ssize_t count, i
-        if not self.open or self.born != forks:
-            self.refuse()
-        check_arrow(data, value, key, partition, timestamp)
-        headers = check_headers(headers)
-        entry = self.topic_metadata(topic, self.block_deadline())
-        append = ArrowAppend(entry, self.accumulator, self.metadata, self.max_block_ns, self.largest_record,
-                             self.size_limit, self.ignore_keys)
-        future = append.future
         try:
+            if not self.open or self.born != forks:
+                self.refuse()
+            check_arrow(data, value, key, partition, timestamp)
+            headers = check_headers(headers)
+            entry = self.topic_metadata(topic, self.block_deadline())
+            append = ArrowAppend(future, entry, self.accumulator, self.metadata, self.max_block_ns,
+                                 self.largest_record, self.size_limit, self.ignore_keys)
             append.open(data, value, key, partition, timestamp, headers)
             while True:
                 if self.transport.fatal_code or not self.open:
@@ -476,11 +475,11 @@ cdef class Producer:
                     future.add(self.send_through(topic, one_value, one_key, one_partition, one_timestamp, one_headers,
                                                  None))
         except BaseException as error:
-            error.index = future.count
-            error.sent = future
+            future.tell(error)
             raise
         finally:
-            append.data.release()
+            if append is not None:
+                append.data.release()
             future.forget_latest()
 
     cdef int append(self, TopicMetadata entry, int32_t partition, fp_record *record, FutureRecordMetadata future,
