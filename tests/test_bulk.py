@@ -258,15 +258,36 @@ def test_iterables_of_other_lengths_are_noticed(make, topic, lengths):
     assert caught.value.sent.result(10).count == 512
 
 
-def test_a_generator_that_raises_leaves_what_it_gave_before(make, topic):
+def broken_off(number):
+    yield from [b"v"] * number
+    raise LookupError("no more")
+
+
+@pytest.mark.parametrize("serializers", [{}, {"value_serializer": bytes}], ids=["plain", "serialized"])
+@pytest.mark.parametrize("number", [0, 10, 256, 1_000])
+def test_a_generator_that_raises_leaves_what_it_gave_before(make, topic, number, serializers):
+    with pytest.raises(LookupError, match="no more") as caught:
+        make(**serializers).send_many(topic, broken_off(number))
+    assert caught.value.index == number
+    assert caught.value.sent.result(10).count == number
+
+
+@pytest.mark.parametrize(("values", "keys", "index"), [(300, 1_000, 300), (1_000, 300, 300), (300, 299, 299)])
+def test_a_record_is_sent_if_no_generator_raised_before_it_was_whole(make, topic, values, keys, index):
+    with pytest.raises(LookupError, match="no more") as caught:
+        make().send_many(topic, broken_off(values), broken_off(keys), headers=[None] * 1_000)
+    assert caught.value.index == index
+    assert caught.value.sent.result(10).count == index
+
+
+def test_what_is_wrong_with_a_record_comes_before_what_its_generator_raised(make, topic):
     def values():
-        yield from [b"v"] * 1_000
+        yield from [b"v", b"v", 5, b"v"]
         raise LookupError("no more")
 
-    with pytest.raises(LookupError) as caught:
+    with pytest.raises(TypeError, match="not int") as caught:
         make().send_many(topic, values())
-    assert caught.value.index == 768  # a chunk that is not whole is not sent
-    assert caught.value.sent.result(10).count == 768
+    assert caught.value.index == caught.value.sent.result(10).count == 2
 
 
 def test_in_an_outage_the_error_has_index_0(make):

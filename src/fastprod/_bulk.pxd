@@ -52,7 +52,8 @@ cdef class Column:
     # one chunk
     cdef PyObject *taken[CHUNK]            # strong references
     cdef Py_ssize_t count                  # how many they are
-    cdef int take(self) except -1
+    cdef object error                      # what came instead of the next item
+    cdef int take(self, Py_ssize_t most) except -1
     cdef PyObject *item(self, Py_ssize_t i) noexcept
     cdef void let_go(self) noexcept
 
@@ -89,6 +90,7 @@ cdef class SequenceAppend(BulkAppend):
     cdef Span *spans                       # of values that are neither bytes nor str
     cdef Py_ssize_t span_count
     cdef list kept                         # encoded headers
+    cdef object error                      # what a column raised behind the chunk's last record
 
     cdef Py_ssize_t take(self) except -1
     cdef int append_taken(self, Py_ssize_t count) except -1

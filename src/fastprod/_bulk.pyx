@@ -329,14 +329,14 @@ cdef class Column:
     def __dealloc__(self):
         self.let_go()
 
-    cdef int take(self) except -1:
-        """Takes the next CHUNK items, or as many as there are."""
+    cdef int take(self, Py_ssize_t most) except -1:
+        """Takes the next items, as many as there are or `most`; what an iterator raised instead is kept as `error`."""
         cdef Py_ssize_t i, count
         cdef PyObject **items
         if PyList_CheckExact(self.items) or PyTuple_CheckExact(self.items):
             items = PySequence_Fast_ITEMS(self.items)
             # Of a list that has become shorter there may be less than nothing.
-            count = min(<Py_ssize_t>CHUNK, PySequence_Fast_GET_SIZE(self.items) - self.at)
+            count = min(most, PySequence_Fast_GET_SIZE(self.items) - self.at)
             for i in range(count):
                 fp_prefetch(items[self.at + min(i + 8, count - 1)])
                 self.taken[i] = items[self.at + i]
@@ -344,10 +344,13 @@ cdef class Column:
             self.count = max(count, <Py_ssize_t>0)
             self.at += self.count
         elif self.items is not None:
-            for item in itertools.islice(self.items, CHUNK):
-                Py_INCREF(item)
-                self.taken[self.count] = <PyObject *>item
-                self.count += 1
+            try:
+                for item in itertools.islice(self.items, most):
+                    Py_INCREF(item)
+                    self.taken[self.count] = <PyObject *>item
+                    self.count += 1
+            except BaseException as error:
+                self.error = error
         return 0
 
     cdef PyObject *item(self, Py_ssize_t i) noexcept:
@@ -505,20 +508,32 @@ cdef class SequenceAppend(BulkAppend):
             self.ignore_keys = True
 
     cdef Py_ssize_t take(self) except -1:
-        """Takes the next chunk's items from the columns; how many records they are, 0 after the last."""
+        """Takes the next chunk's items from the columns; how many records they are, 0 after the last.
+
+        What a column raises is raised once there are no records before it; until then it is kept as `error`.
+        """
         cdef Column column
+        cdef Py_ssize_t count = CHUNK
+        if self.error is not None:
+            raise self.error
         for column in self.columns:
-            column.take()
+            column.take(count)
+            if column.error is not None:
+                self.error = column.error
+                count = column.count       # of the columns behind it no more is needed
         for column in self.columns:
-            if column.items is not None and column.count != self.values.count:
+            if column.items is not None and column.count != self.values.count and self.error is None:
                 raise ValueError("send_many() takes as many keys, partitions, timestamps and headers as there are "
                                  "values, and one of them has fewer or more")
-        return self.values.count
+            if column.items is not None:
+                count = min(count, column.count)
+        if count == 0 and self.error is not None:
+            raise self.error
+        return count
 
     cdef int append_taken(self, Py_ssize_t count) except -1:
-        """Appends the chunk; if a record is wrong, those before it."""
+        """Appends the chunk; if a record is wrong, those before it. Raises what ended the chunk."""
         cdef Py_ssize_t i = 0
-        cdef object wrong = None
         cdef int64_t now_ms = fp_wall_ms()
         try:
             while True:
@@ -528,12 +543,12 @@ cdef class SequenceAppend(BulkAppend):
                     break
                 self.read(i, now_ms)
                 i += 1
-        except BaseException as error:
-            wrong = error
-        self.append(i)
-        if wrong is not None:
-            raise wrong
-        return 0
+            if self.error is not None:
+                raise self.error
+        except BaseException:
+            self.append(i)
+            raise
+        return self.append(count)
 
     cdef Py_ssize_t read_bare(self, Py_ssize_t first, Py_ssize_t count, int64_t now_ms) noexcept:
         """read() for what most records are, bytes, from the first on; which is the first that is not, or count."""

@@ -389,9 +389,10 @@ cdef class Producer:
         buffer.memory takes its records. partitions, timestamps, headers: one for all, or as many as there are
         values; None in them is as in send().
 
-        Blocks and raises as send() does. If it raises, the records before the one that was wrong, or for which
-        there was no memory, have been sent: error.index tells how many they are, error.sent is their BulkFuture. Only
-        an exception of your own that takes no attributes has them not.
+        Blocks and raises as send() does, and what a generator raises. If it raises, the records before the one that
+        was wrong, for which there was no memory, or which the generator did not give, have been sent: error.index
+        tells how many they are, error.sent is their BulkFuture. Only an exception of your own that takes no attributes
+        has them not.
         """
         cdef BulkFuture future = future_of_call(topic)
         cdef SequenceAppend append
