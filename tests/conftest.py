@@ -85,8 +85,8 @@ def interrupted(seconds=0.2):
         raise Interrupted
 
     started = time.monotonic()
-    with pytest.raises(Interrupted), signalled(interrupt, seconds):
-        yield
+    with pytest.raises(Interrupted) as caught, signalled(interrupt, seconds):
+        yield caught
     assert time.monotonic() - started < 20
 
 

@@ -773,6 +773,17 @@ def test_ctrl_c_reaches_a_call_that_never_waits(make, topic):
     lender.check()
 
 
+def test_ctrl_c_comes_through_serializers_that_run_no_python(make, topic):
+    lender = Lender(Type("w:1"), [Values(1_000_000, [None, b"v" * 1_000_000])])
+    producer = make(value_serializer=bytes, buffer_memory=1 << 28)
+    producer.send(topic, b"first").result(10)
+    with interrupted(0.05) as caught:
+        producer.send_arrow(topic, lender)
+    assert 0 < caught.value.index < 1_000_000
+    assert caught.value.sent.result(20).count == caught.value.index
+    lender.check()
+
+
 def test_memory_that_does_not_come_releases_the_data(cluster, make):
     producer = make(cluster.bootstrap_servers, buffer_memory=100_000, max_block_ms=2_000)
     producer.send(TOPIC, b"first").result(10)

@@ -25,7 +25,7 @@ from fastprod import (
     partition_for_key,
 )
 from fastprod.testing import MockCluster
-from tests.conftest import READER
+from tests.conftest import READER, Interrupted, interrupted
 
 pytestmark = pytest.mark.mock
 TOPIC, PARTITIONS = "t", 4
@@ -288,6 +288,74 @@ def test_what_is_wrong_with_a_record_comes_before_what_its_generator_raised(make
     with pytest.raises(TypeError, match="not int") as caught:
         make().send_many(topic, values())
     assert caught.value.index == caught.value.sent.result(10).count == 2
+
+
+class Interrupting:
+    def __init__(self, before=()):
+        self.before = before
+
+    def __iter__(self):
+        yield from self.before
+        raise Interrupted
+
+    items = __iter__
+
+
+@pytest.mark.parametrize(
+    ("columns", "serializers", "least"),
+    [
+        ({"values": Interrupting([b"v" * 1_000] * 200), "headers": None}, {}, 50),
+        ({"values": Interrupting([b"v" * 1_000] * 200), "headers": None}, {"value_serializer": bytes}, 0),
+        ({"values": [b"v" * 1_000] * 200, "headers": [None] * 199 + [Interrupting()]}, {}, 50),
+    ],
+    ids=["generator", "serialized", "headers"],
+)
+def test_ctrl_c_in_what_was_given_does_not_wait_for_memory(cluster, make, columns, serializers, least):
+    producer = make(
+        cluster.bootstrap_servers, buffer_memory=100_000, batch_size=10_000, max_block_ms=2_000, **serializers
+    )
+    producer.send(TOPIC, b"first").result(10)
+    cluster.pause()
+    with pytest.raises(Interrupted) as caught:
+        producer.send_many(TOPIC, iter(columns["values"]), headers=columns["headers"])
+    cluster.resume()
+    assert least <= caught.value.index < 100
+    assert caught.value.sent.result(10).count == caught.value.index
+
+
+def test_ctrl_c_in_a_generator_comes_out_though_another_one_raises(make, topic):
+    with pytest.raises(Interrupted) as caught:
+        make().send_many(topic, iter(Interrupting([b"v"] * 300)), broken_off(299))
+    assert caught.value.index == caught.value.sent.result(10).count == 299
+
+
+def test_ctrl_c_comes_through_serializers_that_run_no_python(make, topic):
+    producer = make(value_serializer=str.encode, buffer_memory=1 << 28)
+    producer.send(topic, "first").result(10)
+    with interrupted(0.05) as caught:
+        producer.send_many(topic, ["v"] * 1_000_000)
+    assert 0 < caught.value.index < 1_000_000
+    assert caught.value.sent.result(20).count == caught.value.index
+
+
+def test_threads_get_their_turn_beside_serializers_that_run_no_python(make, topic):
+    producer = make(value_serializer=str.encode, buffer_memory=1 << 28, linger_ms=1_000)
+    producer.send(topic, "first").result(10)
+    ended = threading.Event()
+    turns = 0
+
+    def take_turns():
+        nonlocal turns
+        while not ended.wait(0.001):
+            turns += 1
+
+    thread = threading.Thread(target=take_turns)
+    thread.start()
+    producer.send_many(topic, ["v"] * 500_000)
+    counted = turns
+    ended.set()
+    thread.join()
+    assert counted > 10
 
 
 def test_in_an_outage_the_error_has_index_0(make):

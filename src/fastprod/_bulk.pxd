@@ -72,7 +72,7 @@ cdef class BulkAppend:
     cdef int32_t *partitions               # -1: to be chosen
     cdef Placed *placed                    # runs of them
 
-    cdef int append(self, Py_ssize_t count) except -1
+    cdef int append(self, Py_ssize_t count, bint wait) except -1
     cdef void place_keys(self, Py_ssize_t count) noexcept nogil
     cdef Py_ssize_t append_ready(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil
     cdef int append_rest(self, Py_ssize_t first, Py_ssize_t count) except -1

@@ -407,13 +407,13 @@ cdef class BulkAppend:
         free(self.partitions)
         free(self.placed)
 
-    cdef int append(self, Py_ssize_t count) except -1:
-        """Appends the chunk's first `count` records; Ctrl-C comes out of it."""
+    cdef int append(self, Py_ssize_t count, bint wait) except -1:
+        """Appends the chunk's first `count` records, or those for which it need not wait; Ctrl-C comes out of it."""
         cdef Py_ssize_t done
         with nogil:
             self.place_keys(count)
             done = self.append_ready(0, count)
-        return self.append_rest(done, count)
+        return self.append_rest(done, count) if wait else 0
 
     cdef void place_keys(self, Py_ssize_t count) noexcept nogil:
         """Chooses the partitions of those that have a key and no partition."""
@@ -519,7 +519,8 @@ cdef class SequenceAppend(BulkAppend):
         for column in self.columns:
             column.take(count)
             if column.error is not None:
-                self.error = column.error
+                if self.error is None or isinstance(self.error, Exception):   # Ctrl-C is not forgotten
+                    self.error = column.error
                 count = column.count       # of the columns behind it no more is needed
         for column in self.columns:
             if column.items is not None and column.count != self.values.count and self.error is None:
@@ -532,7 +533,10 @@ cdef class SequenceAppend(BulkAppend):
         return count
 
     cdef int append_taken(self, Py_ssize_t count) except -1:
-        """Appends the chunk; if a record is wrong, those before it. Raises what ended the chunk."""
+        """Appends the chunk; if a record is wrong, those before it. Raises what ended the chunk.
+
+        Ctrl-C waits for no memory: of the records before it those are appended for which there is some.
+        """
         cdef Py_ssize_t i = 0
         cdef int64_t now_ms = fp_wall_ms()
         try:
@@ -545,10 +549,10 @@ cdef class SequenceAppend(BulkAppend):
                 i += 1
             if self.error is not None:
                 raise self.error
-        except BaseException:
-            self.append(i)
+        except BaseException as error:
+            self.append(i, isinstance(error, Exception))
             raise
-        return self.append(count)
+        return self.append(count, True)
 
     cdef Py_ssize_t read_bare(self, Py_ssize_t first, Py_ssize_t count, int64_t now_ms) noexcept:
         """read() for what most records are, bytes, from the first on; which is the first that is not, or count."""

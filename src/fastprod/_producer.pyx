@@ -392,7 +392,7 @@ cdef class Producer:
         Blocks and raises as send() does, and what a generator raises. If it raises, the records before the one that
         was wrong, for which there was no memory, or which the generator did not give, have been sent: error.index
         tells how many they are, error.sent is their BulkFuture. Only an exception of your own that takes no attributes
-        has them not.
+        has them not. Ctrl-C in a generator waits for nothing: some of what that gave may not have been sent.
         """
         cdef BulkFuture future = future_of_call(topic)
         cdef SequenceAppend append
@@ -421,12 +421,13 @@ cdef class Producer:
                     return future
                 if self.plain:
                     append.append_taken(count)
-                else:
+                elif append.error is None or isinstance(append.error, Exception):   # Ctrl-C does not wait for the rest
                     for i in range(count):
                         future.add(self.send_through(
                             topic, <object>append.values.item(i), <object>append.keys.item(i),
                             <object>append.record_partitions.item(i), <object>append.timestamps.item(i),
                             <object>append.headers.item(i), None))
+                    give_way()
                 append.let_go()
         except BaseException as error:
             future.tell(error)
@@ -475,6 +476,7 @@ cdef class Producer:
                     one_value, one_key, one_partition, one_timestamp, one_headers = append.record(i)
                     future.add(self.send_through(topic, one_value, one_key, one_partition, one_timestamp, one_headers,
                                                  None))
+                give_way()
         except BaseException as error:
             future.tell(error)
             raise
@@ -963,6 +965,14 @@ cdef int wait_for(int *done, int64_t deadline) except -1:
         with nogil:
             ended = wait_completed(done, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
         PyErr_CheckSignals()
+    return 0
+
+
+cdef int give_way() except -1:
+    """Lets signal handlers and threads that wait for the GIL run, which serializers written in C never do."""
+    with nogil:
+        pass
+    PyErr_CheckSignals()
     return 0
 
 
