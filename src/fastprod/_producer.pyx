@@ -391,8 +391,8 @@ cdef class Producer:
 
         Blocks and raises as send() does, and what a generator raises. If it raises, the records before the one that
         was wrong, for which there was no memory, or which the generator did not give, have been sent: error.index
-        tells how many they are, error.sent is their BulkFuture. Only an exception of your own that takes no attributes
-        has them not. Ctrl-C in a generator waits for nothing: some of what that gave may not have been sent.
+        tells how many they are, error.sent is their BulkFuture; an exception that takes no attributes goes without.
+        Ctrl-C in a generator waits for nothing: some of what that gave may not have been sent.
         """
         cdef BulkFuture future = future_of_call(topic)
         cdef SequenceAppend append
