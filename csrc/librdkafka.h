@@ -184,6 +184,7 @@ enum {
       (rd_kafka_t *, const rd_kafka_vu_t *, size_t))                                          \
     X(rd_kafka_resp_err_t, rd_kafka_error_code, (const rd_kafka_error_t *))                   \
     X(void, rd_kafka_error_destroy, (rd_kafka_error_t *))                                     \
+    X(int, rd_kafka_brokers_add, (rd_kafka_t *, const char *))                                \
     X(rd_kafka_resp_err_t, rd_kafka_purge, (rd_kafka_t *, int))                               \
     X(rd_kafka_queue_t *, rd_kafka_queue_get_main, (rd_kafka_t *))                            \
     X(void, rd_kafka_queue_destroy, (rd_kafka_queue_t *))                                     \

@@ -1000,17 +1000,19 @@ def test_close_can_be_called_again_when_librdkafka_has_gone_meanwhile_with_a_tok
     def interrupt():
         raise Interrupted
 
+    before = threading.enumerate()
     producer = Producer(
         bootstrap_servers="127.0.0.1:1",
         security_protocol="SASL_SSL",
         sasl_mechanism="OAUTHBEARER",
         sasl_oauthbearer_token_provider=lambda _: ("a.b.c", time.time() + 3600, "me"),
     )
+    started = {thread for thread in threading.enumerate() if thread not in before}
     with pytest.raises(TimeoutError):
         producer.wait_ready(0.3)  # the metadata thread asks on
     with contextlib.suppress(Interrupted), signalled(interrupt):
         producer.close()
-    assert eventually(lambda: "fastprod-metadata" not in [thread.name for thread in threading.enumerate()])
+    assert eventually(lambda: not any(thread.is_alive() for thread in started))
     producer.close()
 
 

@@ -14,6 +14,7 @@ cdef class TopicMetadata:
 cdef class ProducerMetadata:
     cdef Transport transport
     cdef RecordAccumulator accumulator
+    cdef bytes bootstrap_servers         # to be asked again when nobody answers, or None
     cdef double max_age                  # seconds
     cdef double backoff                  # seconds
     cdef long roomy_partitions           # so many can have two batches each in buffer.memory

@@ -62,7 +62,7 @@ cdef class ProducerMetadata:
     """
 
     def __cinit__(self, Transport transport, RecordAccumulator accumulator, *, max_age_ms=300000, backoff_ms=100,
-                  roomy_partitions=2**31):
+                  roomy_partitions=2**31, bytes bootstrap_servers=None):
         fp_mutex_init(&self.mutex)
         fp_cond_init(&self.asked)
         fp_cond_init(&self.answered)
@@ -71,6 +71,7 @@ cdef class ProducerMetadata:
         self.max_age = max_age_ms / 1000
         self.backoff = max(backoff_ms, 50) / 1000
         self.roomy_partitions = roomy_partitions
+        self.bootstrap_servers = bootstrap_servers
         self.topics = {}
         self.lock = threading.RLock()
 
@@ -248,6 +249,8 @@ cdef class ProducerMetadata:
         asked_ns = fp_monotonic_ns()
         code, found = self.transport.metadata(REQUEST_TIMEOUT_MS)
         if code:
+            if self.bootstrap_servers is not None:
+                self.transport.bootstrap(self.bootstrap_servers)   # the brokers may be others by now
             self.failures += 1
             return False
         self.update(found)

@@ -218,7 +218,9 @@ cdef class Producer:
         self.metadata = ProducerMetadata(
             self.transport, self.accumulator, max_age_ms=settings.metadata_max_age_ms,
             backoff_ms=settings.retry_backoff_ms,
-            roomy_partitions=settings.buffer_memory // (2 * settings.batch_size))
+            roomy_partitions=settings.buffer_memory // (2 * settings.batch_size),
+            bootstrap_servers=properties["bootstrap.servers"].encode()
+            if settings.metadata_recovery_strategy == "rebootstrap" else None)
         self.callbacks.on_refresh = self.metadata.want
         self.sender = Sender(self.accumulator, self.pool, self.transport, self.callbacks)
         self.sender.ordered = settings.enable_idempotence or max_in_flight == 1

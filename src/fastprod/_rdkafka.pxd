@@ -122,6 +122,7 @@ cdef extern from "librdkafka.h" nogil:
         rd_kafka_t *, const rd_kafka_vu_t *, size_t) noexcept
     int rd_kafka_error_code "fp_librdkafka.rd_kafka_error_code"(const rd_kafka_error_t *) noexcept
     void rd_kafka_error_destroy "fp_librdkafka.rd_kafka_error_destroy"(rd_kafka_error_t *) noexcept
+    int rd_kafka_brokers_add "fp_librdkafka.rd_kafka_brokers_add"(rd_kafka_t *, const char *) noexcept
     int rd_kafka_purge "fp_librdkafka.rd_kafka_purge"(rd_kafka_t *, int) noexcept
     rd_kafka_queue_t *rd_kafka_queue_get_main "fp_librdkafka.rd_kafka_queue_get_main"(rd_kafka_t *) noexcept
     void rd_kafka_queue_destroy "fp_librdkafka.rd_kafka_queue_destroy"(rd_kafka_queue_t *) noexcept

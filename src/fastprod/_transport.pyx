@@ -215,6 +215,15 @@ cdef class Transport:
             rd_kafka_metadata_destroy(found)
         return code, topics
 
+    def bootstrap(self, bytes servers):
+        """Has librdkafka ask the brokers of bootstrap.servers again, which it lets go once it knows the cluster's.
+
+        One that it still has is not added again; those that are no brokers' addresses go with the next metadata.
+        """
+        cdef const char *list_of_them = servers
+        with nogil:
+            rd_kafka_brokers_add(self.rk, list_of_them)
+
     cdef void hand_over(self, void *topic, Batch *batch, int32_t count, report_function report,
                         void *argument) noexcept nogil:
         """Gives count more records of a batch to librdkafka, in order. thread: any  lock: duty

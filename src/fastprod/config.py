@@ -54,6 +54,7 @@ class ProducerConfig:
     delivery_timeout_ms: int
     request_timeout_ms: int
     metadata_max_age_ms: int
+    metadata_recovery_strategy: str
     allow_plaintext_credentials: bool
     sasl_oauthbearer_token_provider: Callable[..., Any] | None
 
@@ -495,6 +496,9 @@ def _transport(values: Mapping[str, Any], given: Mapping[str, Any], passed: Mapp
         "socket.keepalive.enable": "true",
         "socket.timeout.ms": str(_socket_timeout_ms(values["request.timeout.ms"])),
         "log.queue": "true",
+        # librdkafka's way forgets the brokers, and with them the leader epochs: it then believes a broker that is not
+        # yet aware that it was deposed. ProducerMetadata has another.
+        "metadata.recovery.strategy": "none",
     }
     # Java's values that librdkafka writes differently.
     for name in ("retry.backoff.ms", "retry.backoff.max.ms"):

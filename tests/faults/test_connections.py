@@ -185,7 +185,10 @@ def test_a_partition_whose_acknowledgement_is_swallowed_moves_again_after_reques
 
 
 def test_records_find_the_brokers_that_moved_while_the_bootstrap_address_still_answers(kafka_libs: Path) -> None:
-    """As they do in Java with metadata.recovery.strategy=rebootstrap, which is the default there too."""
+    """As they do in Java with metadata.recovery.strategy=rebootstrap, which is the default there too.
+
+    librdkafka's own way is not used: see config.py.
+    """
     (client_port,) = free_ports(1)
     server = KafkaServer({"broker.session.timeout.ms": 1500, "broker.heartbeat.interval.ms": 200})
     common = dict(server.properties)
