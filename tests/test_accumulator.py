@@ -11,7 +11,7 @@ from fastprod import BufferExhaustedError
 from fastprod._accumulator import RecordAccumulator
 from fastprod._buffer_pool import BufferPool
 
-LEADER_WINDOW = 6 << 20
+LEADER_WINDOW = 12 << 20
 TOTAL_WINDOW = 24 << 20
 LEADER_SHARE = 1 << 20
 RECORD_COST = 256  # what librdkafka allocates for a record, beside its payload
@@ -320,7 +320,7 @@ def test_those_who_wait_go_in_order_as_the_window_opens():
 def test_the_window_of_a_leader_bounds_bytes():
     topic = Topic([0, 1], batch_size=1 << 18)
     for partition in range(2):
-        for _ in range(40):
+        for _ in range(80):
             topic.put(bytes(250_000), partition=partition)
     drained = topic.drain()
     counts = Counter(partitions(drained))
@@ -334,14 +334,14 @@ def test_the_window_of_a_leader_bounds_bytes():
         (batch,) = topic.drain()
         assert batch.partition == 1
         moving.append(batch)
-    assert topic.queued[0] == 40 - counts[0]
+    assert topic.queued[0] == 80 - counts[0]
     stalled.pop(0).settle()
     assert partitions(topic.drain()) == [0]
 
 
 def test_the_window_of_a_leader_counts_what_records_cost():
     topic = Topic(batch_size=16384)
-    for _ in range(40_000):
+    for _ in range(60_000):
         topic.put(b"")
     drained = topic.drain()
     records = len(values(drained))
