@@ -11,7 +11,7 @@ from fastprod import BufferExhaustedError
 from fastprod._accumulator import RecordAccumulator
 from fastprod._buffer_pool import BufferPool
 
-LEADER_WINDOW = 12 << 20
+LEADER_WINDOW = 10 << 20
 TOTAL_WINDOW = 24 << 20
 LEADER_SHARE = 1 << 20
 RECORD_COST = 256  # what librdkafka allocates for a record, beside its payload

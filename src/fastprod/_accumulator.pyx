@@ -43,7 +43,7 @@ cdef enum:
     # it holds, beside the payload, which stays in our arena.
     TRANSPORT_RECORD_COST = 256
     TRANSPORT_HEADER_COST = 96     # each is an allocation of its own there, of name and value
-    LEADER_WINDOW = 12 << 20
+    LEADER_WINDOW = 10 << 20
     TOTAL_WINDOW = 24 << 20
     LEADER_SHARE = 1 << 20         # which a leader may have though the others have taken up the total
     # Of full batches that could go. An application that is this far ahead of the
