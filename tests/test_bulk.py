@@ -341,21 +341,22 @@ def test_ctrl_c_comes_through_serializers_that_run_no_python(make, topic):
 def test_threads_get_their_turn_beside_serializers_that_run_no_python(make, topic):
     producer = make(value_serializer=str.encode, buffer_memory=1 << 28, linger_ms=1_000)
     producer.send(topic, "first").result(10)
-    ended = threading.Event()
-    turns = 0
+    values = ["v"] * 1_000_000
+    begun = threading.Event()
 
-    def take_turns():
-        nonlocal turns
-        while not ended.wait(0.001):
-            turns += 1
+    def spoil():
+        begun.wait()
+        for _ in range(5):  # turns
+            time.sleep(0)
+        values[-1] = 5
 
-    thread = threading.Thread(target=take_turns)
+    thread = threading.Thread(target=spoil)
     thread.start()
-    producer.send_many(topic, ["v"] * 500_000)
-    counted = turns
-    ended.set()
+    begun.set()
+    with pytest.raises(SerializationError) as caught:
+        producer.send_many(topic, values)
     thread.join()
-    assert counted > 10
+    assert caught.value.index == len(values) - 1
 
 
 def test_in_an_outage_the_error_has_index_0(make):

@@ -970,12 +970,10 @@ cdef int wait_for(int *done, int64_t deadline) except -1:
     return 0
 
 
-cdef int give_way() except -1:
-    """Lets signal handlers and threads that wait for the GIL run, which serializers written in C never do."""
-    with nogil:
-        pass
-    PyErr_CheckSignals()
-    return 0
+# A call of it lets signal handlers run, and threads that have waited for the GIL for sys.getswitchinterval(), which
+# serializers written in C never do: the interpreter looks for both when it enters a function. To release the GIL for a
+# moment instead would have those threads begin their wait anew, each time.
+cdef object give_way = eval("lambda: None")
 
 
 cdef object check_callback(object on_delivery):
