@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memset, strdup, strlen, strncpy
+from libc.string cimport memset, strdup, strlen, strncpy, strstr
 from fastprod._batch cimport Batch
 from fastprod._future cimport NOT_PERSISTED, PERSISTED
 from fastprod._rdkafka cimport *
@@ -422,7 +422,8 @@ cdef class Transport:
         fp_mutex_lock(&self.error_lock)
         if code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
             self.all_down_ns = fp_monotonic_ns()   # follows the cause, which is worth more
-        else:
+        elif strstr(text, b"Send failed: Broken pipe") is NULL:
+            # That one only says that the broker had ended the connection, which is mostly noticed without a word.
             self.error_code = code
             strncpy(self.error_text, text, sizeof(self.error_text) - 1)
             self.error_ns = fp_monotonic_ns()
