@@ -891,12 +891,13 @@ cdef class Sender:
 
     def unfinished(self):
         """What wait_settled() gave up waiting for, in words."""
+        cdef int64_t left = self.accumulator.unsettled
         queued, finished = self.callbacks.counts()
-        records = f"{self.accumulator.unsettled} records had not settled"
+        records = f"{left} records had not settled"
         if queued == finished:
             return records
         callbacks = f"the callbacks of {queued - finished} batches had not run"
-        return f"{records} and {callbacks}" if self.accumulator.unsettled else callbacks
+        return f"{records} and {callbacks}" if left else callbacks
 
     # Ending. thread: app, with the GIL
 
