@@ -587,6 +587,15 @@ def test_metrics_have_javas_names_and_plausible_values(make, mock_cluster, topic
     assert metrics["buffer-exhausted-total"] == metrics["waiting-threads"] == 0
 
 
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_only_with_idempotence_a_new_partition_gets_a_record_of_its_own_first(make, mock_cluster, topic, idempotent):
+    mock_cluster.create_topic(topic + "-wide", 40)
+    producer = make(enable_idempotence=idempotent, acks="all", linger_ms=5)
+    producer.send_many(topic + "-wide", [b"v"] * 2000, partitions=[i // 50 for i in range(2000)]).result(10)
+    requests = producer.metrics()["request-total"]
+    assert requests >= 80 if idempotent else 40 <= requests < 60
+
+
 def test_a_producer_is_not_pickled(producer):
     with pytest.raises(TypeError, match="pickled"):
         pickle.dumps(producer)

@@ -37,6 +37,7 @@ import weakref
 
 from fastprod import config as options
 from fastprod._future import wait_deadline
+from fastprod._sender import first_allowance
 from fastprod._transaction import transaction
 from fastprod._transport import knows
 from fastprod.errors import (
@@ -209,7 +210,7 @@ cdef class Producer:
             adaptive=settings.partitioner_adaptive_partitioning_enable,
             availability_timeout_ms=settings.partitioner_availability_timeout_ms,
             sticky_interval_ms=settings.partitioner_sticky_interval_ms,
-            first_allowance=properties["acks"] != "0",   # a record: see Sender.feed()
+            first_allowance=first_allowance(properties["acks"], settings.enable_idempotence),
             seed=int.from_bytes(os.urandom(7), "little"))
         self.callbacks = Callbacks()
         self.transport = Transport(

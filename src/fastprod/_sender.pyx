@@ -55,6 +55,13 @@ cdef enum:
     LOG_WARNING = 4
 
 
+def first_allowance(str acks, bint idempotent):
+    """The bytes of a new partition that go before any report has come, 0 for no bound; see Sender.feed()."""
+    if acks == "0":
+        return 0
+    return 1 if idempotent else FIRST_REQUEST
+
+
 cdef int is_over(Batch *batch) noexcept nogil:
     """Every record of a batch in transit has its outcome."""
     return (batch.state == BATCH_IN_TRANSIT and batch.handed == batch.count and batch.unreported == 0 and
@@ -324,14 +331,14 @@ cdef class Sender:
     cdef void feed(self, PartitionQueue *queue) noexcept nogil:
         """Hands over what librdkafka may have of the partition's batches.
 
-        Of a new partition that is first a single record. Broker and librdkafka
-        both take a batch with any sequence number for the first of a producer
-        that is new to the partition: when a broker becomes the leader between
-        two requests, it refuses the first and takes the second, and librdkafka
-        concludes that the first had been written too
-        (rd_kafka_handle_idempotent_Produce_success). Nothing may follow the
-        first record before it is there. Then it is one large request, and the
-        rest once that was not too large for the topic.
+        Of a new partition that is first one large request, and the rest once
+        that was not too large for the topic. With idempotence a single record
+        goes before it. Broker and librdkafka both take a batch with any sequence
+        number for the first of a producer that is new to the partition: when a
+        broker becomes the leader between two requests, it refuses the first and
+        takes the second, and librdkafka concludes that the first had been
+        written too (rd_kafka_handle_idempotent_Produce_success). Nothing may
+        follow the first record before it is there.
 
         After that, where a partition's order is to last, its batches are handed
         over until they make FIRST_REQUEST, and the next once all of those are
