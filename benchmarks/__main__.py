@@ -27,7 +27,6 @@ from confluent_kafka.admin import AdminClient
 from benchmarks import peers
 from benchmarks.machine import log_ends, machine
 from benchmarks.report import write_report
-from benchmarks.run import WARM_UP
 from benchmarks.workload import BASE, BATCH_SIZE, FULL, GROWTH, SHORT, Workload
 from fastprod.testing import MockCluster
 from tests.kafka.server import KafkaServer, LogBatch
@@ -103,7 +102,7 @@ def measure(broker: Broker, name: str, what: str, workload: Workload) -> dict[st
     delivered = result.pop("delivered")
     times = getattr(peer, "TIMES", None)
     expected = workload.records * (times or 1)
-    warm_up = 0 if what == "latency" or times else min(WARM_UP, workload.records)
+    warm_up = 0 if what == "latency" or times else workload.warm_up
     if delivered != expected or logged != expected + warm_up:
         sys.exit(
             f"{peer.NAME}, {workload.title}: {delivered} of {expected} records were acknowledged, {logged} of "

@@ -180,7 +180,8 @@ def plot(content: Content, path: Path) -> None:
     from matplotlib import pyplot
 
     plain = (BASE.title, KEYED.title)
-    found = [group for group in groups(content, "throughput") if group[0]["workload"] in plain]
+    found = list(groups(content, "throughput"))
+    found = [group for group in found if group[0]["workload"] in plain] or found
     figure, all_axes = pyplot.subplots(
         len(found), 2, figsize=(12, sum(0.4 + 0.28 * len(group) for group in found) + 1), squeeze=False,
         gridspec_kw={"height_ratios": [1 + len(group) for group in found]},

@@ -12,7 +12,7 @@ import time
 from benchmarks.peers import load
 from benchmarks.workload import Workload, distinct_values
 
-WARM_UP = 1000  # records before those that count
+FIRST = 1000  # records, after which the process is called idle
 
 
 def cpu_seconds():
@@ -30,12 +30,22 @@ def forget_peak():
         clear.write("5")
 
 
-def throughput(peer, records):
-    warm = min(WARM_UP, records)
-    counted = peer.produce(warm)
-    before = counted() if callable(counted) else counted
+def warm_up(peer, records, distinct):
+    """Sends so many records, the distinct ones again and again; how many were delivered."""
+    delivered = 0
+    for at in range(0, records, distinct):
+        counted = peer.produce(min(distinct, records - at))
+        delivered += counted() if callable(counted) else counted
+    return delivered
+
+
+def throughput(peer, workload):
+    records = workload.records
+    first = min(FIRST, workload.warm_up)
+    before = warm_up(peer, first, records)
     forget_peak()
     idle = memory_mib("VmRSS")
+    before += warm_up(peer, workload.warm_up - first, records)
     cpu, start = cpu_seconds(), time.perf_counter()
     delivered = peer.produce(records)
     seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
@@ -45,7 +55,7 @@ def throughput(peer, records):
     return {
         "records_per_s": records / seconds,
         "cpu_ns": cpu / records * 1e9,
-        "delivered": delivered if before == warm else -1,
+        "delivered": delivered if before == workload.warm_up else -1,
         "rss_mib": peak - idle,
     }
 
@@ -74,7 +84,7 @@ def main():
         result = latency(peer, workload.records, workload.size)
     else:
         peer = module.connect(servers, topic, workload)
-        result = throughput(peer, workload.records)
+        result = throughput(peer, workload)
         if hasattr(peer, "details"):
             result |= peer.details()
     print(json.dumps(result))

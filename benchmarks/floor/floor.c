@@ -1,9 +1,9 @@
 /* Plain C on librdkafka: what there is to reach. rd_kafka_produce_batch() in the tightest loop, over memory that stays.
  *
- * floor SERVERS TOPIC PARTITIONS RECORDS SIZE KEY_SIZE RUN DATA [OPTION=VALUE ...]
+ * floor SERVERS TOPIC PARTITIONS RECORDS SIZE KEY_SIZE RUN WARM_UP DATA [OPTION=VALUE ...]
  *
  * DATA holds values of SIZE bytes, then as many keys of KEY_SIZE bytes; KEY_SIZE 0: records have none, and go to one
- * partition after the other, RUN records each. Each record has memory of its own, side by side as in a column of Arrow's.
+ * partition after the other, RUN records each. Before the RECORDS that count it sends WARM_UP. Each record has memory of its own, side by side as in a column of Arrow's.
  * Every delivery is counted. Prints a line of JSON. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #include "librdkafka.h"
 #include "murmur2.h"
 
-enum { VALUES = 10000, MOST_RUN = 100000, F_PARTITION = 8, UNASSIGNED = -1, QUEUE_FULL = -184, PRODUCER = 0 };
+enum { VALUES = 10000, FIRST = 1000, MOST_RUN = 100000, F_PARTITION = 8, UNASSIGNED = -1, QUEUE_FULL = -184, PRODUCER = 0 };
 
 extern rd_kafka_conf_t *rd_kafka_conf_new(void);
 extern int rd_kafka_conf_set(rd_kafka_conf_t *, const char *, const char *, char *, size_t);
@@ -76,17 +76,18 @@ static void give_up(const char *why) {
 int main(int argc, char **argv) {
     char why[512];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    if (argc < 9)
+    if (argc < 10)
         give_up("too few arguments");
     const char *topic = argv[2];
     int partitions = atoi(argv[3]);
     long records = atol(argv[4]);
     size_t size = (size_t)atol(argv[5]), key_size = (size_t)atol(argv[6]);
     int run = atoi(argv[7]);
+    long warm_up = atol(argv[8]);
     char *data = malloc(VALUES * (size + key_size));
-    FILE *file = fopen(argv[8], "rb");
-    if (run < 1 || run > MOST_RUN || !file || fread(data, size + key_size, VALUES, file) != VALUES)
-        give_up("no data, or a RUN out of range");
+    FILE *file = fopen(argv[9], "rb");
+    if (run < 1 || run > MOST_RUN || warm_up < FIRST || !file || fread(data, size + key_size, VALUES, file) != VALUES)
+        give_up("no data, or RUN or WARM_UP out of range");
     fclose(file);
     char *values = column(data, size, records), *keys = column(data + VALUES * size, key_size, records);
     if (!values || !keys)
@@ -94,7 +95,7 @@ int main(int argc, char **argv) {
     free(data);
     if (rd_kafka_conf_set(conf, "bootstrap.servers", argv[1], why, sizeof why))
         give_up(why);
-    for (int i = 9; i < argc; i++) {
+    for (int i = 10; i < argc; i++) {
         char *equals = strchr(argv[i], '=');
         if (!equals)
             give_up(argv[i]);
@@ -110,24 +111,25 @@ int main(int argc, char **argv) {
 
     double start = 0, cpu = 0;
     long idle = 0;
-    for (int warm = 1; warm >= 0; warm--) { /* first a few records: it is connected then, and knows the topic */
-        long goal = warm && records > 1000 ? 1000 : records, sent = 0;
+    long goals[] = {FIRST, warm_up - FIRST, records}; /* after the first it is connected, and knows the topic */
+    for (int phase = 0; phase < 3; phase++) {
+        long goal = goals[phase], sent = 0;
         int32_t partition = 0;
         delivered = 0;
-        if (!warm) {
+        if (phase == 1) {
             FILE *clear = fopen("/proc/self/clear_refs", "w");
             if (clear) {
                 fputs("5", clear);
                 fclose(clear);
             }
             idle = memory_kib("VmRSS:");
-            cpu = cpu_seconds();
-            start = seconds();
         }
+        cpu = cpu_seconds();
+        start = seconds();
         while (sent < goal) {
             int n = goal - sent < run ? (int)(goal - sent) : run;
             for (int i = 0; i < n; i++) {
-                size_t at = (size_t)(sent + i);
+                size_t at = (size_t)(sent + i < records ? sent + i : (sent + i) % records);
                 memset(&messages[i], 0, sizeof messages[i]);
                 messages[i].payload = values + at * size;
                 messages[i].len = size;

@@ -65,6 +65,6 @@ def command(servers, topic, workload):
     key_size = len(distinct_keys()[0]) if workload.keyed else 0
     numbers = (workload.partitions, workload.records, workload.size, key_size, KEYED_RUN if key_size else RUN)
     return [
-        *(build("floor"), servers, topic, *map(str, numbers), data(workload.size, workload.keyed)),
+        *(build("floor"), servers, topic, *map(str, (*numbers, workload.warm_up)), data(workload.size, workload.keyed)),
         *(f"{name}={value}" for name, value in settings.items()),
     ]
