@@ -1,8 +1,8 @@
 """fastprod beside its peers, in one run.
 
-Each measurement has a process and a topic of its own; the peers take turns, so that a machine whose speed drifts is
-unfair to all alike. Figures are medians. Of every run the broker's logs must hold each record that was sent, and the
-client must have counted it as delivered.
+Each measurement has a process and a topic of its own; the peers and the workloads take turns, so that a machine whose
+speed drifts is unfair to all alike. Figures are medians. Of every run the broker's logs must hold each record that was
+sent, and the client must have counted it as delivered.
 
 short: 100 B, without and with keys, on a mock broker in a process of its own, and the latency of a record. full: all
 workloads; and on a real Apache Kafka, beside the Java producer. growth: from 100,000 to 10 million records, and from 1
@@ -112,24 +112,43 @@ def measure(broker: Broker, name: str, what: str, workload: Workload) -> dict[st
 
 
 def measure_all(
-    broker: Broker, names: Iterable[str], what: str, workload: Workload, rounds: int
-) -> dict[str, list[dict[str, float]]]:
-    """rounds runs of each peer that can send the workload, in turn."""
-    shares = {name: getattr(peers.load(name), "SHARE", 1.0) for name in names}
-    fitting = [name for name in shares if getattr(peers.load(name), "fits", lambda _: True)(workload)]
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in fitting}
-    for turn in range(rounds):
-        for name in fitting:
-            print(
-                f"\r{broker.title}, {workload.title}, round {turn + 1} of {rounds}: {peers.load(name).NAME:<34}",
-                end="",
-                file=sys.stderr,
-                flush=True,
+    broker: Broker, names: Iterable[str], what: str, workloads: Iterable[Workload], rounds: int
+) -> Iterator[list[dict[str, object]]]:
+    """Runs each workload with each peer that can send it, once a round, and gives what there is after each round."""
+    tasks: list[tuple[str, Workload]] = []
+    entries: list[dict[str, object]] = []
+    for workload in workloads:
+        for name in dict.fromkeys(names):
+            peer = peers.load(name)
+            if not getattr(peer, "fits", lambda _: True)(workload):
+                continue
+            tasks.append((name, replace(workload, records=int(workload.records * getattr(peer, "SHARE", 1.0)))))
+            entries.append(
+                {
+                    "broker": broker.title,
+                    "what": what,
+                    "workload": workload.title,
+                    "records": workload.records,
+                    "batch_size": BATCH_SIZE,
+                    "peer": name,
+                    "title": peer.NAME,
+                    "runs": [],
+                }
             )
-            work = replace(workload, records=int(workload.records * shares[name]))
-            runs[name].append(measure(broker, name, what, work))
-    print("\r" + " " * 110 + "\r", end="", file=sys.stderr)
-    return runs
+    for turn in range(rounds):
+        for (name, workload), entry in zip(tasks, entries, strict=True):
+            progress(f"{broker.title}, round {turn + 1} of {rounds}: {workload.title}, {entry['title']}")
+            entry["runs"].append(measure(broker, name, what, workload))
+        yield entries
+    progress("")
+
+
+def progress(text: str) -> None:
+    """Where it has got to, on one line of a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<110}", end="" if text else "\r", file=sys.stderr, flush=True)
+    elif text:
+        print(text, file=sys.stderr, flush=True)
 
 
 def probe(code: str) -> float:
@@ -173,35 +192,23 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     content: dict[str, object] = {"machine": machine(), "rounds": arguments.rounds, "runs": []}
 
-    def add(broker: Broker, names: Iterable[str], what: str, workload: Workload) -> None:
+    def add(broker: Broker, names: Iterable[str], what: str, workloads: Iterable[Workload]) -> None:
         if arguments.records:
-            workload = replace(workload, records=min(workload.records, arguments.records))
-        for name, runs in measure_all(broker, names, what, workload, arguments.rounds).items():
-            content["runs"].append(
-                {
-                    "broker": broker.title,
-                    "what": what,
-                    "workload": workload.title,
-                    "records": workload.records,
-                    "batch_size": BATCH_SIZE,
-                    "peer": name,
-                    "title": peers.load(name).NAME,
-                    "runs": runs,
-                }
-            )
-        path.write_text(json.dumps(content, indent=1) + "\n")  # after each: a long run may be cut short
+            workloads = [replace(workload, records=min(workload.records, arguments.records)) for workload in workloads]
+        before = content["runs"]
+        for entries in measure_all(broker, names, what, workloads, arguments.rounds):
+            content["runs"] = [*before, *entries]
+            path.write_text(json.dumps(content, indent=1) + "\n")  # after each: a long run may be cut short
 
     with mock_broker() as broker:
-        for workload in {"short": SHORT, "full": FULL, "growth": GROWTH}[arguments.form]:
-            add(broker, arguments.peers, "throughput", workload)
-        add(broker, [name for name in LATENCY_PEERS if name in arguments.peers], "latency", LATENCY)
+        add(broker, arguments.peers, "throughput", {"short": SHORT, "full": FULL, "growth": GROWTH}[arguments.form])
+        add(broker, [name for name in LATENCY_PEERS if name in arguments.peers], "latency", [LATENCY])
         broker.make("idle", 1)
         content["import_ms"] = import_ms()
         content["idle_share"] = idle_share(broker.servers)
     if arguments.form == "full":
         with real_broker() as broker:
-            for workload in REAL:
-                add(broker, [name for name in REAL_PEERS if name in (*arguments.peers, "java")], "throughput", workload)
+            add(broker, [name for name in REAL_PEERS if name in (*arguments.peers, "java")], "throughput", REAL)
     path.write_text(json.dumps(content, indent=1) + "\n")
     print(write_report(content, arguments.out))
 
