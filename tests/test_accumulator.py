@@ -15,7 +15,7 @@ LEADER_WINDOW = 10 << 20
 TOTAL_WINDOW = 24 << 20
 LEADER_SHARE = 1 << 20
 RECORD_COST = 256  # what librdkafka allocates for a record, beside its payload
-TURN_BYTES = 1 << 16
+TURN_BYTES = 3 << 17
 
 
 class Topic:
@@ -221,8 +221,8 @@ def test_the_limit_of_a_drain_is_kept_to_the_batch():
 def test_partitions_take_turns():
     topic = Topic([0] * 3, batch_size=16384, memory=1 << 24)
     for partition in range(3):
-        for _ in range(5000):
-            topic.put(bytes(100), partition=partition)
+        for _ in range(1500):
+            topic.put(bytes(1000), partition=partition)
     batches = topic.drain()
     turns = [(batches[0].partition, 0)]
     for batch in batches:
@@ -233,6 +233,22 @@ def test_partitions_take_turns():
     assert [partition for partition, _ in turns[:6]] == [0, 1, 2, 0, 1, 2]
     for _, size in turns[:3]:
         assert TURN_BYTES * 0.9 < size < TURN_BYTES + 2 * 16384
+
+
+@pytest.mark.parametrize("settled", [[1] * 36, [2] * 18, [5] * 7, [4, 1, 3, 7, 2, 9, 1, 1, 4]])
+def test_a_partition_goes_on_with_its_turn_when_its_leader_has_room_again(settled):
+    topic = Topic([0, 0, 0, 1], batch_size=1 << 18, memory=1 << 26)
+    for partition in range(4):
+        for _ in range(40):
+            topic.put(bytes(150_000), partition=partition)
+    batches = [batch for batch in topic.drain() if batch.partition != 3]  # turns of three batches each
+    order = partitions(batches)
+    for count in settled:
+        settle(batches[:count])
+        batches = batches[count:] + topic.drain()
+        order += partitions(batches[-count:])
+    assert len(order) == LEADER_WINDOW // 150_300 + sum(settled)
+    assert order == ([0, 0, 0, 1, 1, 1, 2, 2, 2] * len(order))[: len(order)]
 
 
 @pytest.mark.parametrize("max_in_flight", [1, 2, 5])

@@ -9,7 +9,7 @@ from fastprod._sync cimport fp_mutex
 cdef enum QueueState:
     QUEUE_IDLE       # nothing to drain
     QUEUE_READY      # in the ready list
-    QUEUE_PARKED     # has something to drain, but its leader's window is full: in the leader's list
+    QUEUE_PARKED     # waits for its leader's window or for its turn: in the leader's list
     QUEUE_HELD_BACK  # has something to drain, but no more than `allowance` may be in transit
 
 # The batches of one partition, oldest first; only the last can be open.
@@ -20,7 +20,8 @@ cdef struct PartitionQueue:
     Batch *head
     Batch *tail
     int hot                   # the last batch was filled: give the next a whole arena at once
-    size_t turn_bytes         # drained since it came to the front of the ready list
+    size_t turn_bytes         # drained in this turn
+    int in_turn               # it comes before those that are parked, until it has had TURN_BYTES or has no more
     QueueState state
     PartitionQueue *next      # in the ready list, or in the leader's parked list
     PartitionQueue *previous

@@ -58,7 +58,9 @@ cdef enum:
     PACE_NS_PER_BYTE = 2
     SHORTEST_PAUSE_NS = 60_000     # the kernel adds about as much to any sleep
     LONGEST_PAUSE_NS = 200_000
-    TURN_BYTES = 1 << 16           # of one partition, before the next is drained
+    # Of one partition, before the next is drained. librdkafka makes a request of what it has of one: the fewer it
+    # has something of, the more records are in each.
+    TURN_BYTES = 3 << 17
     LOCK_RUN = 64                  # records that append_many() appends before it lets others have the lock
 
 
@@ -67,14 +69,22 @@ cdef int64_t nanoseconds(object ms) except -1:
     return <int64_t>min(ms * 1_000_000, INT64_MAX // 4)
 
 
-cdef void list_append(QueueList *queues, PartitionQueue *queue) noexcept nogil:
-    queue.next = NULL
-    queue.previous = queues.last
-    if queues.last is NULL:
+cdef void list_insert(QueueList *queues, PartitionQueue *queue, PartitionQueue *previous) noexcept nogil:
+    """previous: NULL puts it first."""
+    queue.previous = previous
+    queue.next = queues.first if previous is NULL else previous.next
+    if queue.next is NULL:
+        queues.last = queue
+    else:
+        queue.next.previous = queue
+    if previous is NULL:
         queues.first = queue
     else:
-        queues.last.next = queue
-    queues.last = queue
+        previous.next = queue
+
+
+cdef void list_append(QueueList *queues, PartitionQueue *queue) noexcept nogil:
+    list_insert(queues, queue, queues.last)
 
 
 cdef void list_remove(QueueList *queues, PartitionQueue *queue) noexcept nogil:
@@ -86,6 +96,11 @@ cdef void list_remove(QueueList *queues, PartitionQueue *queue) noexcept nogil:
         queues.last = queue.previous
     else:
         queue.next.previous = queue.previous
+
+
+cdef void end_turn(PartitionQueue *queue) noexcept nogil:
+    queue.in_turn = 0
+    queue.turn_bytes = 0
 
 
 cdef inline Batch *filling(RecordAccumulator self, Topic *topic, int32_t partition, int64_t *limit,
@@ -582,8 +597,8 @@ cdef class RecordAccumulator:
         if queue.state == QUEUE_IDLE:
             queue.state = QUEUE_READY
             list_append(&self.ready, queue)
-        elif queue.state == QUEUE_PARKED and queue.head.state == BATCH_CLOSED:
-            # It may have been parked because its only batch was not full.
+        elif queue.state == QUEUE_PARKED and queue.head is queue.tail and queue.head.state == BATCH_CLOSED:
+            # It may have been parked because its only batch was not full. Others keep their place.
             list_remove(&self.leaders[queue.leader].parked, queue)
             queue.state = QUEUE_READY
             list_append(&self.ready, queue)
@@ -650,6 +665,7 @@ cdef class RecordAccumulator:
         cdef Batch *last = NULL
         cdef Batch *batch
         cdef PartitionQueue *queue
+        cdef PartitionQueue *parked = NULL   # the last one here
         cdef Leader *leader
         cdef int64_t waited_ns
         fp_mutex_lock(&self.lock)
@@ -660,27 +676,30 @@ cdef class RecordAccumulator:
             if batch is NULL or not self.sendable(batch, now_ns):
                 list_remove(&self.ready, queue)
                 queue.state = QUEUE_IDLE
+                end_turn(queue)
                 continue
             if self.held_back(queue):
                 list_remove(&self.ready, queue)
                 queue.state = QUEUE_HELD_BACK
+                end_turn(queue)
                 continue
             leader = &self.leaders[queue.leader]
             batch.cost = transport_cost(batch)
             if not self.window_open(leader, batch):
                 list_remove(&self.ready, queue)
                 queue.state = QUEUE_PARKED
-                list_append(&leader.parked, queue)
+                if not queue.in_turn:
+                    list_append(&leader.parked, queue)
+                elif (parked is not NULL and parked.state == QUEUE_PARKED and parked.in_turn and
+                        parked.leader == queue.leader):
+                    list_insert(&leader.parked, queue, parked)
+                else:
+                    list_insert(&leader.parked, queue, NULL)
+                parked = queue
                 if leader.blocked_ns == 0:
                     leader.blocked_ns = now_ns
                 continue
             self.take_head(queue)
-            queue.turn_bytes += batch.used
-            if queue.turn_bytes >= TURN_BYTES:
-                # The next partition's turn: a long queue must not keep the window to itself.
-                queue.turn_bytes = 0
-                list_remove(&self.ready, queue)
-                list_append(&self.ready, queue)
             batch.state = BATCH_IN_TRANSIT
             batch.leader = queue.leader
             queue.drained += 1
@@ -703,6 +722,18 @@ cdef class RecordAccumulator:
                 last.next = batch
             last = batch
             limit -= batch.used + 1
+            queue.in_turn = 1
+            queue.turn_bytes += batch.used
+            if queue.turn_bytes >= TURN_BYTES:
+                # A long queue must not keep the window to itself.
+                end_turn(queue)
+                list_remove(&self.ready, queue)
+                if leader.parked.first is NULL:
+                    list_append(&self.ready, queue)
+                else:
+                    queue.state = QUEUE_PARKED
+                    list_append(&leader.parked, queue)
+                    self.unpark(leader)
         fp_mutex_unlock(&self.lock)
         return chain
 
@@ -844,6 +875,7 @@ cdef class RecordAccumulator:
             queue.state = QUEUE_IDLE
             if batch is not NULL:   # else it expired
                 queue.state = QUEUE_READY
+                queue.in_turn = 1
                 list_append(&self.ready, queue)
         if leader.parked.first is NULL:
             leader.blocked_ns = 0
