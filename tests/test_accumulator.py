@@ -529,6 +529,20 @@ def test_a_leader_that_stalls_after_a_report_is_avoided():
     assert where_records_go(topic, 5000) == {1}
 
 
+def test_a_leader_that_stalls_as_a_turn_ends_is_avoided():
+    topic = Topic([0, 1, 0, 0], batch_size=1 << 18, availability_timeout_ms=100, adaptive=False)
+    for partition in (0, 2, 3):
+        for _ in range(30):
+            topic.put(bytes(150_000), partition=partition)
+    drained = topic.drain(1000)
+    turn = []
+    for batch in drained[:3]:  # the window has room for one more each time
+        batch.settle()
+        turn += partitions(topic.drain(1001))
+    assert len(turn) == 3 and len(set(turn)) == 1
+    assert where_records_go(topic, 5000) == {1}
+
+
 # Expiry.
 
 

@@ -733,6 +733,7 @@ cdef class RecordAccumulator:
                 else:
                     queue.state = QUEUE_PARKED
                     list_append(&leader.parked, queue)
+                    leader.blocked_ns = now_ns   # until one is drained: there may be room for none
                     self.unpark(leader)
         fp_mutex_unlock(&self.lock)
         return chain
