@@ -251,6 +251,20 @@ def test_a_partition_goes_on_with_its_turn_when_its_leader_has_room_again(settle
     assert order == ([0, 0, 0, 1, 1, 1, 2, 2, 2] * len(order))[: len(order)]
 
 
+def test_a_partition_that_waits_for_its_turn_keeps_its_place_as_it_gets_more():
+    topic = Topic([0, 0, 0], batch_size=1 << 18, memory=1 << 26)
+    for partition in range(3):
+        for _ in range(40):
+            topic.put(bytes(150_000), partition=partition)
+    batches = topic.drain()
+    order = partitions(batches)
+    for batch in batches[:18]:
+        topic.put(bytes(150_000), partition=(order[-1] + 1) % 3)  # closes a batch of the one that is next
+        batch.settle()
+        order += partitions(topic.drain())
+    assert order == ([0, 0, 0, 1, 1, 1, 2, 2, 2] * len(order))[: len(order)]
+
+
 @pytest.mark.parametrize("max_in_flight", [1, 2, 5])
 def test_a_partial_batch_waits_behind_max_in_flight_others(max_in_flight):
     topic = Topic([0] * 10, max_in_flight=max_in_flight)

@@ -3,8 +3,8 @@
  * floor SERVERS TOPIC PARTITIONS RECORDS SIZE KEY_SIZE RUN WARM_UP DATA [OPTION=VALUE ...]
  *
  * DATA holds values of SIZE bytes, then as many keys of KEY_SIZE bytes; KEY_SIZE 0: records have none, and go to one
- * partition after the other, RUN records each. Before the RECORDS that count it sends WARM_UP. Each record has memory of its own, side by side as in a column of Arrow's.
- * Every delivery is counted. Prints a line of JSON. */
+ * partition after the other, RUN records each. Before the RECORDS that count it sends WARM_UP. Each record has memory of
+ * its own, side by side as in a column of Arrow's. Every delivery is counted. Prints a line of JSON. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,8 @@
 #include "librdkafka.h"
 #include "murmur2.h"
 
-enum { VALUES = 10000, FIRST = 1000, MOST_RUN = 100000, F_PARTITION = 8, UNASSIGNED = -1, QUEUE_FULL = -184, PRODUCER = 0 };
+enum { VALUES = 10000, FIRST = 1000, MOST_RUN = 100000 };
+enum { F_PARTITION = 8, UNASSIGNED = -1, QUEUE_FULL = -184, PRODUCER = 0 }; /* librdkafka's */
 
 extern rd_kafka_conf_t *rd_kafka_conf_new(void);
 extern int rd_kafka_conf_set(rd_kafka_conf_t *, const char *, const char *, char *, size_t);

@@ -688,6 +688,7 @@ cdef class RecordAccumulator:
             if not self.window_open(leader, batch):
                 list_remove(&self.ready, queue)
                 queue.state = QUEUE_PARKED
+                # Those whose turn it is come before the others, in the order they had.
                 if not queue.in_turn:
                     list_append(&leader.parked, queue)
                 elif (parked is not NULL and parked.state == QUEUE_PARKED and parked.in_turn and
