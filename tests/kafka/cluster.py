@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -165,10 +166,15 @@ class KafkaCluster:
         mover = self._mover
         if mover is None or mover.stdin is None or mover.stdout is None:
             raise RuntimeError("this cluster is not started")
-        with self._mover_lock:
-            mover.stdin.write(f"{name} {step}\n")
-            mover.stdin.flush()
-            answer = mover.stdout.readline()
+        until = time.monotonic() + 10
+        while True:
+            with self._mover_lock:
+                mover.stdin.write(f"{name} {step}\n")
+                mover.stdin.flush()
+                answer = mover.stdout.readline()
+            if "UnknownTopicOrPartition" not in answer or time.monotonic() > until:
+                break
+            time.sleep(0.1)  # it asked a broker that has not heard of a new topic yet
         if not answer[:1].isdigit():
             raise RuntimeError(f"the leaders of {name} did not move: {answer.strip() or 'LeaderMover has ended'}")
         return int(answer)
