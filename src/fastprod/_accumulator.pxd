@@ -173,6 +173,11 @@ cdef class RecordAccumulator:
     cdef int hurried(self) noexcept nogil
     cdef int sendable(self, Batch *batch, int64_t now_ns) noexcept nogil
     cdef int window_open(self, Leader *leader, Batch *batch) noexcept nogil
+    cdef void leave_ready(self, PartitionQueue *queue, QueueState state) noexcept nogil
+    cdef void park(self, PartitionQueue *queue, Leader *leader, PartitionQueue *parked, int64_t now_ns) noexcept nogil
+    cdef void pass_turn_on(self, PartitionQueue *queue, Leader *leader, int64_t now_ns) noexcept nogil
+    cdef void charge(self, PartitionQueue *queue, Leader *leader, Batch *batch) noexcept nogil
+    cdef void count_drained(self, Batch *batch, int64_t now_ns) noexcept nogil
     cdef void take_head(self, PartitionQueue *queue) noexcept nogil
     cdef void forget(self, Batch *batch) noexcept nogil
     cdef void unpark(self, Leader *leader) noexcept nogil

@@ -667,56 +667,28 @@ cdef class RecordAccumulator:
         cdef PartitionQueue *queue
         cdef PartitionQueue *parked = NULL   # the last one here
         cdef Leader *leader
-        cdef int64_t waited_ns
         fp_mutex_lock(&self.lock)
         self.end_lingering(now_ns)
         while limit > 0 and self.ready.first is not NULL:
             queue = self.ready.first
             batch = queue.head
+            leader = &self.leaders[queue.leader]
             if batch is NULL or not self.sendable(batch, now_ns):
-                list_remove(&self.ready, queue)
-                queue.state = QUEUE_IDLE
+                self.leave_ready(queue, QUEUE_IDLE)
                 end_turn(queue)
                 continue
             if self.held_back(queue):
-                list_remove(&self.ready, queue)
-                queue.state = QUEUE_HELD_BACK
+                self.leave_ready(queue, QUEUE_HELD_BACK)
                 end_turn(queue)
                 continue
-            leader = &self.leaders[queue.leader]
             batch.cost = transport_cost(batch)
             if not self.window_open(leader, batch):
-                list_remove(&self.ready, queue)
-                queue.state = QUEUE_PARKED
-                # Those whose turn it is come before the others, in the order they had.
-                if not queue.in_turn:
-                    list_append(&leader.parked, queue)
-                elif (parked is not NULL and parked.state == QUEUE_PARKED and parked.in_turn and
-                        parked.leader == queue.leader):
-                    list_insert(&leader.parked, queue, parked)
-                else:
-                    list_insert(&leader.parked, queue, NULL)
+                self.park(queue, leader, parked, now_ns)
                 parked = queue
-                if leader.blocked_ns == 0:
-                    leader.blocked_ns = now_ns
                 continue
             self.take_head(queue)
-            batch.state = BATCH_IN_TRANSIT
-            batch.leader = queue.leader
-            queue.drained += 1
-            queue.drained_bytes += batch.used
-            leader.batches += 1
-            leader.cost += batch.cost
-            leader.blocked_ns = 0
-            self.outstanding_cost += batch.cost
-            self.batches_drained += 1
-            self.records_drained += batch.count
-            self.bytes_drained += batch.wire_size
-            self.largest_batch = max(self.largest_batch, <int64_t>batch.wire_size)
-            # now_ns was read before the lock was taken: the batch can be younger.
-            waited_ns = max(now_ns - batch.created_ns, <int64_t>0)
-            self.queue_time_ns += waited_ns
-            self.longest_queue_time_ns = max(self.longest_queue_time_ns, waited_ns)
+            self.charge(queue, leader, batch)
+            self.count_drained(batch, now_ns)
             if last is NULL:
                 chain = batch
             else:
@@ -726,18 +698,63 @@ cdef class RecordAccumulator:
             queue.in_turn = 1
             queue.turn_bytes += batch.used
             if queue.turn_bytes >= TURN_BYTES:
-                # A long queue must not keep the window to itself.
-                end_turn(queue)
-                list_remove(&self.ready, queue)
-                if leader.parked.first is NULL:
-                    list_append(&self.ready, queue)
-                else:
-                    queue.state = QUEUE_PARKED
-                    list_append(&leader.parked, queue)
-                    leader.blocked_ns = now_ns   # until one is drained: there may be room for none
-                    self.unpark(leader)
+                self.pass_turn_on(queue, leader, now_ns)
         fp_mutex_unlock(&self.lock)
         return chain
+
+    cdef void leave_ready(self, PartitionQueue *queue, QueueState state) noexcept nogil:
+        list_remove(&self.ready, queue)
+        queue.state = state
+
+    cdef void park(self, PartitionQueue *queue, Leader *leader, PartitionQueue *parked, int64_t now_ns) noexcept nogil:
+        """Has a queue wait until its leader's window is open. parked: what this drain() parked before it, or NULL
+
+        Those whose turn it is come before the others, in the order they had. lock: held
+        """
+        self.leave_ready(queue, QUEUE_PARKED)
+        if not queue.in_turn:
+            list_append(&leader.parked, queue)
+        elif (parked is not NULL and parked.state == QUEUE_PARKED and parked.in_turn and
+                parked.leader == queue.leader):
+            list_insert(&leader.parked, queue, parked)
+        else:
+            list_insert(&leader.parked, queue, NULL)
+        if leader.blocked_ns == 0:
+            leader.blocked_ns = now_ns
+
+    cdef void pass_turn_on(self, PartitionQueue *queue, Leader *leader, int64_t now_ns) noexcept nogil:
+        """Puts a queue that has had its turn behind the others of its leader: it must not keep the window to itself."""
+        end_turn(queue)
+        if leader.parked.first is NULL:
+            self.leave_ready(queue, QUEUE_READY)
+            list_append(&self.ready, queue)
+        else:
+            self.leave_ready(queue, QUEUE_PARKED)
+            list_append(&leader.parked, queue)
+            leader.blocked_ns = now_ns   # until one is drained: there may be room for none
+            self.unpark(leader)
+
+    cdef void charge(self, PartitionQueue *queue, Leader *leader, Batch *batch) noexcept nogil:
+        """Counts a batch that goes into transit. lock: held"""
+        batch.state = BATCH_IN_TRANSIT
+        batch.leader = queue.leader
+        queue.drained += 1
+        queue.drained_bytes += batch.used
+        leader.batches += 1
+        leader.cost += batch.cost
+        leader.blocked_ns = 0
+        self.outstanding_cost += batch.cost
+
+    cdef void count_drained(self, Batch *batch, int64_t now_ns) noexcept nogil:
+        """For metrics(). lock: held"""
+        # now_ns was read before the lock was taken: the batch can be younger.
+        cdef int64_t waited_ns = max(now_ns - batch.created_ns, <int64_t>0)
+        self.batches_drained += 1
+        self.records_drained += batch.count
+        self.bytes_drained += batch.wire_size
+        self.largest_batch = max(self.largest_batch, <int64_t>batch.wire_size)
+        self.queue_time_ns += waited_ns
+        self.longest_queue_time_ns = max(self.longest_queue_time_ns, waited_ns)
 
     cdef void take_head(self, PartitionQueue *queue) noexcept nogil:
         cdef Batch *batch = queue.head

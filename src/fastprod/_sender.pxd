@@ -19,8 +19,7 @@ cdef class Sender:
     cdef int started
     cdef int sleeping            # atomic: the thread waits for an event, or is about to
     cdef int stopping            # atomic: end once everything has settled
-    cdef int aborting            # atomic: give up what has not settled
-    cdef int32_t purging         # atomic: how many wait in purge(), for which it does the same
+    cdef int32_t giving_up       # atomic: how many want what has not settled to fail: purge() while it waits, abort()
     cdef int finished            # atomic: the thread has ended
     cdef int32_t helpers         # atomic: threads that wait for duty in help()
     # guarded by duty

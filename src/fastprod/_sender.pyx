@@ -153,7 +153,7 @@ cdef class Sender:
                 fp_yield()
                 fp_mutex_lock(&self.duty)
             now = fp_monotonic_ns()
-            if fp_atomic_load(&self.aborting) or fp_atomic_load(<const int *>&self.purging):
+            if fp_atomic_load(<const int *>&self.giving_up):
                 self.fail_expired(self.accumulator.expire(now, 1), PURGE_QUEUE)
                 self.transport.purge()
             elif now >= self.next_expiry_ns:
@@ -210,8 +210,7 @@ cdef class Sender:
             fp_mutex_unlock(&self.duty)
             fp_sleep_ns(NAP_NS)
             fp_mutex_lock(&self.duty)
-            if (fp_atomic_load(&self.aborting) or fp_atomic_load(<const int *>&self.purging) or
-                    fp_monotonic_ns() >= self.next_expiry_ns):
+            if fp_atomic_load(<const int *>&self.giving_up) or fp_monotonic_ns() >= self.next_expiry_ns:
                 break
 
     cdef int has_overdue(self, int64_t now) noexcept nogil:
@@ -890,11 +889,11 @@ cdef class Sender:
 
     def purge(self):
         """Makes the thread give up what has not settled, as abort() does, and go on."""
-        fp_atomic_add(&self.purging, 1)
+        fp_atomic_add(&self.giving_up, 1)
         try:
             self.wait_settled(INT64_MAX)
         finally:
-            fp_atomic_add(&self.purging, -1)
+            fp_atomic_add(&self.giving_up, -1)
 
     def unfinished(self):
         """What wait_settled() gave up waiting for, in words."""
@@ -915,7 +914,7 @@ cdef class Sender:
 
     def abort(self):
         """Makes the thread give up what has not settled, then end."""
-        fp_atomic_store(&self.aborting, 1)
+        fp_atomic_add(&self.giving_up, 1)
         self.stop()
 
     def join(self, int64_t until_ns):
