@@ -98,10 +98,10 @@ def test_a_stream_from_standard_input(monkeypatch):
 )
 def test_columns_that_cannot_be_sent(path, arguments, complaint, capsys):
     producer = ColumnProducer()
-    assert run(producer, path, *arguments) == 1
+    assert run(producer, path, *arguments) == 2
     out, err = capsys.readouterr()
-    assert f"stopped: {path}:0: {complaint}" in err
-    assert not producer.records and "t: 0 records acknowledged, 0 failed" in out
+    assert f"fastprod send: {path}:0: {complaint}" in err
+    assert not producer.records and out == ""
 
 
 def test_a_column_twice(tmp_path):

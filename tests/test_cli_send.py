@@ -4,10 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+import fastprod
+from fastprod import librdkafka
 from fastprod.cli import main, send
 from fastprod.errors import (
     AuthorizationError,
@@ -237,12 +240,37 @@ def test_usage_errors(arguments, complaint, capsys):
     assert err.startswith("fastprod send: ") and complaint in err
 
 
-@pytest.mark.parametrize("arguments", [[], ["send"], ["send", "-"], ["send", "-", "--topic", "t", "--format", "xml"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["send"],
+        ["send", "-"],
+        ["send", "-", "--topic", "t", "--format", "xml"],
+        ["send", "-", "--topic", "t", "--embedded", "--partition", "3"],  # not short for --partitions
+    ],
+)
 def test_argparse_errors(arguments, capsys):
     with pytest.raises(SystemExit) as error:
         main(arguments)
     assert error.value.code == 2
     assert "usage: fastprod" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package_and_of_librdkafka(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    versions = f"fastprod {metadata.version('fastprod')}, librdkafka {librdkafka.version()}"
+    assert capsys.readouterr().out == versions + "\n"
+    assert fastprod.__version__ == metadata.version("fastprod") and not hasattr(fastprod, "no_such_name")
+
+
+def test_input_without_a_first_record_is_a_usage_error(write, capsys):
+    producer = FakeProducer()
+    assert run(producer, write("a.ndjson", '{"a": 1}\n'), "--key", "b") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "a.ndjson:1" in err and err.count("\n") == 1 and not producer.records
 
 
 @pytest.mark.parametrize("kind", [KafkaError, TimeoutError, ValueError])

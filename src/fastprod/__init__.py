@@ -35,6 +35,15 @@ from fastprod.records import (
 
 del _interpreter
 
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # looked up when it is asked for: the module that does it takes long to import
+        from importlib.metadata import version
+
+        return version("fastprod")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "AuthenticationError",
     "AuthorizationError",

@@ -5,12 +5,29 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
+import fastprod
+
+from .. import librdkafka
 from . import send
+
+
+class _Version(argparse.Action):
+    """Prints the versions of fastprod and of the librdkafka it has loaded."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the versions of fastprod and librdkafka")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"fastprod {fastprod.__version__}, librdkafka {librdkafka.version()}")
+        parser.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and returns the exit code; SystemExit(2) for arguments that argparse does not take."""
-    parser = argparse.ArgumentParser(prog="fastprod", description="A Kafka producer for jobs that push volume.")
+    parser = argparse.ArgumentParser(
+        prog="fastprod", description="A Kafka producer for jobs that push volume.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     send.add_parser(commands)
     arguments = parser.parse_args(argv)

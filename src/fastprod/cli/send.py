@@ -53,8 +53,8 @@ The format follows the suffix: .csv, .ndjson or .jsonl, .parquet, .arrow, .arrow
 lines. .gz after one of text is unpacked. Parquet and Arrow need pyarrow: pip install 'fastprod[arrow]'
 """
 _EXIT_CODES = """
-exit code: 0 all records were acknowledged; 1 some were not, or the input is malformed; 2 nothing was sent,
-because the arguments, the configuration, the topic or the brokers did not allow it; 130 interrupted
+exit code: 0 all records were acknowledged; 1 some were not, or the input is malformed; 2 nothing was sent, because
+the arguments, the configuration, the topic, the brokers or the first record did not allow it; 130 interrupted
 """
 # After one of these every further record fails too.
 _HOPELESS = (AuthenticationError, AuthorizationError, UnknownTopicOrPartitionError)
@@ -102,6 +102,7 @@ def add_parser(commands: Any) -> None:
         help="send the records of files to a topic",
         description=_DESCRIPTION,
         epilog=_EXIT_CODES,
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a file, or - for standard input")
@@ -182,6 +183,7 @@ class Outstanding:
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
+        self.begun = False
         self._futures: collections.deque[tuple[Future, int]] = collections.deque()  # and how many records it is of
         self._records = 0
         self._next_look = time.monotonic() + LOOK_SECONDS
@@ -189,6 +191,7 @@ class Outstanding:
 
     def add(self, future: Future, records: int = 1) -> None:
         """Takes the future of so many records; now and then counts those that are done."""
+        self.begun = True
         self._futures.append((future, records))
         self._records += records
         self._added += records
@@ -350,7 +353,7 @@ def _transfer(
             _flush(producer, INTERRUPT_TIMEOUT)
         outstanding.finish()
         seconds = time.monotonic() - started
-    _show(*_summary(arguments.topic, tally, partitions, seconds))
+    _show(*_summary(arguments.topic, tally, partitions, seconds, "" if read_back is None else ", at the pace of reading back"))
     intact = True
     if read_back is not None:
         intact, lines = read_back.finish(tally)
@@ -361,7 +364,10 @@ def _transfer(
 def _send_all(
     producer: Producer, topic: str, records: Input, outstanding: Outstanding, read_back: ReadBack | None
 ) -> int:
-    """Sends until the input ends or something stops it, says what, and returns the exit code so far."""
+    """Sends until the input ends or something stops it, says what, and returns the exit code so far.
+
+    _RefusedError if the input does not get as far as a record.
+    """
     try:
         for item in records:
             if isinstance(item, Rows):
@@ -380,6 +386,8 @@ def _send_all(
         _say(f"interrupted; waiting up to {INTERRUPT_TIMEOUT:.0f} s for what is under way")
         return 130
     except (InputError, _HopelessError) as error:
+        if not outstanding.begun and not outstanding.tally.failed:
+            raise _RefusedError(str(error)) from None
         _say(f"stopped: {error}")
         return 1
     except (KafkaError, OSError) as error:
@@ -427,13 +435,13 @@ def _close(producer: Producer, timeout: float | None) -> None:
         producer.close(timeout)
 
 
-def _summary(topic: str, tally: Tally, partitions: int, seconds: float) -> Iterator[str]:
+def _summary(topic: str, tally: Tally, partitions: int, seconds: float, pace: str = "") -> Iterator[str]:
     yield f"{topic}: {tally.acknowledged:,} records acknowledged, {tally.failed:,} failed"
     if tally.unsettled:
         yield f"  {tally.unsettled:,} records given up while under way; they may have been written"
     yield (
         f"  {tally.bytes:,} bytes in {seconds:,.2f} s: "
-        f"{tally.acknowledged / seconds:,.0f} records/s, {tally.bytes / 1e6 / seconds:,.1f} MB/s"
+        f"{tally.acknowledged / seconds:,.0f} records/s, {tally.bytes / 1e6 / seconds:,.1f} MB/s{pace}"
     )
     counts = [
         tally.partitions[number] for number in range(max([partitions, *(number + 1 for number in tally.partitions)]))
