@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fastprod import config
 from fastprod.config import ProducerConfig
 from fastprod.errors import ConfigError
-from fastprod.options import ALIASES, DENIED, OPTIONS, PARTITIONERS, is_sensitive, redact
+from fastprod.options import ALIASES, DENIED, FOREIGN, OPTIONS, PARTITIONERS, is_sensitive, redact
 
 # Kafka 4.4 adds these to the keys of 4.3, whose jar tests/test_config_java.py reads.
 KEYS_OF_4_4 = [
@@ -240,6 +240,15 @@ def test_config_must_be_a_mapping(bad):
 def test_names_must_be_str(key):
     with pytest.raises(TypeError, match="str"):
         resolve({key: 1})
+
+
+@pytest.mark.parametrize("key", FOREIGN)
+def test_a_name_of_kafka_python_or_aiokafka_says_what_to_use(key, librdkafka):
+    with pytest.raises(ConfigError, match=f"use {FOREIGN[key]}") as caught:
+        resolve({key.replace(".", "_"): "x"})
+    assert "did you mean" not in str(caught.value)
+    wanted = FOREIGN[key].split()[0].strip(",")
+    assert wanted in OPTIONS or wanted in ALIASES or librdkafka.knows(wanted)
 
 
 @pytest.mark.parametrize(

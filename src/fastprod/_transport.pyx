@@ -47,6 +47,14 @@ def knows(str name):
     return status != RD_KAFKA_CONF_UNKNOWN
 
 
+cdef str advice(const char *refusal):
+    """What to do about librdkafka's refusal, where its text is for those who build it."""
+    if strstr(refusal, b"SASL mechanism GSSAPI") is not NULL:
+        return (". GSSAPI is what sasl.mechanism is unless you set it: set PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or "
+                "OAUTHBEARER, or let FASTPROD_LIBRDKAFKA name a librdkafka that has GSSAPI")
+    return ""
+
+
 cdef void *opaque(Batch *batch, int32_t index, uint64_t plain) noexcept nogil:
     """What a record carries through librdkafka."""
     return <void *><uintptr_t>(
@@ -144,7 +152,7 @@ cdef class Transport:
         self.rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof(text))
         if self.rk is NULL:
             rd_kafka_conf_destroy(conf)
-            raise ConfigError(f"librdkafka refuses this configuration: {text.decode('utf-8', 'replace')}")
+            raise ConfigError(f"librdkafka refuses this configuration: {text.decode('utf-8', 'replace')}{advice(text)}")
         self.queue = rd_kafka_queue_get_main(self.rk)
         if has_token_provider:
             self.sasl_queue = rd_kafka_queue_get_sasl(self.rk)
@@ -424,8 +432,10 @@ cdef class Transport:
             self.all_down_ns = fp_monotonic_ns()   # follows the cause, which is worth more
         elif strstr(text, b"Send failed: Broken pipe") is NULL:
             # That one only says that the broker had ended the connection, which is mostly noticed without a word.
+            if strstr(self.error_text, b"PLAINTEXT") is NULL or strstr(text, b"in state SSL_HANDSHAKE") is NULL:
+                # Else librdkafka had said what it takes such an end for, as it does but once in a while.
+                strncpy(self.error_text, text, sizeof(self.error_text) - 1)
             self.error_code = code
-            strncpy(self.error_text, text, sizeof(self.error_text) - 1)
             self.error_ns = fp_monotonic_ns()
         if fatal:
             strncpy(self.fatal_text, text, sizeof(self.fatal_text) - 1)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from . import jaas
 from .errors import ConfigError
-from .options import ALIASES, OPTIONS, PARTITIONERS, Option, denied, dotted, is_sensitive, redact
+from .options import ALIASES, FOREIGN, OPTIONS, PARTITIONERS, Option, denied, dotted, is_sensitive, redact
 
 _client_numbers = itertools.count(1)
 
@@ -151,6 +151,8 @@ def _property(key: str, librdkafka_knows: Callable[[str], bool]) -> str:
         for spelt in (key, name):
             if librdkafka_knows(spelt):
                 return spelt
+    if name in FOREIGN:
+        raise ConfigError(f"unknown option {key!r}: use {FOREIGN[name]}")
     import difflib  # only here: it costs a millisecond to import
 
     near = difflib.get_close_matches(name, [*OPTIONS, *ALIASES], n=1)

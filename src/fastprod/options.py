@@ -237,6 +237,22 @@ ALIASES = {
     "sasl.oauthbearer.assertion.jwt.template.file": "sasl.oauthbearer.assertion.template.file",
 }
 
+#: What kafka-python and aiokafka call a setting -> what to give here.
+FOREIGN = {
+    "ssl.cafile": "ssl.ca.location",
+    "ssl.certfile": "ssl.certificate.location",
+    "ssl.keyfile": "ssl.key.location",
+    "ssl.password": "ssl.key.password",
+    "ssl.crlfile": "ssl.crl.location",
+    "ssl.ciphers": "ssl.cipher.suites",
+    "ssl.check.hostname": "ssl.endpoint.identification.algorithm, https or none",
+    "ssl.context": "ssl.ca.location and the other ssl.* options",
+    "sasl.plain.username": "sasl.username",
+    "sasl.plain.password": "sasl.password",
+    "sasl.oauth.token.provider": "sasl.oauthbearer.token.provider",
+    "max.batch.size": "batch.size",
+}
+
 _PARTITIONS = "fastprod chooses the partition: see partitioner and partitioner.sticky.interval.ms"
 _LOADS_CODE = "a config must not load code into the process"
 _POINTER = "its value is a pointer inside librdkafka"

@@ -17,6 +17,7 @@ from fastprod import (
     ProducerClosedError,
     UnknownTopicOrPartitionError,
 )
+from tests.conftest import QUICK
 from tests.failures.conftest import PARTITIONS, TOPIC, eventually, read, whole
 
 pytestmark = pytest.mark.mock
@@ -32,6 +33,7 @@ def fill(producer, size=1000):
         for i in range(10_000):
             futures.append(producer.send(TOPIC, b"%05d" % i + b"v" * size, partition=0))
     assert isinstance(caught.value, TimeoutError) and "max.block.ms" in str(caught.value)
+    assert caught.value.retriable
     return futures
 
 
@@ -241,3 +243,11 @@ def test_wait_ready_times_out_without_a_broker(unreachable):
     with pytest.raises(TimeoutError, match=r"no broker answered within 0\.5 s"):
         unreachable.wait_ready(0.5)
     assert 0.4 < time.monotonic() - started < 15
+
+
+def test_tls_to_a_plaintext_port_is_told_although_other_connections_ended_meanwhile(cluster):
+    with Producer({**QUICK, "bootstrap.servers": cluster.bootstrap_servers, "security.protocol": "SSL"}) as producer:
+        with pytest.raises(MetadataTimeoutError):
+            producer.wait_ready(1)  # many a connection
+        with pytest.raises(MetadataTimeoutError, match=r"connecting to a PLAINTEXT broker listener\?"):
+            producer.wait_ready(0.1)
