@@ -249,6 +249,21 @@ def test_a_single_error_has_nothing_to_aggregate():
     assert errors.DeliveryError("another").reasons is not error.reasons
 
 
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ({(-192, "no")}, (True, False, "no")),
+        ({(-192, "no"), (7, "possibly")}, (True, False, "possibly")),
+        ({(-192, "no"), (10, "no")}, (False, False, "no")),
+        ({(-150, "yes")}, (False, True, "yes")),
+    ],
+)
+def test_several_failures_say_together_what_holds_for_all_of_them(kinds, expected):
+    error = errors.for_several("5 records failed", kinds, reasons={"a": 2, "b": 3}, records=[])
+    assert (error.retriable, error.fatal, error.persisted) == expected
+    assert (error.count, error.code) == (5, None)
+
+
 def test_bulk_error_keeps_the_places():
     causes = [(7, errors.for_delivery(10, "too large", "no", "t", 0)), (9, errors.KafkaError("x"))]
     error = errors.BulkDeliveryError("2 of 10 failed", failures=causes)

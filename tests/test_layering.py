@@ -41,7 +41,8 @@ MAY_KNOW = {
     },
     "_metadata": {"_accumulator", "_input", "_sync", "_transport", "errors", "librdkafka", "records"},
     "_bulk": {
-        "_accumulator", "_future", "_input", "_metadata", "_partitioner", "_record", "_sync", "errors", "records",
+        "_accumulator", "_future", "_input", "_metadata", "_partitioner", "_record", "_sync", "errors",
+        "librdkafka", "records",
     },
     "_arrow": {"_bulk", "_input", "_record", "_sync", "arrow.h", "errors"},
     "_sender": {

@@ -126,7 +126,7 @@ cdef class BufferPool:
                 f"no {size} bytes of buffer.memory became free within max.block.ms: "
                 f"{self.available_memory} of {self.total_memory} bytes are free, {self.queued} threads wait. "
                 "The brokers take records more slowly than they are sent; "
-                "send less, raise max.block.ms or buffer.memory, or look at the brokers")
+                "send less, raise max.block.ms or buffer.memory, or look at the brokers", retriable=True)
         buffer = waiter.buffer
         if buffer is NULL:
             buffer = malloc(size)

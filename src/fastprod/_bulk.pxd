@@ -37,7 +37,7 @@ cdef class BulkFuture:
 
     cdef int note(self, const Placed *placed) noexcept nogil
     cdef int add(self, FutureRecordMetadata future) except -1
-    cdef object tell(self, object error)
+    cdef object tell(self, object error, bint reading)
     cdef void forget_latest(self) noexcept
     cdef int room(self, int32_t partition) noexcept nogil
     cdef Py_ssize_t first_unsettled(self) except? -2

@@ -32,9 +32,11 @@ import itertools
 from collections import Counter
 
 from fastprod._future import wait_deadline
-from fastprod.errors import BulkDeliveryError, ForkedProducerError
+from fastprod.errors import BulkDeliveryError, ForkedProducerError, joint_persisted
+from fastprod.librdkafka import describe
 from fastprod.records import BulkMetadata
 
+cdef tuple FIELDS = ("values", "keys", "partitions", "timestamps", "headers")
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef enum:
     FIRST_GAPS = 64      # bytes
@@ -129,12 +131,17 @@ cdef class BulkFuture:
         self.size += max(future.key_size, 0) + <int64_t>max(future.value_size, 0)
         return 0
 
-    cdef object tell(self, object error):
-        """Lets what came out of the call say what it has sent; a user's exception may have no room for that."""
+    cdef object tell(self, object error, bint reading):
+        """Lets what came out of the call say what it has sent; a user's exception may have no room for that.
+
+        reading: it had begun to read the records.
+        """
         try:
             error.sent = self
             error.index = self.count
-        except Exception:
+            if reading:
+                error.add_note(f"It came at index {self.count} of the call; the records before that were sent.")
+        except Exception:      # Python 3.10 has no notes
             pass
 
     cdef void forget_latest(self) noexcept:
@@ -179,14 +186,16 @@ cdef class BulkFuture:
                                    "they are still on their way")
         failures = self.failures()
         if failures:
-            reasons = Counter(str(error) for _, error in failures)
+            reasons = Counter(describe(error.code) for _, error in failures)
             shown = "; ".join(f"{n} x {reason}" for reason, n in reasons.most_common(3))
+            index, error = failures[0]
             raise BulkDeliveryError(
-                f"{len(failures)} of {self.count} records for {self.topic} failed, the first at index "
-                f"{failures[0][0]}: {shown}; .failures has the index and the error of each",
-                failures=failures, reasons=reasons, code=failures[0][1].code,
+                f"{len(failures)} of {self.count} records for {self.topic} failed: {shown}. "
+                f"The first, at index {index}: {error}; .failures has the index and the error of each",
+                failures=failures, reasons=reasons, code=error.code,
                 retriable=all(error.retriable for _, error in failures),
-                fatal=any(error.fatal for _, error in failures))
+                fatal=any(error.fatal for _, error in failures),
+                persisted=joint_persisted([error.persisted for _, error in failures]))
         partitions = {}
         for i in range(self.run_count):
             run = &self.runs[i]
@@ -194,6 +203,14 @@ cdef class BulkFuture:
             count, earlier, later = partitions.get(run.result.partition, (0, first, last))
             partitions[run.result.partition] = count + run.count, min(earlier, first), max(later, last)
         return BulkMetadata(self.topic, self.count, self.size, partitions)
+
+    def exception(self, timeout=None):
+        """The BulkDeliveryError that result() would raise, or None; waits at most `timeout` seconds."""
+        try:
+            self.result(timeout)
+        except BulkDeliveryError as error:
+            return error
+        return None
 
     cdef list failures(self):
         """(index, error) of those that failed, by index; they count as told. All have settled."""
@@ -501,7 +518,7 @@ cdef class SequenceAppend(BulkAppend):
         """Columns that have what the call was given."""
         self.values, self.keys, self.record_partitions = values, keys, partitions
         self.timestamps, self.headers = timestamps, headers
-        self.columns = values, keys, partitions, timestamps, headers
+        self.columns = values, keys, partitions, timestamps, headers   # in the order of FIELDS
         self.bare = all(column.items is None and column.scalar is None
                         for column in (self.record_partitions, self.timestamps, self.headers))
         if self.keys.items is None and self.keys.scalar is None:
@@ -522,10 +539,10 @@ cdef class SequenceAppend(BulkAppend):
                 if self.error is None or isinstance(self.error, Exception):   # Ctrl-C is not forgotten
                     self.error = column.error
                 count = column.count       # of the columns behind it no more is needed
-        for column in self.columns:
+        for column, name in zip(self.columns, FIELDS):
             if column.items is not None and column.count != self.values.count and self.error is None:
                 raise ValueError("send_many() takes as many keys, partitions, timestamps and headers as there are "
-                                 "values, and one of them has fewer or more")
+                                 f"values; of {name} there are {'fewer' if column.count < self.values.count else 'more'}")
             if column.items is not None:
                 count = min(count, column.count)
         if count == 0 and self.error is not None:

@@ -60,6 +60,7 @@ cdef void result_record(ProduceResult *result, int32_t index, int32_t count, int
 cdef void result_fail_all(ProduceResult *result, int32_t count, int32_t code, int8_t persisted) noexcept nogil
 cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil
 cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil
+cdef str persisted_word(int8_t persisted)
 cdef object segment_error(Segment *segment, str topic, int32_t partition)
 cdef int result_was_told(ProduceResult *result, int32_t index) noexcept nogil
 cdef void result_tell(ProduceResult *result, int32_t index) noexcept nogil

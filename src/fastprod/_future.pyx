@@ -145,7 +145,11 @@ cdef object segment_error(Segment *segment, str topic, int32_t partition):
     gather everyone's traceback."""
     if segment.code == 0:
         return None
-    return for_delivery(segment.code, describe(segment.code), PERSISTED_WORDS[segment.persisted], topic, partition)
+    return for_delivery(segment.code, describe(segment.code), persisted_word(segment.persisted), topic, partition)
+
+
+cdef str persisted_word(int8_t persisted):
+    return PERSISTED_WORDS[persisted]
 
 
 cdef int result_was_told(ProduceResult *result, int32_t index) noexcept nogil:

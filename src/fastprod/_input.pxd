@@ -10,6 +10,7 @@ cdef struct Span:
 cdef int span_of(object value, Span *span, str what) except -1
 cdef void span_release(Span *span) noexcept
 cdef str shorten(object value)
+cdef object whole_number(object given, str wanted)
 cdef bytes encode_headers(object headers, size_t limit, int32_t *count, size_t *wire)
 cdef int64_t checked_timestamp(object timestamp) except -1
 cdef object refuse_size(str topic, size_t size, size_t limit, str name)

@@ -5,6 +5,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
 from fastprod._record cimport fp_header, fp_header_wire, fp_header_write
 
+import numbers
+
 from fastprod.errors import RecordTooLargeError, SerializationError
 
 cdef extern from "Python.h":
@@ -102,10 +104,16 @@ cdef bytes encode_headers(object headers, size_t limit, int32_t *count, size_t *
     return b"".join(parts)
 
 
+cdef object whole_number(object given, str wanted):
+    """The int that an int or an integer of NumPy's is."""
+    if isinstance(given, bool) or not isinstance(given, numbers.Integral):
+        raise TypeError(f"{wanted}, not {type(given).__name__}: {shorten(given)}")
+    return int(given)
+
+
 cdef int64_t checked_timestamp(object timestamp) except -1:
-    if isinstance(timestamp, bool) or not isinstance(timestamp, int):
-        raise TypeError(f"timestamp must be an int (ms since the epoch) or None, not {type(timestamp).__name__}: "
-                        f"{shorten(timestamp)}")
+    if type(timestamp) is not int:
+        timestamp = whole_number(timestamp, "timestamp must be an int (ms since the epoch) or None")
     if not 1 <= timestamp <= INT64_MAX:
         raise ValueError(f"timestamp is {timestamp}: it must be 1 to {INT64_MAX} ms since the epoch "
                          "(librdkafka takes 0 for now)")

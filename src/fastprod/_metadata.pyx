@@ -6,7 +6,7 @@ Source: org.apache.kafka.clients.producer.internals.ProducerMetadata.
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
 from fastprod._accumulator cimport RecordAccumulator
-from fastprod._input cimport shorten
+from fastprod._input cimport whole_number
 from fastprod._sync cimport (
     fp_atomic_store, fp_cond_broadcast, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until,
     fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
@@ -100,7 +100,8 @@ cdef class ProducerMetadata:
             if entry.answers - answers >= UNKNOWN_TOPIC_ANSWERS and entry.code == UNKNOWN_TOPIC_OR_PART:
                 raise UnknownTopicOrPartitionError(
                     f"no broker knows the topic {name!r}: create it, check its name, or set "
-                    "allow.auto.create.topics=true if the brokers may create it", code=UNKNOWN_TOPIC_OR_PART)
+                    "allow.auto.create.topics=true if the brokers may create it",
+                    code=UNKNOWN_TOPIC_OR_PART, retriable=True)
             if entry.answers != answers and entry.code not in (0, UNKNOWN_TOPIC_OR_PART, LEADER_NOT_AVAILABLE):
                 raise for_delivery(entry.code, describe(entry.code), "no", name, -1)
             error = self.failure(failures)
@@ -189,8 +190,8 @@ cdef class ProducerMetadata:
 
         deadline: monotonic ns until when to wait; 0 is replaced by max_block_ns from now, if need be.
         """
-        if isinstance(partition, bool) or not isinstance(partition, int):
-            raise TypeError(f"partition must be an int or None, not {type(partition).__name__}: {shorten(partition)}")
+        if type(partition) is not int:
+            partition = whole_number(partition, "partition must be an int or None")
         if not 0 <= partition <= INT32_MAX:
             raise ValueError(f"partition is {partition}: it must be 0 or more")
         if partition >= entry.partitions:
@@ -199,7 +200,8 @@ cdef class ProducerMetadata:
             if partition >= entry.partitions:
                 raise UnknownTopicOrPartitionError(
                     f"partition {partition} of {entry.name!r} does not exist: it has the partitions "
-                    f"0 to {entry.partitions - 1}", code=3)
+                    f"0 to {entry.partitions - 1}",
+                    code=UNKNOWN_TOPIC_OR_PART, retriable=True)
         return partition
 
     def want(self):

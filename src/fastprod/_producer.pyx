@@ -42,6 +42,7 @@ from fastprod._transaction import transaction
 from fastprod._transport import knows
 from fastprod.errors import (
     DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, SerializationError, TransactionStateError,
+    for_several,
 )
 from fastprod.records import ProducerRecord
 from fastprod.tokens import TokenRefresher
@@ -260,12 +261,13 @@ cdef class Producer:
 
         topic: name, or a ProducerRecord and nothing else but on_delivery. value, key: bytes-like, str (as
         UTF-8), None, or what the serializers take. partition: number, or None to let the partitioner choose.
-        timestamp: ms since the epoch, None for now. headers: (str, bytes or None) pairs, or a mapping.
+        timestamp: ms since the epoch, None for now. headers: pairs of str and what a value may be, or a mapping.
         on_delivery(metadata_or_None, error_or_None): called once from the callback thread, in order within a
-        partition.
+        partition but for what was given up before it was handed to librdkafka.
 
-        Blocks only while the topic is not known yet or buffer.memory is full, at most max.block.ms in all:
-        MetadataTimeoutError, UnknownTopicOrPartitionError, BufferExhaustedError. What is wrong with the
+        Blocks while the topic is not known yet or buffer.memory is full, at most max.block.ms in all:
+        MetadataTimeoutError, UnknownTopicOrPartitionError, BufferExhaustedError. An application far ahead of
+        the brokers is paused for up to 0.2 ms at a time. What is wrong with the
         record itself is a TypeError, ValueError, SerializationError or RecordTooLargeError. Whatever it
         raises, the record was not taken and the producer works on.
         """
@@ -398,7 +400,7 @@ cdef class Producer:
         Ctrl-C in a generator waits for nothing: some of what that gave may not have been sent.
         """
         cdef BulkFuture future = future_of_call(topic)
-        cdef SequenceAppend append
+        cdef SequenceAppend append = None
         cdef Py_ssize_t count, i
         try:
             if not self.open or self.born != forks:
@@ -433,7 +435,7 @@ cdef class Producer:
                     give_way()
                 append.let_go()
         except BaseException as error:
-            future.tell(error)
+            future.tell(error, append is not None)
             raise
         finally:
             future.forget_latest()
@@ -481,7 +483,7 @@ cdef class Producer:
                                                  None))
                 give_way()
         except BaseException as error:
-            future.tell(error)
+            future.tell(error, append is not None)
             raise
         finally:
             if append is not None:
@@ -589,7 +591,7 @@ cdef class Producer:
                 "this producer was made before the process forked, and its threads stayed in the parent: "
                 "make a new Producer in the child")
         if not self.open or self.closing:
-            raise ProducerClosedError("the producer is closed: no record can be sent any more")
+            raise ProducerClosedError("the producer is closed: make a new one")
         code = self.transport.fatal_code
         if code and self.transactions is not None:
             raise self.transactions.refusal()
@@ -618,7 +620,7 @@ cdef class Producer:
         self.raise_failed()
 
     cdef object raise_failed(self, str preface=""):
-        count, reasons, records = self.sender.take_failed()
+        count, reasons, records, kinds = self.sender.take_failed()
         if not count:
             if preface:
                 raise DeliveryError(preface + "whoever asked for their outcome has been told", count=0)
@@ -626,11 +628,10 @@ cdef class Producer:
         listed = "; ".join(f"{n} x {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
         kept = "they are in .records" if len(records) == count else (
             f"{len(records)} of them, as many as a quarter of buffer.memory holds, are in .records")
-        raise DeliveryError(
-            f"{preface}{count} records failed and nobody had been told: {listed}; {kept}. "
+        raise for_several(
+            f"{preface}{count} record{'s' if count > 1 else ''} failed and nobody had been told: {listed}; {kept}. "
             "Give on_delivery or ask the futures to handle failures one by one",
-            count=count, reasons=reasons, records=records,
-            code=records[0].error.code if records else None)
+            kinds, reasons=reasons, records=records)
 
     cdef int refuse_in_callback(self, str name) except -1:
         if threading.get_ident() == self.callbacks.thread_id:
@@ -640,8 +641,8 @@ cdef class Producer:
         """Returns once a broker has answered, which it does when the credentials are good.
 
         timeout: seconds, None for as long as it takes. AuthenticationError as soon as the brokers refuse the
-        credentials or the TLS handshake fails; MetadataTimeoutError, a TimeoutError, naming the last error, after
-        timeout seconds.
+        credentials, or one side the other's certificate; MetadataTimeoutError, a TimeoutError, naming the last
+        error, after timeout seconds.
         """
         wait_deadline(timeout)             # checks it
         if not self.open or self.born != forks:

@@ -15,7 +15,7 @@ from fastprod._batch cimport BATCH_IN_TRANSIT, Batch, batch_free, batch_portion,
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks
 from fastprod._future cimport (
-    NOT_PERSISTED, POSSIBLY_PERSISTED, Segment, notify_completed, result_complete, result_record,
+    NOT_PERSISTED, POSSIBLY_PERSISTED, Segment, notify_completed, persisted_word, result_complete, result_record,
     result_segment, result_tell_all, result_was_told, segment_error, wait_completed,
 )
 from fastprod._rdkafka cimport rd_kafka_event_t
@@ -809,13 +809,16 @@ cdef class Sender:
         fp_mutex_unlock(&self.failed_lock)
 
     def take_failed(self):
-        """(count, {reason: count}, [FailedRecord, ...]) of the failures nobody had been told of; they are told now."""
+        """The failures that nobody had been told of; they are told now.
+
+        (count, {reason: count}, [FailedRecord, ...], {(code, persisted), ...})
+        """
         cdef Batch *first = self.detach_failed()
         cdef Batch *batch = first
         cdef Batch *next_batch
         cdef Segment *segment
         cdef int32_t i
-        count, reasons, records = 0, {}, []
+        count, reasons, records, kinds = 0, {}, [], set()
         try:
             while batch is not NULL:
                 topic = (<PartitionQueue *>batch.queue).topic.name.decode()
@@ -827,6 +830,7 @@ cdef class Sender:
                     reason = describe(segment.code)
                     count += 1
                     reasons[reason] = reasons.get(reason, 0) + 1
+                    kinds.add((segment.code, persisted_word(segment.persisted)))
                     if contents is not None:
                         key, value, headers, timestamp = contents[i]
                         error = segment_error(segment, topic, batch.result.partition)
@@ -847,7 +851,8 @@ cdef class Sender:
         if unkept:
             count += unkept
             reasons["there was no memory to keep the reason"] = unkept
-        return count, reasons, records
+            kinds.add((CRIT_SYS_RESOURCE, "possibly"))
+        return count, reasons, records, kinds
 
     # Waiting. thread: app, with the GIL
 

@@ -10,7 +10,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t
 from posix.unistd cimport usleep
 from fastprod._accumulator cimport RecordAccumulator
-from fastprod._future cimport forks, notify_completed, wait_completed
+from fastprod._future cimport forks, notify_completed, persisted_word, wait_completed
 from fastprod._sender cimport Sender
 from fastprod._sync cimport fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_thread_join, fp_thread_start
 from fastprod._transport cimport (
@@ -38,7 +38,6 @@ cdef tuple NAMES = (           # by TransactionRequest
     "init_transactions", "begin_transaction", "send_offsets_to_transaction", "commit_transaction",
     "abort_transaction",
 )
-cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
 
 
 cdef void *transaction_main(void *argument) noexcept nogil:
@@ -300,7 +299,7 @@ cdef class TransactionManager:
         """(code, what happened) of the first record that failed."""
         cdef int code = fp_atomic_load(&self.sender.failure_code)
         topic = (<bytes>self.sender.failure_topic).decode()
-        persisted = PERSISTED_WORDS[self.sender.failure_persisted]
+        persisted = persisted_word(self.sender.failure_persisted)
         return code, str(for_delivery(code, describe(code), persisted, topic, self.sender.failure_partition))
 
     cdef int notice_failure(self) except -1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from .records import FailedRecord
 
@@ -42,7 +42,7 @@ class KafkaError(Exception):
     """Base of all errors that fastprod raises.
 
     code: Kafka's error code (positive), librdkafka's own (negative), or None where neither had a part in it.
-    retriable: the same call, made again, may succeed.
+    retriable: the same call, made again, may succeed. For what failed together: all of it.
     fatal: this producer cannot go on; close it and make a new one.
     abortable: the open transaction cannot be committed any more; abort it, and do its work again.
     persisted: for the failure of a record, whether it is in the log all the same: "no", "possibly" or "yes".
@@ -85,7 +85,8 @@ class DeliveryError(KafkaError):
     count: how many records.
     reasons: text of a failure -> how many records failed by it.
     records: the failed records themselves, to be sent again or put aside.
-    The last two are empty when one record's own error is meant.
+    The last two are empty when one record's own error is meant. Of several, ``persisted`` is "possibly" unless all of
+    them are alike.
     """
 
     def __init__(
@@ -115,6 +116,8 @@ class BulkDeliveryError(DeliveryError):
     """Some records of a ``send_many()`` or ``send_arrow()`` failed.
 
     failures: ``(index, error)`` by index, the record's place in the call that sent it.
+    records: empty; the caller has them, or if not, as with a generator, ``flush()`` raises for those whose future was
+        not asked, with the records.
     """
 
     def __init__(
@@ -238,6 +241,36 @@ def for_delivery(code: int, reason: str, persisted: str, topic: str, partition: 
     )
     error.persisted = persisted
     return error
+
+
+def for_several(
+    message: str,
+    kinds: Collection[tuple[int, str]],
+    *,
+    reasons: Mapping[str, int],
+    records: Sequence[FailedRecord],
+) -> DeliveryError:
+    """A new exception for records that failed and of which nobody had been told.
+
+    kinds: code and ``persisted`` of each, once. reasons, records: as in the exception.
+    """
+    errors = [for_delivery(code, "", persisted, "", -1) for code, persisted in kinds]
+    return DeliveryError(
+        message,
+        code=records[0].error.code if records else None,
+        retriable=all(error.retriable for error in errors),
+        fatal=any(error.fatal for error in errors),
+        persisted=joint_persisted([persisted for _, persisted in kinds]),
+        count=sum(reasons.values()),
+        reasons=reasons,
+        records=records,
+    )
+
+
+def joint_persisted(outcomes: Collection[str]) -> str:
+    """What holds for all of several records: "no" or "yes" if it does for each, otherwise "possibly"."""
+    distinct = set(outcomes)
+    return distinct.pop() if len(distinct) == 1 else "possibly"
 
 
 def for_transaction(code: int, what: str, fatal: bool) -> KafkaError:

@@ -33,6 +33,7 @@ def test_flush_raises_with_the_failed_records_themselves(make, cluster):
     producer.send(TOPIC, "text ä", "k", partition=1, timestamp=5)
     error = failures(producer.flush, 10)
     assert error.count == 4 and list(error.reasons.values()) == [4]
+    assert (error.persisted, error.retriable, error.code) == ("no", False, INVALID_RECORD)
     fields = {(r.partition, r.key, r.value, tuple(r.headers), r.timestamp) for r in error.records}
     assert fields == {
         (0, b"key", b"value", tuple(headers), 1_700_000_000_000),
