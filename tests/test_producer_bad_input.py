@@ -467,7 +467,7 @@ def test_bad_arguments_of_send_are_refused(producer, arguments, keywords, said):
         ({"linger.ms": 1, "linger_ms": 2}, ConfigError, "linger.ms is given twice, by linger.ms and by linger_ms"),
         ({"linger.ms": 1, "queue.buffering.max.ms": 2}, ConfigError, "linger.ms is given twice"),
         ({}, ConfigError, "bootstrap.servers is required"),
-        ({"bootstrap.servers": "h:1", "security.protocol": "SASL_SSL"}, ConfigError, "GSSAPI is what sasl.mechanism is"),
+        ({"security.protocol": "SASL_SSL"}, ConfigError, "GSSAPI is what sasl.mechanism is"),
         *(
             ({"bootstrap.servers": bad}, ConfigError, "bootstrap.servers")
             for bad in (

@@ -541,8 +541,9 @@ cdef class SequenceAppend(BulkAppend):
                 count = column.count       # of the columns behind it no more is needed
         for column, name in zip(self.columns, FIELDS):
             if column.items is not None and column.count != self.values.count and self.error is None:
+                number = "fewer" if column.count < self.values.count else "more"
                 raise ValueError("send_many() takes as many keys, partitions, timestamps and headers as there are "
-                                 f"values; of {name} there are {'fewer' if column.count < self.values.count else 'more'}")
+                                 f"values; of {name} there are {number}")
             if column.items is not None:
                 count = min(count, column.count)
         if count == 0 and self.error is not None:

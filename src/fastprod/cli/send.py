@@ -353,7 +353,8 @@ def _transfer(
             _flush(producer, INTERRUPT_TIMEOUT)
         outstanding.finish()
         seconds = time.monotonic() - started
-    _show(*_summary(arguments.topic, tally, partitions, seconds, "" if read_back is None else ", at the pace of reading back"))
+    pace = "" if read_back is None else ", at the pace of reading back"
+    _show(*_summary(arguments.topic, tally, partitions, seconds, pace))
     intact = True
     if read_back is not None:
         intact, lines = read_back.finish(tally)
