@@ -257,7 +257,7 @@ def for_several(
     errors = [for_delivery(code, "", persisted, "", -1) for code, persisted in kinds]
     return DeliveryError(
         message,
-        code=records[0].error.code if records else None,
+        code=getattr(records[0].error, "code", None) if records else None,
         retriable=all(error.retriable for error in errors),
         fatal=any(error.fatal for error in errors),
         persisted=joint_persisted([persisted for _, persisted in kinds]),
