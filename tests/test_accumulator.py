@@ -48,8 +48,8 @@ class Topic:
     def expire(self, now_ms):
         return self.accumulator.expire_batches(now_ms)
 
-    def next_wakeup_ms(self, now_ms=1):
-        return self.accumulator.next_wakeup_ms(now_ms)
+    def next_wakeup_ms(self, now_ms=1, **options):
+        return self.accumulator.next_wakeup_ms(now_ms, **options)
 
     @property
     def queued(self):
@@ -347,6 +347,31 @@ def test_those_who_wait_go_in_order_as_the_window_opens():
     assert gone == [0, 1, 2, 3, 4]
 
 
+def test_a_batch_that_waits_for_room_is_not_overtaken():
+    topic = Topic([0, 0, 0], batch_size=1 << 17, memory=1 << 26)
+    for _ in range(60):
+        topic.put(bytes(150_000), partition=0)
+    travelling = topic.drain()
+    assert len(travelling) == 60
+    topic.put(bytes(5_000_000), partition=1)
+    assert topic.drain() == []
+    topic.put(bytes(150_000), partition=2)  # for this there would be room
+    order = []
+    for batch in travelling:
+        order += partitions(topic.drain())
+        batch.settle()
+    assert order == [1, 2]
+
+
+def test_full_batches_do_not_wait_behind_one_that_is_not_full():
+    topic = Topic([0, 0], batch_size=1 << 17)
+    for _ in range(30):
+        topic.put(bytes(150_000), partition=0)
+    assert len(topic.drain(limit=1_000_000)) == 7
+    topic.put(b"v", partition=1)  # waits behind these, until the others have had their turn
+    assert Counter(partitions(topic.drain())) == {0: 23, 1: 1}
+
+
 def test_the_window_of_a_leader_bounds_bytes():
     topic = Topic([0, 1], batch_size=1 << 18)
     for partition in range(2):
@@ -555,6 +580,20 @@ def test_a_leader_that_stalls_as_a_turn_ends_is_avoided():
         turn += partitions(topic.drain(1001))
     assert len(turn) == 3 and len(set(turn)) == 1
     assert where_records_go(topic, 5000) == {1}
+
+
+def test_a_leader_that_stalls_while_one_waits_for_room_is_avoided():
+    topic = Topic([0, 0, 1], batch_size=1 << 17, availability_timeout_ms=100, adaptive=False)
+    for _ in range(70):
+        topic.put(bytes(150_000), partition=0)
+    travelling = topic.drain(1000)
+    assert len(travelling) == 69
+    topic.put(bytes(5_000_000), partition=1)
+    assert topic.drain(1000) == []
+    travelling[0].settle()
+    assert partitions(topic.drain(1001)) == [0]  # there is none behind it, and too little room for the other
+    assert topic.queued == [0, 1, 0]
+    assert where_records_go(topic, 5000) == {2}
 
 
 # Expiry.
@@ -811,6 +850,14 @@ def test_the_sender_wakes_when_a_batch_expires():
     batch.settle()
     (batch,) = topic.drain(201)
     assert topic.next_wakeup_ms(201) == 200 + 1000 + 500
+
+
+def test_the_sender_does_not_wake_for_what_expires_before_it_looks_at_that_again():
+    topic = Topic(linger_ms=10_000, delivery_timeout_ms=1000)
+    topic.put(now_ms=100)
+    assert topic.next_wakeup_ms(1101) <= 1101
+    assert topic.next_wakeup_ms(1101, next_expiry_ms=1150) == 1150
+    assert topic.next_wakeup_ms(900, next_expiry_ms=950) == 1100
 
 
 def test_the_sender_wakes_when_a_batch_that_waits_for_its_leader_expires():

@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import subprocess
+import sys
 import time
 
 import pytest
@@ -163,6 +165,46 @@ def test_after_a_fatal_error_everything_settles_and_nothing_more_is_taken(cluste
     finally:
         producer.close(20)
     assert len(told) == 1
+
+
+MORE_THAN_IS_HANDED_OVER_AT_ONCE = """
+import logging, sys
+from fastprod import DeliveryError, Producer
+from fastprod.testing import MockCluster
+from tests.conftest import QUICK
+
+code, options = int(sys.argv[1]), {"transactional_id": "tx"} if sys.argv[2:] else {}
+logging.disable(logging.CRITICAL)
+with MockCluster(topics={"t": 1}, process=True) as cluster:
+    producer = Producer(QUICK, bootstrap_servers=cluster.bootstrap_servers, **options)
+    if options:
+        producer.init_transactions()
+        producer.begin_transaction()
+    for _ in range(4):
+        producer.send("t", b"first").result(20)
+    producer.send_many("t", [bytes(1000)] * 800).result(20)
+    cluster.push_request_errors("Produce", [code])
+    cluster.pause()
+    futures = [producer.send("t", bytes(1000)) for _ in range(4000)]
+    cluster.resume()
+    assert all(future.exception(20) is not None for future in futures[-2000:])
+    if options:
+        producer.abort_transaction()
+    try:
+        producer.close(20)
+    except DeliveryError as error:
+        assert "gave up" not in str(error)
+    assert producer.buffer_available == producer.config.buffer_memory
+"""
+
+
+@pytest.mark.mock
+@pytest.mark.parametrize("arguments", [[str(OUT_OF_ORDER)], ["87", "transaction"]], ids=["fatal", "abortable"])
+def test_what_librdkafka_refuses_at_once_settles_whatever_waits_behind_it(arguments):
+    # In a process of its own: flush() and close() once waited for ever.
+    command = [sys.executable, "-c", MORE_THAN_IS_HANDED_OVER_AT_ONCE, *arguments]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert child.returncode == 0, child.stderr
 
 
 @pytest.mark.mock

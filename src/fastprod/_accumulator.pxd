@@ -22,7 +22,9 @@ cdef struct PartitionQueue:
     int hot                   # the last batch was filled: give the next a whole arena at once
     size_t turn_bytes         # drained in this turn
     int in_turn               # it comes before those that are parked, until it has had TURN_BYTES or has no more
+    int due                   # its first batch goes though it is not full and others are in flight
     QueueState state
+    int parked_full           # it was parked with a full batch: counted by its leader
     PartitionQueue *next      # in the ready list, or in the leader's parked list
     PartitionQueue *previous
     size_t allowance          # bytes that may be in transit, or a single batch; 0: no bound
@@ -50,6 +52,7 @@ cdef struct Leader:
     int64_t cost
     int64_t blocked_ns        # since when data waits for its window; 0: none does
     QueueList parked
+    int32_t parked_full       # of those how many had a full batch, which waits for room
 
 cdef struct Topic:
     char *name
@@ -157,7 +160,7 @@ cdef class RecordAccumulator:
     cdef Batch *expire(self, int64_t now_ns, int all) noexcept nogil
     cdef void settle(self, Batch *batch) noexcept nogil
     cdef void set_allowance(self, PartitionQueue *queue, size_t allowance) noexcept nogil
-    cdef int64_t prepare_sleep(self, int64_t now_ns) noexcept nogil
+    cdef int64_t prepare_sleep(self, int64_t now_ns, int64_t next_expiry_ns) noexcept nogil
     cdef void abandon(self, Batch *batch) noexcept nogil
     # lock: held
     cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
@@ -172,11 +175,11 @@ cdef class RecordAccumulator:
     cdef void end_lingering(self, int64_t now_ns) noexcept nogil
     cdef int hurried(self) noexcept nogil
     cdef int sendable(self, Batch *batch, int64_t now_ns) noexcept nogil
-    cdef int window_open(self, Leader *leader, Batch *batch) noexcept nogil
+    cdef int window_open(self, PartitionQueue *queue, Leader *leader, Batch *batch) noexcept nogil
     cdef void leave_ready(self, PartitionQueue *queue, QueueState state) noexcept nogil
     cdef void park(self, PartitionQueue *queue, Leader *leader, PartitionQueue *parked, int64_t now_ns) noexcept nogil
     cdef void pass_turn_on(self, PartitionQueue *queue, Leader *leader, int64_t now_ns) noexcept nogil
-    cdef void charge(self, PartitionQueue *queue, Leader *leader, Batch *batch) noexcept nogil
+    cdef void charge(self, PartitionQueue *queue, Leader *leader, Batch *batch, int64_t now_ns) noexcept nogil
     cdef void count_drained(self, Batch *batch, int64_t now_ns) noexcept nogil
     cdef void take_head(self, PartitionQueue *queue) noexcept nogil
     cdef void forget(self, Batch *batch) noexcept nogil

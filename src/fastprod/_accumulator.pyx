@@ -98,8 +98,20 @@ cdef void list_remove(QueueList *queues, PartitionQueue *queue) noexcept nogil:
         queue.next.previous = queue.previous
 
 
+cdef void join_parked(Leader *leader, PartitionQueue *queue, PartitionQueue *previous) noexcept nogil:
+    list_insert(&leader.parked, queue, previous)
+    queue.parked_full = queue.head is not NULL and queue.head.state == BATCH_CLOSED
+    leader.parked_full += queue.parked_full
+
+
+cdef void leave_parked(Leader *leader, PartitionQueue *queue) noexcept nogil:
+    list_remove(&leader.parked, queue)
+    leader.parked_full -= queue.parked_full
+    queue.parked_full = 0
+
+
 cdef void end_turn(PartitionQueue *queue) noexcept nogil:
-    queue.in_turn = 0
+    queue.in_turn = queue.due = 0
     queue.turn_bytes = 0
 
 
@@ -274,7 +286,7 @@ cdef class RecordAccumulator:
                 leader = indexes[i]
                 queue = topic.queues[i]
                 if queue.state == QUEUE_PARKED and queue.leader != leader:
-                    list_remove(&self.leaders[queue.leader].parked, queue)
+                    leave_parked(&self.leaders[queue.leader], queue)
                     queue.state = QUEUE_READY
                     list_append(&self.ready, queue)
                 queue.leader = leader
@@ -599,7 +611,7 @@ cdef class RecordAccumulator:
             list_append(&self.ready, queue)
         elif queue.state == QUEUE_PARKED and queue.head is queue.tail and queue.head.state == BATCH_CLOSED:
             # It may have been parked because its only batch was not full. Others keep their place.
-            list_remove(&self.leaders[queue.leader].parked, queue)
+            leave_parked(&self.leaders[queue.leader], queue)
             queue.state = QUEUE_READY
             list_append(&self.ready, queue)
 
@@ -634,20 +646,24 @@ cdef class RecordAccumulator:
         return (batch.state == BATCH_CLOSED or self.hurried() or not batch.lingering or
                 now_ns - batch.created_ns >= self.linger_ns)
 
-    cdef int window_open(self, Leader *leader, Batch *batch) noexcept nogil:
-        """Whether the leader may be given the batch now.
+    cdef int window_open(self, PartitionQueue *queue, Leader *leader, Batch *batch) noexcept nogil:
+        """Whether the leader may be given the batch now, the first of the queue.
 
         The window keeps what librdkafka holds small, in cache, and bounded; the
-        rest waits in compact arenas. A batch that is not full waits behind
-        max.in.flight others, as it does in Java: it fills while they travel.
+        rest waits in compact arenas. Whoever finds others waiting for room in it
+        waits behind them, or one with a large batch would wait for ever. A
+        batch that is not full waits behind max.in.flight others, as it does in
+        Java: it fills while they travel.
         """
         if leader.batches == 0:
             return 1
+        if leader.parked_full and not queue.in_turn:
+            return 0
         if leader.cost + batch.cost > LEADER_WINDOW:
             return 0
         if self.outstanding_cost >= TOTAL_WINDOW and leader.cost >= LEADER_SHARE:
             return 0
-        return batch.state == BATCH_CLOSED or leader.batches < self.max_in_flight
+        return batch.state == BATCH_CLOSED or queue.due or leader.batches < self.max_in_flight
 
     cdef void end_lingering(self, int64_t now_ns) noexcept nogil:
         cdef Batch *batch = self.linger_first
@@ -682,12 +698,12 @@ cdef class RecordAccumulator:
                 end_turn(queue)
                 continue
             batch.cost = transport_cost(batch)
-            if not self.window_open(leader, batch):
+            if not self.window_open(queue, leader, batch):
                 self.park(queue, leader, parked, now_ns)
                 parked = queue
                 continue
             self.take_head(queue)
-            self.charge(queue, leader, batch)
+            self.charge(queue, leader, batch, now_ns)
             self.count_drained(batch, now_ns)
             if last is NULL:
                 chain = batch
@@ -713,12 +729,12 @@ cdef class RecordAccumulator:
         """
         self.leave_ready(queue, QUEUE_PARKED)
         if not queue.in_turn:
-            list_append(&leader.parked, queue)
+            join_parked(leader, queue, leader.parked.last)
         elif (parked is not NULL and parked.state == QUEUE_PARKED and parked.in_turn and
                 parked.leader == queue.leader):
-            list_insert(&leader.parked, queue, parked)
+            join_parked(leader, queue, parked)
         else:
-            list_insert(&leader.parked, queue, NULL)
+            join_parked(leader, queue, NULL)
         if leader.blocked_ns == 0:
             leader.blocked_ns = now_ns
 
@@ -730,19 +746,20 @@ cdef class RecordAccumulator:
             list_append(&self.ready, queue)
         else:
             self.leave_ready(queue, QUEUE_PARKED)
-            list_append(&leader.parked, queue)
+            join_parked(leader, queue, leader.parked.last)
             leader.blocked_ns = now_ns   # until one is drained: there may be room for none
             self.unpark(leader)
 
-    cdef void charge(self, PartitionQueue *queue, Leader *leader, Batch *batch) noexcept nogil:
+    cdef void charge(self, PartitionQueue *queue, Leader *leader, Batch *batch, int64_t now_ns) noexcept nogil:
         """Counts a batch that goes into transit. lock: held"""
         batch.state = BATCH_IN_TRANSIT
         batch.leader = queue.leader
         queue.drained += 1
         queue.drained_bytes += batch.used
+        queue.due = 0
         leader.batches += 1
         leader.cost += batch.cost
-        leader.blocked_ns = 0
+        leader.blocked_ns = now_ns if leader.parked.first is not NULL else 0
         self.outstanding_cost += batch.cost
 
     cdef void count_drained(self, Batch *batch, int64_t now_ns) noexcept nogil:
@@ -876,7 +893,12 @@ cdef class RecordAccumulator:
             self.make_ready(queue)
 
     cdef void unpark(self, Leader *leader) noexcept nogil:
-        """Makes those parked queues ready whose first batch the window can take now. lock: held"""
+        """Makes those parked queues ready whose first batch the window can take now. lock: held
+
+        A batch that is not full goes too, however many are in flight, if full
+        ones wait behind it: they have had their turns, and would have to wait
+        until the window is all but empty.
+        """
         cdef PartitionQueue *queue
         cdef Batch *batch
         cdef int64_t cost = leader.cost
@@ -886,11 +908,12 @@ cdef class RecordAccumulator:
             batch = queue.head
             if batch is not NULL:
                 cost += transport_cost(batch)
-                if batches and (cost > LEADER_WINDOW or
-                                batch.state == BATCH_OPEN and batches >= self.max_in_flight):
+                queue.due = batch.state == BATCH_OPEN and batches >= self.max_in_flight
+                if batches and (cost > LEADER_WINDOW or queue.due and not leader.parked_full):
+                    queue.due = 0
                     break
                 batches += 1
-            list_remove(&leader.parked, queue)
+            leave_parked(leader, queue)
             queue.state = QUEUE_IDLE
             if batch is not NULL:   # else it expired
                 queue.state = QUEUE_READY
@@ -899,9 +922,13 @@ cdef class RecordAccumulator:
         if leader.parked.first is NULL:
             leader.blocked_ns = 0
 
-    cdef int64_t prepare_sleep(self, int64_t now_ns) noexcept nogil:
-        """Until when there is nothing to do, monotonic; now_ns or earlier if there is. lock: none"""
+    cdef int64_t prepare_sleep(self, int64_t now_ns, int64_t next_expiry_ns) noexcept nogil:
+        """Until when there is nothing to do, monotonic; now_ns or earlier if there is. lock: none
+
+        next_expiry_ns: when expire() is called next; what has expired by then can wait for that.
+        """
         cdef int64_t until = INT64_MAX
+        cdef int64_t expiry
         cdef int32_t i
         fp_mutex_lock(&self.lock)
         self.end_lingering(now_ns)
@@ -917,8 +944,10 @@ cdef class RecordAccumulator:
             if self.linger_first is not NULL:
                 until = self.linger_first.created_ns + self.linger_ns
             if self.oldest is not NULL:
-                until = min(until, self.oldest.created_ns + self.delivery_timeout_ns + (
-                    self.transit_grace_ns if self.oldest.state == BATCH_IN_TRANSIT else 0))
+                expiry = self.oldest.created_ns + self.delivery_timeout_ns
+                if self.oldest.state == BATCH_IN_TRANSIT:
+                    expiry += self.transit_grace_ns
+                until = min(until, max(expiry, next_expiry_ns))
         self.sleep_until_ns = until
         fp_mutex_unlock(&self.lock)
         return until
@@ -1069,9 +1098,9 @@ cdef class RecordAccumulator:
         """Bytes of a partition that may be in transit; 0: no bound."""
         self.set_allowance(self.find(name).queues[partition], allowance)
 
-    def next_wakeup_ms(self, now_ms):
+    def next_wakeup_ms(self, now_ms, next_expiry_ms=0):
         """When the sender would look again, or None if only for news."""
-        until = self.prepare_sleep(<int64_t>(now_ms * 1_000_000))
+        until = self.prepare_sleep(<int64_t>(now_ms * 1_000_000), <int64_t>(next_expiry_ms * 1_000_000))
         return None if until == INT64_MAX else until / 1_000_000
 
     def queue_lengths(self, str name):

@@ -154,6 +154,7 @@ cdef class Sender:
                 fp_mutex_lock(&self.duty)
             now = fp_monotonic_ns()
             if fp_atomic_load(<const int *>&self.giving_up):
+                self.next_expiry_ns = now + EXPIRY_INTERVAL_MS * <int64_t>1_000_000
                 self.fail_expired(self.accumulator.expire(now, 1), PURGE_QUEUE)
                 self.transport.purge()
             elif now >= self.next_expiry_ns:
@@ -172,7 +173,7 @@ cdef class Sender:
                 # prepare_sleep(), which takes the lock of the appends.
                 fp_atomic_store(&self.sleeping, 1)
                 now = fp_monotonic_ns()   # the drain's is older than what came meanwhile, which would seem to linger
-                until = self.accumulator.prepare_sleep(now)
+                until = self.accumulator.prepare_sleep(now, self.next_expiry_ns)
                 if self.transit_count == 0 and fp_atomic_load(&self.stopping) and self.accumulator.unsettled == 0:
                     break
                 if self.transit_count:
@@ -239,7 +240,7 @@ cdef class Sender:
             chain = self.accumulator.drain(now, DIRECT_LIMIT)
             if chain is not NULL:
                 self.send(chain)
-            if self.accumulator.prepare_sleep(now) >= sleeps_until:
+            if self.accumulator.prepare_sleep(now, self.next_expiry_ns) >= sleeps_until:
                 fp_mutex_unlock(&self.duty)
                 return
         else:
@@ -356,7 +357,7 @@ cdef class Sender:
         cdef Batch *batch
         cdef int32_t count
         cdef const char *start
-        cdef size_t left = queue.portion if queue.portion else <size_t>FIRST_REQUEST
+        cdef size_t left = 0
         cdef int in_turn = self.ordered or queue.portion > 0
         if in_turn and (queue.outstanding or queue.held is not NULL):
             return
@@ -366,6 +367,11 @@ cdef class Sender:
             if batch.handed == batch.count:
                 queue.feeding = batch.transit_next
                 continue
+            if queue.outstanding == 0:
+                # It is the first, or librdkafka has refused all before it at
+                # once, as it does after a fatal error: no report would come
+                # that goes on with what is left here.
+                left = queue.portion if queue.portion else <size_t>FIRST_REQUEST
             count = batch.count - batch.handed
             if queue.portion:
                 count = batch_portion(batch, left)
