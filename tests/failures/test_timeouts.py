@@ -53,9 +53,10 @@ def test_flush_that_times_out_tells_what_it_waited_for(make, paused):
 def test_close_that_times_out_gives_up_and_says_how_many(make, paused, timeout):
     producer = make(batch_size=1000, max_in_flight_requests_per_connection=1)
     values = [b"%03d" % i + b"v" * 300 for i in range(100)]
+    requests = producer.metrics()["request-total"]
     with paused():
         futures = [producer.send(TOPIC, value, partition=0) for value in values]
-        assert eventually(lambda: producer.metrics()["request-total"])
+        assert eventually(lambda: producer.metrics()["request-total"] > requests)
         started = time.monotonic()
         error = failures(producer.close, timeout)
         assert time.monotonic() - started < 15
