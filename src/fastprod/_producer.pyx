@@ -863,13 +863,15 @@ cdef class Producer:
     def metrics(self):
         """The figures of this producer by Java's metric names (producer-metrics), since it was made.
 
-        Sizes in bytes, -avg and -max times in ms unless the name says ns, rates per second.
+        Sizes in bytes, -avg and -max times in ms unless the name says ns, rates per second. Requests are those that
+        carry records, each repetition too.
         """
         cdef RecordAccumulator accumulator = self.accumulator
         cdef Sender sender = self.sender
         if self.born != forks:
             self.refuse()
         seconds = max(time.monotonic() - self.started, 1e-9)
+        requests = <unsigned int>fp_atomic_load(&self.transport.requests)
 
         def ratio(total, count):
             return total / count if count else 0.0
@@ -890,10 +892,10 @@ cdef class Producer:
             "record-send-rate": sender.records_sent / seconds,
             "record-send-total": sender.records_sent,
             "record-size-avg": ratio(accumulator.bytes_drained, accumulator.records_drained),
-            "records-per-request-avg": ratio(sender.records_sent, self.transport.events),
+            "records-per-request-avg": ratio(sender.records_sent, requests),
             "request-latency-avg": ratio(sender.latency_us / 1e3, sender.latency_count),
             "request-latency-max": sender.longest_latency_us / 1e3,
-            "request-total": self.transport.events,
+            "request-total": requests,
             "waiting-threads": self.pool.queued,
         }
 

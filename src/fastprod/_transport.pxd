@@ -54,7 +54,6 @@ cdef class Transport:
     cdef rd_kafka_message_t *messages    # scratch for produce_batch
     cdef rd_kafka_vu_t *arguments        # scratch for produceva
     cdef size_t arguments_size
-    cdef int64_t events                  # delivery events: one per ProduceResponse
     # guarded by error_lock
     cdef fp_mutex error_lock
     cdef int error_code

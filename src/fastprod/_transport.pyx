@@ -361,7 +361,6 @@ cdef class Transport:
         cdef int failed = 0
         cdef int first = 1, offsets = 0
         current.count = 0
-        self.events += 1
         while True:
             count = rd_kafka_event_message_array(event, found, FETCH)
             if count == 0:
