@@ -51,7 +51,7 @@ def test_flush_that_times_out_tells_what_it_waited_for(make, paused):
 
 @pytest.mark.parametrize("timeout", [0, 0.2])
 def test_close_that_times_out_gives_up_and_says_how_many(make, paused, timeout):
-    producer = make(batch_size=1000, max_in_flight_requests_per_connection=1)
+    producer = make(batch_size=1000)  # of a partition that is new to it the first record goes alone
     values = [b"%03d" % i + b"v" * 300 for i in range(100)]
     requests = producer.metrics()["request-total"]
     with paused():
