@@ -56,6 +56,16 @@ def topic(mock_cluster, request):
     return name
 
 
+@contextlib.contextmanager
+def pausing(cluster):
+    """A mock cluster answers nothing in the body."""
+    cluster.pause()
+    try:
+        yield
+    finally:
+        cluster.resume()
+
+
 def shown(value):
     """The id of a parameter: short, and the same in every process, as an object's address is not."""
     return re.sub(r" at 0x\w+", "", repr(value))[:60]

@@ -24,7 +24,7 @@ from fastprod import (
     TransactionStateError,
 )
 from fastprod.testing import MockCluster
-from tests.conftest import QUICK, interrupted, signalled
+from tests.conftest import QUICK, interrupted, pausing, signalled
 from tests.kafka.fixtures import consume_all
 
 pytestmark = pytest.mark.mock
@@ -64,15 +64,6 @@ def consumer(cluster):
     consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g", "enable.auto.commit": False})
     yield consumer
     consumer.close()
-
-
-@contextlib.contextmanager
-def paused(cluster):
-    cluster.pause()
-    try:
-        yield
-    finally:
-        cluster.resume()
 
 
 def values(cluster):
@@ -329,7 +320,7 @@ def test_a_send_that_waits_for_memory_is_refused_when_the_transaction_is_aborted
         except KafkaError as error:
             raised.append(error)
 
-    with paused(cluster):
+    with pausing(cluster):
         thread = threading.Thread(target=fill)
         thread.start()
         while producer.metrics()["waiting-threads"] == 0:
@@ -387,7 +378,7 @@ def test_an_init_that_is_not_permitted_is_fatal(make, cluster):
 
 
 def test_init_times_out_and_goes_on_when_called_again(make, cluster):
-    with paused(cluster):
+    with pausing(cluster):
         producer = make(ready=False, max_block_ms=300)
         for timeout in (None, 0.2, 0):
             with pytest.raises(TimeoutError, match=r"init_transactions\(\)"):
@@ -404,7 +395,7 @@ def test_a_commit_whose_records_are_late_can_be_repeated_or_aborted(make, cluste
     for finish in (producer.commit_transaction, producer.abort_transaction):
         producer.begin_transaction()
         producer.send(TOPIC, b"known").result(20)
-        with paused(cluster):
+        with pausing(cluster):
             producer.send(TOPIC, b"v")
             with pytest.raises(TimeoutError, match="1 records had not settled"):
                 producer.commit_transaction()
@@ -417,7 +408,7 @@ def test_a_commit_that_librdkafka_has_begun_can_only_be_repeated(make, cluster):
     producer = make()
     producer.begin_transaction()
     producer.send(TOPIC, b"v").result(20)
-    with paused(cluster):
+    with pausing(cluster):
         with pytest.raises(TimeoutError, match=r"commit_transaction\(\).*again"):
             producer.commit_transaction(0.3)
         for call in ("abort", "begin", "send"):
@@ -432,7 +423,7 @@ def test_an_abort_times_out_and_goes_on_when_called_again(make, cluster):
     producer = make()
     producer.begin_transaction()
     producer.send(TOPIC, b"v").result(20)
-    with paused(cluster):
+    with pausing(cluster):
         with pytest.raises(TimeoutError, match=r"abort_transaction\(\)"):
             producer.abort_transaction(0.3)
         with pytest.raises(TransactionStateError, match=r"abort_transaction\(\) has not ended"):
@@ -448,7 +439,7 @@ def test_ctrl_c_gets_through_every_wait_and_the_producer_works_on(make, cluster,
     if call != "init":
         producer.begin_transaction()
         producer.send(TOPIC, b"v").result(20)
-    with paused(cluster):
+    with pausing(cluster):
         if call == "commit late":
             producer.send(TOPIC, b"v")
         with interrupted():
@@ -502,7 +493,7 @@ def test_a_second_thread_is_refused_while_a_call_is_under_way(make, cluster):
     producer = make()
     producer.begin_transaction()
     producer.send(TOPIC, b"v").result(20)
-    with paused(cluster):
+    with pausing(cluster):
         thread = threading.Thread(target=producer.commit_transaction, args=(30,))
         thread.start()
         while True:
@@ -643,7 +634,7 @@ def test_close_ends_while_a_call_that_timed_out_is_under_way(make, cluster):
     for producer in (committing, aborting):
         producer.begin_transaction()
         producer.send(TOPIC, b"v").result(20)
-    with paused(cluster):
+    with pausing(cluster):
         for call in (starting.init_transactions, committing.commit_transaction, aborting.abort_transaction):
             with pytest.raises(TimeoutError):
                 call(0.1)
@@ -660,7 +651,7 @@ def test_close_waits_for_a_commit_that_is_under_way(make, cluster):
     producer = make()
     producer.begin_transaction()
     producer.send(TOPIC, b"v").result(20)
-    with paused(cluster), pytest.raises(TimeoutError):
+    with pausing(cluster), pytest.raises(TimeoutError):
         producer.commit_transaction(0.1)
     producer.close()
     assert values(cluster) == [b"v"]
@@ -676,7 +667,7 @@ def test_close_in_a_signal_handler_of_a_thread_that_commits_is_refused(make, clu
     producer.begin_transaction()
     producer.send(TOPIC, b"v").result(20)
     refused = pytest.raises(RuntimeError, match="in a call of the transaction")
-    with refused, paused(cluster), signalled(producer.close):
+    with refused, pausing(cluster), signalled(producer.close):
         producer.commit_transaction()
     producer.close()
     assert values(cluster) == [b"v"]
@@ -714,7 +705,7 @@ def test_close_from_another_thread_ends_a_commit_that_does_not_get_through(make,
         except ProducerClosedError as error:
             raised.append(str(error))
 
-    with paused(cluster):
+    with pausing(cluster):
         thread = threading.Thread(target=commit)
         thread.start()
         while not raised:

@@ -1,17 +1,15 @@
 """A cluster that can fail, and what tests of failures ask of a producer."""
 
 import contextlib
+import functools
 import time
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from fastprod import (
-    DeliveryError,
-    Producer,
-)
+from fastprod import DeliveryError, Producer
 from fastprod.testing import MockCluster
-from tests.conftest import QUICK, READER
+from tests.conftest import QUICK, READER, pausing
 
 TOPIC, PARTITIONS = "t", 4
 FORBIDDEN, TOO_LARGE, INVALID_RECORD = 29, 10, 87  # answers after which librdkafka does not retry
@@ -49,16 +47,7 @@ def make(cluster):
 @pytest.fixture
 def paused(cluster):
     """with paused(): nothing answers."""
-
-    @contextlib.contextmanager
-    def paused():
-        cluster.pause()
-        try:
-            yield
-        finally:
-            cluster.resume()
-
-    return paused
+    return functools.partial(pausing, cluster)
 
 
 def failures(wait, *arguments):

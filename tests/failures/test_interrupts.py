@@ -6,11 +6,7 @@ import time
 
 import pytest
 
-from fastprod import (
-    DeliveryError,
-    Producer,
-    ProducerClosedError,
-)
+from fastprod import DeliveryError, Producer, ProducerClosedError
 from tests.conftest import Interrupted, interrupted, signalled
 from tests.failures.conftest import TOPIC, eventually, whole
 

@@ -6,14 +6,7 @@ import time
 
 import pytest
 
-from fastprod import (
-    AuthorizationError,
-    DeliveryError,
-    DeliveryTimeoutError,
-    KafkaError,
-    Producer,
-    RecordTooLargeError,
-)
+from fastprod import AuthorizationError, DeliveryError, DeliveryTimeoutError, KafkaError, Producer, RecordTooLargeError
 from fastprod.testing import MockCluster
 from tests.failures.conftest import (
     FORBIDDEN,

@@ -5,11 +5,7 @@ import time
 
 import pytest
 
-from fastprod import (
-    DeliveryError,
-    KafkaError,
-    ProducerClosedError,
-)
+from fastprod import DeliveryError, KafkaError, ProducerClosedError
 from tests.failures.conftest import TOPIC, eventually, failures, whole
 
 pytestmark = pytest.mark.mock
