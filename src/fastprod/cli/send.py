@@ -183,15 +183,18 @@ class Outstanding:
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
-        self.begun = False
         self._futures: collections.deque[tuple[Future, int]] = collections.deque()  # and how many records it is of
         self._records = 0
         self._next_look = time.monotonic() + LOOK_SECONDS
         self._added = 0  # since the last look
 
+    @property
+    def begun(self) -> bool:
+        """Whether there was a record."""
+        return bool(self._futures or self.tally.acknowledged or self.tally.failed)
+
     def add(self, future: Future, records: int = 1) -> None:
         """Takes the future of so many records; now and then counts those that are done."""
-        self.begun = True
         self._futures.append((future, records))
         self._records += records
         self._added += records
@@ -387,7 +390,7 @@ def _send_all(
         _say(f"interrupted; waiting up to {INTERRUPT_TIMEOUT:.0f} s for what is under way")
         return 130
     except (InputError, _HopelessError) as error:
-        if not outstanding.begun and not outstanding.tally.failed:
+        if not outstanding.begun:
             raise _RefusedError(str(error)) from None
         _say(f"stopped: {error}")
         return 1
