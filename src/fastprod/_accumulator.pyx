@@ -901,6 +901,7 @@ cdef class RecordAccumulator:
         """
         cdef PartitionQueue *queue
         cdef Batch *batch
+        cdef int due
         cdef int64_t cost = leader.cost
         cdef int32_t batches = leader.batches
         while leader.parked.first is not NULL:
@@ -908,10 +909,10 @@ cdef class RecordAccumulator:
             batch = queue.head
             if batch is not NULL:
                 cost += transport_cost(batch)
-                queue.due = batch.state == BATCH_OPEN and batches >= self.max_in_flight
-                if batches and (cost > LEADER_WINDOW or queue.due and not leader.parked_full):
-                    queue.due = 0
+                due = batch.state == BATCH_OPEN and batches >= self.max_in_flight
+                if batches and (cost > LEADER_WINDOW or due and not leader.parked_full):
                     break
+                queue.due = due
                 batches += 1
             leave_parked(leader, queue)
             queue.state = QUEUE_IDLE
