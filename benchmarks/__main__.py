@@ -153,7 +153,11 @@ def progress(text: str) -> None:
 
 def probe(code: str) -> float:
     """What a fresh interpreter prints, a number."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    # with the byte code that pip leaves beside an installed package, and a checkout may have been told not to keep
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
     return float(done.stdout)
 
 

@@ -9,6 +9,7 @@ import time
 
 import numpy
 import pandas
+import pyarrow
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
@@ -100,10 +101,14 @@ def test_numbers_may_be_those_of_numpy(make, topic, read):
     partitions, timestamps = numpy.array([3, 1], numpy.int32), numpy.array([5, 2**40])
     producer.send_many(topic, [b"a", b"b"], partitions=partitions, timestamps=timestamps).result(10)
     producer.send(topic, b"c", partition=partitions[0], timestamp=timestamps[1]).result(10)
-    found = sorted((m.value(), m.partition(), m.timestamp()[1]) for m in read(topic, 3))
-    assert found == [(b"a", 3, 5), (b"b", 1, 2**40), (b"c", 3, 2**40)]
+    arrow = pyarrow.table({"value": [b"d"]})
+    producer.send_arrow(topic, arrow, partition=partitions[1], timestamp=timestamps[0]).result(10)
+    found = sorted((m.value(), m.partition(), m.timestamp()[1]) for m in read(topic, 4))
+    assert found == [(b"a", 3, 5), (b"b", 1, 2**40), (b"c", 3, 2**40), (b"d", 1, 5)]
     with pytest.raises(TypeError, match="timestamp must be an int"):
         producer.send(topic, b"d", timestamp=numpy.float64(1))
+    with pytest.raises(TypeError, match="partition must be an int"):
+        producer.send_arrow(topic, arrow, partition=partitions)
 
 
 def test_keys_are_placed_as_by_send_and_keep_their_order(make, topic, read, rng):

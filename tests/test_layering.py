@@ -50,7 +50,7 @@ MAY_KNOW = {
         "librdkafka", "records",
     },
     "_transaction": {
-        "_accumulator", "_future", "_sender", "_sync", "_transport", "errors", "librdkafka",
+        "_accumulator", "_future", "_sender", "_sync", "_transport", "errors", "librdkafka", "logs",
     },
     # The whole
     "_producer": {

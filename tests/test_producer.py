@@ -3,6 +3,7 @@ import re
 import threading
 import time
 
+import numpy
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
@@ -306,10 +307,11 @@ class Recording:
         self.closed += 1
 
 
-def test_a_partitioner_object_with_partition_alone(make, topic):
+@pytest.mark.parametrize("number", [int, numpy.int32])
+def test_a_partitioner_object_with_partition_alone(make, topic, number):
     class Last:
         def partition(self, topic, key, key_bytes, value, value_bytes, cluster):
-            return len(cluster.partitions_for_topic(topic)) - 1
+            return number(len(cluster.partitions_for_topic(topic)) - 1)
 
     producer = make(partitioner=Last())
     assert producer.send(topic, b"v", b"k").result(10).partition == PARTITIONS - 1

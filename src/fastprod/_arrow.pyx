@@ -454,10 +454,10 @@ cdef class ArrowAppend(BulkAppend):
                   object headers) except -1:
         cdef int64_t deadline = 0
         cdef Py_ssize_t i
-        if isinstance(partition, int):
+        if partition is not None and not isinstance(partition, str):
             self.same_partition = self.metadata.checked_partition(
                 self.entry, partition, &deadline, self.max_block_ns)
-        if isinstance(timestamp, int):
+        if timestamp is not None and not isinstance(timestamp, str):
             self.same_timestamp = checked_timestamp(timestamp)
         self.data.open(data)
         self.value = self.column(value, "value")
@@ -884,10 +884,10 @@ cdef int check_arrow(object data, object value, object key, object partition, ob
         raise TypeError(f"value must be the name of a column, not {type(value).__name__}: {shorten(value)}")
     if key is not None and not isinstance(key, str):
         raise TypeError(f"key must be the name of a column or None, not {type(key).__name__}: {shorten(key)}")
-    if partition is not None and not isinstance(partition, (str, int)):
+    if not (partition is None or isinstance(partition, str) or hasattr(partition, "__index__")):
         raise TypeError("partition must be the name of a column, an int or None, not "
                         f"{type(partition).__name__}: {shorten(partition)}")
-    if timestamp is not None and not isinstance(timestamp, (str, int)):
+    if not (timestamp is None or isinstance(timestamp, str) or hasattr(timestamp, "__index__")):
         raise TypeError("timestamp must be the name of a column, an int (ms since the epoch) or None, not "
                         f"{type(timestamp).__name__}: {shorten(timestamp)}")
     return 0

@@ -2,10 +2,9 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
 from fastprod._record cimport fp_header, fp_header_wire, fp_header_write
-
-import numbers
 
 from fastprod.errors import RecordTooLargeError, SerializationError
 
@@ -106,9 +105,12 @@ cdef bytes encode_headers(object headers, size_t limit, int32_t *count, size_t *
 
 cdef object whole_number(object given, str wanted):
     """The int that an int or an integer of NumPy's is."""
-    if isinstance(given, bool) or not isinstance(given, numbers.Integral):
-        raise TypeError(f"{wanted}, not {type(given).__name__}: {shorten(given)}")
-    return int(given)
+    if not isinstance(given, bool):
+        try:
+            return PyNumber_Index(given)
+        except TypeError:
+            pass
+    raise TypeError(f"{wanted}, not {type(given).__name__}: {shorten(given)}")
 
 
 cdef int64_t checked_timestamp(object timestamp) except -1:

@@ -543,7 +543,7 @@ cdef class Producer:
                                  object cluster) except -1:
         key, value = original
         chosen = self.partitioner.partition(entry.name, key, key_bytes, value, value_bytes, cluster)
-        if isinstance(chosen, bool) or not isinstance(chosen, int) or not 0 <= chosen < entry.partitions:
+        if isinstance(chosen, bool) or not hasattr(chosen, "__index__") or not 0 <= chosen < entry.partitions:
             raise ValueError(f"the partitioner chose {shorten(chosen)} for {entry.name!r}, which has the partitions "
                              f"0 to {entry.partitions - 1}")
         return chosen

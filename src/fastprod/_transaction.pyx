@@ -19,12 +19,12 @@ from fastprod._transport cimport (
 )
 
 import contextlib
-import logging
 import threading
 
 from fastprod._future import wait_deadline
 from fastprod.errors import KafkaError, ProducerClosedError, TransactionStateError, for_delivery, for_transaction
 from fastprod.librdkafka import describe
+from fastprod.logs import logger
 
 cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef int64_t RECENT_NS = 60_000_000_000     # how old an error may be that explains a call which did not end
@@ -213,13 +213,13 @@ cdef class TransactionManager:
                 self.notice_failure()
                 if self.state in (IN_TRANSACTION, ABORTABLE_ERROR) or (
                         self.state in (COMMITTING, ABORTING) and not self.under_way):
-                    logging.getLogger("fastprod").warning("a producer is closed with its transaction open: aborting it")
+                    logger().warning("a producer is closed with its transaction open: aborting it")
                     self.undo(None, deadline)
                 elif self.under_way and self.state != INITIALIZING:
                     self.wait_ended(None, deadline)
                     self.conclude()
             except (KafkaError, TimeoutError) as error:
-                logging.getLogger("fastprod").warning("the end of the transaction was not seen: %s", error)
+                logger().warning("the end of the transaction was not seen: %s", error)
             self.state = CLOSED
             self.accumulator.refusal = None
         finally:
@@ -465,4 +465,4 @@ cdef object abort_quietly(object producer):
     try:
         producer.abort_transaction()
     except (KafkaError, TimeoutError) as error:
-        logging.getLogger("fastprod").warning("the transaction could not be aborted: %s", error)
+        logger().warning("the transaction could not be aborted: %s", error)

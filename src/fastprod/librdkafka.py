@@ -8,7 +8,6 @@ looked up by that module's handle. Nothing of confluent_kafka is imported.
 
 import ctypes
 import functools
-import glob
 import importlib.util
 import os
 
@@ -63,8 +62,9 @@ def version() -> str:
 def _confluent_extension() -> str:
     spec = importlib.util.find_spec("confluent_kafka")
     for folder in (spec and spec.submodule_search_locations) or ():
-        for path in glob.glob(os.path.join(folder, "cimpl*.so")):
-            return path
+        for name in os.listdir(folder):
+            if name.startswith("cimpl") and name.endswith(".so"):
+                return os.path.join(folder, name)
     raise ImportError("fastprod needs librdkafka from confluent-kafka: pip install confluent-kafka")
 
 
