@@ -116,7 +116,7 @@ typedef struct rd_kafka_metadata {
 } rd_kafka_metadata_t;
 
 enum { RD_KAFKA_PRODUCER = 0 };
-enum { RD_KAFKA_CONF_UNKNOWN = -2, RD_KAFKA_CONF_INVALID = -1, RD_KAFKA_CONF_OK = 0 };
+enum { RD_KAFKA_CONF_UNKNOWN = -2, RD_KAFKA_CONF_OK = 0 };
 enum {
     RD_KAFKA_EVENT_DR = 0x1,
     RD_KAFKA_EVENT_LOG = 0x4,
@@ -134,19 +134,10 @@ enum {
 };
 enum { RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME = 2 };
 enum { RD_KAFKA_PURGE_F_QUEUE = 1, RD_KAFKA_PURGE_F_INFLIGHT = 2, RD_KAFKA_PURGE_F_NON_BLOCKING = 4 };
-enum {
-    RD_KAFKA_RESP_ERR__FATAL = -150,
-    RD_KAFKA_RESP_ERR__QUEUE_FULL = -184,
-    RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN = -187,
-    RD_KAFKA_RESP_ERR__TIMED_OUT = -185,
-    RD_KAFKA_RESP_ERR__MSG_TIMED_OUT = -192,
-};
+enum { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN = -187 };
 
 /* X(return type, name, arguments): each is required. */
 #define FP_LIBRDKAFKA_FUNCTIONS(X)                                                            \
-    X(int, rd_kafka_version, (void))                                                          \
-    X(const char *, rd_kafka_version_str, (void))                                             \
-    X(const char *, rd_kafka_err2str, (rd_kafka_resp_err_t))                                  \
     X(rd_kafka_conf_t *, rd_kafka_conf_new, (void))                                           \
     X(void, rd_kafka_conf_destroy, (rd_kafka_conf_t *))                                       \
     X(int, rd_kafka_conf_set,                                                                 \

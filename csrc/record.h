@@ -21,6 +21,9 @@ enum { FP_HAS_KEY = 1, FP_HAS_VALUE = 2, FP_HAS_HEADERS = 4, FP_TIMED = 8 };
 /* DefaultRecordBatch.RECORD_BATCH_OVERHEAD and DefaultRecord.MAX_RECORD_OVERHEAD */
 enum { FP_BATCH_OVERHEAD = 61, FP_RECORD_OVERHEAD = 21 };
 
+/* The most that fp_header_write() adds to name and value. */
+enum { FP_HEADER_ROOM = 21 };
+
 /* The most that fp_wire_upper_bound() adds to key and value of a record without headers. */
 enum { FP_MOST_OVERHEAD = FP_BATCH_OVERHEAD + FP_RECORD_OVERHEAD + 5 + 5 + 1 };
 
@@ -34,6 +37,12 @@ typedef struct {
     int32_t timed;     /* the timestamp was given with the record: not the time at which it was sent */
     int64_t timestamp; /* ms since the epoch */
 } fp_record;
+
+static inline void fp_no_headers(fp_record *r) {
+    r->headers = NULL;
+    r->headers_len = r->headers_wire = 0;
+    r->headers_count = 0;
+}
 
 /* Starts to bring an object that is not in a cache, and what follows it, into one. */
 static inline void fp_prefetch(const void *object) {
@@ -213,7 +222,7 @@ typedef struct {
     size_t name_len, value_len;
 } fp_header;
 
-/* Writes h at p, which has name_len + value_len + 21 bytes; returns the end. */
+/* Writes h at p, which has name_len + value_len + FP_HEADER_ROOM bytes; returns the end. */
 static inline char *fp_header_write(char *p, const fp_header *h) {
     p = fp_put_varint(p, h->name_len);
     memcpy(p, h->name, h->name_len);

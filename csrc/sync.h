@@ -21,6 +21,12 @@ static inline int64_t fp_monotonic_ns(void) {
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+/* A wait until deadline_ns goes in slices, so that Ctrl-C is noticed within 50 ms: the end of the one that begins now. */
+static inline int64_t fp_slice_end(int64_t deadline_ns) {
+    int64_t end = fp_monotonic_ns() + 50000000;
+    return end < deadline_ns ? end : deadline_ns;
+}
+
 static inline int64_t fp_wall_ms(void) {
     struct timespec ts;
     clock_gettime(CLOCK_REALTIME, &ts);
@@ -49,8 +55,8 @@ static inline int64_t fp_wall_clock_ms(fp_wall_clock *clock) {
 #endif
 }
 
-/* Every critical section here is shorter than a trip into the kernel, so a
- * thread that finds the mutex taken spins a little first where it can. */
+/* Every critical section but those of the sender's duty is shorter than a trip
+ * into the kernel, so a thread that finds the mutex taken spins a little first where it can. */
 static inline void fp_mutex_init(fp_mutex *m) {
 #ifdef PTHREAD_MUTEX_ADAPTIVE_NP
     pthread_mutexattr_t attr;

@@ -146,8 +146,6 @@ cdef class RecordAccumulator:
                                 Py_ssize_t count, Placed *placed, Py_ssize_t *runs) noexcept nogil
     cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record,
                          Appended *appended) noexcept nogil
-    cdef Py_ssize_t append_run(self, Topic *topic, const fp_record *records, const int32_t *partitions,
-                               Py_ssize_t count, Appended *appended) noexcept nogil
     cdef Topic *add_topic(self, const char *name) except NULL
     cdef int set_partitions(self, Topic *topic, const int32_t *brokers, int32_t count) except -1
     cdef void begin_flush(self, FlushPoint *point) noexcept nogil
@@ -162,7 +160,13 @@ cdef class RecordAccumulator:
     cdef void set_allowance(self, PartitionQueue *queue, size_t allowance) noexcept nogil
     cdef int64_t prepare_sleep(self, int64_t now_ns, int64_t next_expiry_ns) noexcept nogil
     cdef void abandon(self, Batch *batch) noexcept nogil
+    # any thread
+    cdef int32_t leader_of(self, int32_t broker) except -1
+    cdef int64_t pause_ns(self) noexcept nogil
+    cdef void wake_sender(self) noexcept nogil
     # lock: held
+    cdef Py_ssize_t append_run(self, Topic *topic, const fp_record *records, const int32_t *partitions,
+                               Py_ssize_t count, Appended *appended) noexcept nogil
     cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
                         CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
                         Appended *appended) noexcept nogil
@@ -187,10 +191,7 @@ cdef class RecordAccumulator:
     cdef int held_back(self, PartitionQueue *queue) noexcept nogil
     cdef void hold_back_no_longer(self, PartitionQueue *queue) noexcept nogil
     cdef void refresh_available(self, Topic *topic, int64_t now_ns) noexcept nogil
-    cdef int32_t leader_of(self, int32_t broker) except -1
     cdef int check_flush_points(self) noexcept nogil
-    cdef int64_t pause_ns(self) noexcept nogil
-    cdef void wake_sender(self) noexcept nogil
     # tests
     cdef readonly bint woke           # the last put() would have woken the sender
     cdef Topic *find(self, str name) except? NULL

@@ -15,7 +15,7 @@ from fastprod._batch cimport (
 )
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport (
-    NOT_PERSISTED, notify_completed, result_add_callback, result_complete, result_fail_all,
+    PERSISTED, notify_completed, result_add_callback, result_complete, result_record,
 )
 from fastprod._partitioner cimport (
     STICKY, TIMED_STICKY, UNIFORM_STICKY, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition,
@@ -434,7 +434,7 @@ cdef class RecordAccumulator:
                                Py_ssize_t count, Appended *appended) noexcept nogil:
         """Appends the first records that only fill an open batch further; how many, the others are for try_append().
 
-        They make no batch full, and no partition change.
+        They make no batch full, and no partition change. lock: held
         """
         cdef int64_t limit, before
         cdef Py_ssize_t number
@@ -498,8 +498,6 @@ cdef class RecordAccumulator:
                 arena[0] = <char *>self.pool.try_allocate(arena_size[0])
                 if arena[0] is NULL:
                     return MEMORY_NEEDED
-            elif arena_size[0] < fp_arena_size(record, 0):
-                return NO_MEMORY   # impossible: it was asked for this record
             batch = self.open_batch(queue, arena[0], arena_size[0], now_ns or fp_monotonic_ns())
             if batch is NULL:
                 return NO_MEMORY
@@ -1134,8 +1132,8 @@ cdef class DrainedBatch:
         """As the sender does when the last delivery report has come."""
         if self.batch is NULL:
             return
-        result_fail_all(self.batch.result, self.batch.count, 0, NOT_PERSISTED)
         if not self.batch.result.done:
+            result_record(self.batch.result, 0, self.batch.count, 0, -1, -1, PERSISTED)
             result_complete(self.batch.result, self.batch.count)
         self.accumulator.settle(self.batch)
         batch_free(self.batch, self.accumulator.pool)

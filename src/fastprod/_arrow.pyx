@@ -17,21 +17,20 @@ from libc.string cimport memchr
 from fastprod._bulk cimport CHUNK, BulkAppend
 from fastprod._input cimport checked_timestamp, encode_headers, refuse_size, shorten
 from fastprod._record cimport (
-    FP_MOST_OVERHEAD, fp_header, fp_header_read, fp_header_wire, fp_header_write, fp_record, fp_wire_upper_bound,
+    FP_HEADER_ROOM, FP_MOST_OVERHEAD, fp_header, fp_header_read, fp_header_wire, fp_header_write, fp_no_headers,
+    fp_record, fp_wire_upper_bound,
 )
-from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_wall_ms
+from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_slice_end, fp_wall_ms
 
 import os
 
 from fastprod.errors import SerializationError
 
 cdef const char *EMPTY = ""                 # what an empty value points at: NULL would be a null one
-cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed
 cdef enum:
     MOST_VARINT = 5           # bytes, of a count of headers
     VIEW_SIZE = 16            # bytes
     INLINE_SIZE = 12          # bytes that a view holds itself
-    HEADER_ROOM = 21          # bytes of a header beside name and value, as fp_header_write() wants them
     CHUNK_HEADERS = 1 << 20   # bytes of encoded headers after which a chunk ends
 
 BYTES_TAKEN = "string or binary, also large, view, fixed-size or dictionary-encoded"
@@ -588,7 +587,7 @@ cdef class ArrowAppend(BulkAppend):
         cdef Py_ssize_t count, done
         if not self.more():
             return False
-        until = fp_monotonic_ns() + SIGNAL_SLICE_NS
+        until = fp_slice_end(INT64_MAX)
         with nogil:
             while True:
                 count = self.fill(fp_wall_ms(), self.largest_record)
@@ -659,9 +658,7 @@ cdef class ArrowAppend(BulkAppend):
         if self.header_count or self.header_lists is not NULL:
             sure = -1
             for i in range(count):
-                records[i].headers = NULL
-                records[i].headers_len = records[i].headers_wire = 0
-                records[i].headers_count = 0
+                fp_no_headers(&records[i])
             count = self.measure_columns(count) if self.header_count else self.measure_lists(count)
         for i in range(count):
             if <int64_t>(records[i].key_len + records[i].value_len) > sure and (
@@ -745,7 +742,7 @@ cdef class ArrowAppend(BulkAppend):
                 one = &self.header_columns[h]
                 self.take_value(one, h, i)
                 record.headers_wire += fp_header_wire(&one.header)
-                record.headers_len += one.header.name_len + one.header.value_len + HEADER_ROOM
+                record.headers_len += one.header.name_len + one.header.value_len + FP_HEADER_ROOM
             if record.headers_wire > self.largest_record:
                 return self.stop(i, TOO_LARGE, 0, <int64_t>fp_wire_upper_bound(record))
         return count
@@ -772,7 +769,7 @@ cdef class ArrowAppend(BulkAppend):
                     return self.stop(i, HEADER_WITHOUT_NAME, cells.column, 0)
                 record.headers_count += 1
                 record.headers_wire += fp_header_wire(&header)
-                record.headers_len += header.name_len + header.value_len + HEADER_ROOM
+                record.headers_len += header.name_len + header.value_len + FP_HEADER_ROOM
                 if record.headers_wire > self.largest_record:
                     return self.stop(i, TOO_LARGE, 0, <int64_t>fp_wire_upper_bound(record))
         return count

@@ -8,11 +8,11 @@ from libc.stdlib cimport calloc, free, realloc
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport result_let_go, result_new
 from fastprod._record cimport (
-    fp_arena_size, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write, fp_ts_wire, fp_wire_size,
+    FP_BATCH_OVERHEAD, fp_arena_size, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write, fp_ts_wire,
+    fp_wire_size,
 )
 
 cdef enum:
-    BATCH_OVERHEAD = 61   # bytes of a v2 batch header
     MOST_FRAMING = 26     # bytes a record takes in the arena beyond key, value and headers: flags and four varints
 
 
@@ -27,7 +27,7 @@ cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t n
         return NULL
     batch.arena = arena
     batch.capacity = capacity
-    batch.wire_size = BATCH_OVERHEAD
+    batch.wire_size = FP_BATCH_OVERHEAD
     batch.created_ns = now_ns
     batch.state = BATCH_OPEN
     batch.slot = -1

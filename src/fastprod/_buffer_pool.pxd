@@ -1,13 +1,8 @@
 from libc.stdint cimport int64_t
 from fastprod._sync cimport fp_cond, fp_mutex
 
-cdef enum PoolStatus:
-    POOL_GRANTED
-    POOL_WAITING     # the slice of waiting ended; the place in the queue is kept
-    POOL_CLOSED
-
 # One blocked request. It lives on its thread's stack from begin_wait() until
-# wait() returns GRANTED or CLOSED, or until end_wait().
+# end_wait(), which must be called whatever came between.
 cdef struct Waiter:
     fp_cond granted_or_closed
     size_t size
@@ -38,7 +33,7 @@ cdef class BufferPool:
     cdef void deallocate(self, void *buffer, size_t size) noexcept nogil
     cdef void release(self, size_t size) noexcept nogil
     cdef void begin_wait(self, Waiter *waiter, size_t size) noexcept nogil
-    cdef PoolStatus wait(self, Waiter *waiter, int64_t until_ns) noexcept nogil
+    cdef int wait(self, Waiter *waiter, int64_t until_ns) noexcept nogil
     cdef int end_wait(self, Waiter *waiter) noexcept nogil
     cdef int take(self, size_t size, void **buffer) noexcept nogil
     cdef int charge(self, size_t size) noexcept nogil

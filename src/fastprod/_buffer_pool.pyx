@@ -9,12 +9,11 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
 from fastprod._sync cimport (
     fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_monotonic_ns,
-    fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
+    fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_slice_end,
 )
 
 from fastprod.errors import BufferExhaustedError, ProducerClosedError
 
-cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 
 
 cdef class BufferPool:
@@ -90,9 +89,7 @@ cdef class BufferPool:
         """
         cdef void *buffer = self.try_allocate(size)
         cdef Waiter waiter
-        cdef PoolStatus status
-        cdef int64_t now
-        cdef int granted
+        cdef int over, granted
         if buffer is not NULL:
             return buffer
         if size > self.total_memory:
@@ -103,9 +100,8 @@ cdef class BufferPool:
         try:
             while True:
                 with nogil:
-                    now = fp_monotonic_ns()
-                    status = self.wait(&waiter, min(deadline_ns, now + SIGNAL_SLICE_NS))
-                if status != POOL_WAITING:
+                    over = self.wait(&waiter, fp_slice_end(deadline_ns))
+                if over:
                     break
                 PyErr_CheckSignals()
                 if fp_monotonic_ns() >= deadline_ns:
@@ -176,15 +172,16 @@ cdef class BufferPool:
         self.grant()    # memory may have come back since try_allocate said no
         fp_mutex_unlock(&self.lock)
 
-    cdef PoolStatus wait(self, Waiter *waiter, int64_t until_ns) noexcept nogil:
-        cdef PoolStatus status
+    cdef int wait(self, Waiter *waiter, int64_t until_ns) noexcept nogil:
+        """Whether the wait is over: memory was granted, or the pool is closed."""
+        cdef int over
         fp_mutex_lock(&self.lock)
         while not waiter.granted and not self.closed:
             if fp_cond_wait_until(&waiter.granted_or_closed, &self.lock, until_ns):
                 break
-        status = POOL_GRANTED if waiter.granted else POOL_CLOSED if self.closed else POOL_WAITING
+        over = waiter.granted or self.closed
         fp_mutex_unlock(&self.lock)
-        return status
+        return over
 
     cdef int end_wait(self, Waiter *waiter) noexcept nogil:
         """Leaves the queue. Returns whether memory had been granted, which is then the caller's.

@@ -25,8 +25,8 @@ from fastprod._future cimport (
 from fastprod._input cimport checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partitions
-from fastprod._record cimport FP_MOST_OVERHEAD, fp_prefetch, fp_record, fp_wire_upper_bound
-from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_wall_ms
+from fastprod._record cimport FP_MOST_OVERHEAD, fp_no_headers, fp_prefetch, fp_record, fp_wire_upper_bound
+from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_slice_end, fp_wall_ms
 
 import itertools
 from collections import Counter
@@ -37,7 +37,6 @@ from fastprod.librdkafka import describe
 from fastprod.records import BulkMetadata
 
 cdef tuple FIELDS = ("values", "keys", "partitions", "timestamps", "headers")
-cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef enum:
     FIRST_GAPS = 64      # bytes
     GAP_SIZE = 10        # bytes, of the longest
@@ -179,7 +178,7 @@ cdef class BulkFuture:
             if i == self.run_count:
                 break
             with nogil:
-                done = wait_completed(&self.runs[i].result.done, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+                done = wait_completed(&self.runs[i].result.done, fp_slice_end(deadline))
             PyErr_CheckSignals()
             if not done and fp_monotonic_ns() >= deadline:
                 raise TimeoutError(f"the {self.count} records for {self.topic} were not settled within {timeout} s; "
@@ -594,9 +593,7 @@ cdef class SequenceAppend(BulkAppend):
                 record.key_len = PyBytes_GET_SIZE(<object>key)
             record.value = PyBytes_AS_STRING(<object>values[i])
             record.value_len = PyBytes_GET_SIZE(<object>values[i])
-            record.headers = NULL
-            record.headers_len = record.headers_wire = 0
-            record.headers_count = 0
+            fp_no_headers(record)
             record.timed = 0
             record.timestamp = now_ms
             self.partitions[i] = -1
@@ -615,9 +612,7 @@ cdef class SequenceAppend(BulkAppend):
         cdef object headers = <object>self.headers.item(i)
         self.point(<object>self.values.item(i), &record.value, &record.value_len, "value")
         self.point(<object>self.keys.item(i), &record.key, &record.key_len, "key")
-        record.headers = NULL
-        record.headers_len = record.headers_wire = 0
-        record.headers_count = 0
+        fp_no_headers(record)
         if headers is not None:
             encoded = encode_headers(
                 headers, self.largest_record, &record.headers_count, &record.headers_wire)

@@ -45,10 +45,9 @@ cdef class Callbacks:
     completed its batches. The lock is a leaf; the GIL is never taken under it.
     """
 
-    def __cinit__(self, on_refresh=None):
+    def __cinit__(self):
         fp_mutex_init(&self.lock)
         fp_cond_init(&self.something)
-        self.on_refresh = on_refresh
         self.log_limit = LogLimit()
 
     def __dealloc__(self):
@@ -61,7 +60,7 @@ cdef class Callbacks:
         fp_mutex_destroy(&self.lock)
 
     cdef void add(self, ProduceResult *result) noexcept nogil:
-        """Queues a completed result that has callbacks. thread: sender  lock: none"""
+        """Queues a completed result that has callbacks. thread: any  lock: none, or duty"""
         fp_mutex_lock(&self.lock)
         result.next = NULL
         if self.last is NULL:
@@ -74,7 +73,7 @@ cdef class Callbacks:
         fp_mutex_unlock(&self.lock)
 
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil:
-        """Queues a line for the logger. thread: sender  lock: none"""
+        """Queues a line for the logger. thread: any  lock: none, or duty"""
         cdef LogLine *line = NULL
         fp_mutex_lock(&self.lock)
         if self.log_count < LOG_LIMIT:
@@ -95,7 +94,7 @@ cdef class Callbacks:
         fp_mutex_unlock(&self.lock)
 
     cdef void want_refresh(self) noexcept nogil:
-        """Asks for fresh metadata. thread: sender  lock: none"""
+        """Asks for fresh metadata. thread: any  lock: none, or duty"""
         fp_mutex_lock(&self.lock)
         self.refresh_wanted = 1
         fp_cond_signal(&self.something)

@@ -35,15 +35,16 @@ cdef struct ProduceResult:
     int32_t balance        # atomic: minus futures that died, plus `futures` once the batch let go
     int32_t futures        # made so far; guarded by the lock under which records are appended
     int32_t partition
-    # guarded by the completion lock
-    int done               # also read without it: written once, after everything else
+    int born               # value of `forks` when it was made
+    # written under the sender's duty, read by others once it is done
     Segment *segments      # inline_segment, or allocated
     Segment inline_segment  # most batches need one
     int32_t segment_count
     int32_t segment_capacity
     int32_t recorded_end   # index behind the record noted last: only its neighbour may share a segment
     int unknown            # there was no memory to note outcomes: all have failed, and the only segment says so
-    int born               # value of `forks` when it was made
+    # guarded by the completion lock
+    int done               # also read without it: written once, after everything else
     int32_t count          # records
     int32_t untold         # failed records whose failure nobody has been told of
     unsigned char *told    # bit per record: somebody asks, or is called back
@@ -57,7 +58,6 @@ cdef ProduceResult *result_new(int32_t partition) noexcept nogil
 cdef void result_let_go(ProduceResult *result) noexcept nogil
 cdef void result_record(ProduceResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
                         int64_t timestamp, int8_t persisted) noexcept nogil
-cdef void result_fail_all(ProduceResult *result, int32_t count, int32_t code, int8_t persisted) noexcept nogil
 cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil
 cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil
 cdef str persisted_word(int8_t persisted)

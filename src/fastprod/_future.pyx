@@ -13,7 +13,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from fastprod._sync cimport (
     fp_atomic_add, fp_atomic_load, fp_atomic_store, fp_cond, fp_cond_broadcast, fp_cond_init, fp_cond_wait_until,
-    fp_monotonic_ns, fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
+    fp_monotonic_ns, fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_slice_end,
 )
 
 import os
@@ -22,7 +22,6 @@ from fastprod.errors import ForkedProducerError, for_delivery
 from fastprod.librdkafka import describe
 from fastprod.records import RecordMetadata
 
-cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
 cdef enum:
     CRIT_SYS_RESOURCE = -194   # librdkafka's, for want of memory
@@ -81,7 +80,7 @@ cdef void result_let_go(ProduceResult *result) noexcept nogil:
 
 cdef void result_record(ProduceResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
                         int64_t timestamp, int8_t persisted) noexcept nogil:
-    """Notes the outcome of consecutive records. thread: sender  lock: none
+    """Notes the outcome of consecutive records. thread: any  lock: duty
 
     Records come in order but for rare cases, which cost a segment each. If there is no memory for one, all
     records of the batch fail as possibly persisted: a failure must not pass for the success of a neighbour.
@@ -123,13 +122,6 @@ cdef void result_record(ProduceResult *result, int32_t index, int32_t count, int
     result.recorded_end = index + count
 
 
-cdef void result_fail_all(ProduceResult *result, int32_t count, int32_t code, int8_t persisted) noexcept nogil:
-    """Fails every record of the batch alike, whatever was noted before. thread: sender  lock: none"""
-    result.segment_count = 0
-    result.unknown = 0
-    result_record(result, 0, count, code, -1, -1, persisted)
-
-
 cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil:
     """The segment that covers a record: the one that starts nearest before it."""
     cdef Segment *best = NULL
@@ -156,7 +148,7 @@ cdef int result_was_told(ProduceResult *result, int32_t index) noexcept nogil:
     return index // 8 < result.told_bytes and result.told[index // 8] >> (index % 8) & 1
 
 
-cdef int told_bit(ProduceResult *result, int32_t index) noexcept nogil:
+cdef int set_told(ProduceResult *result, int32_t index) noexcept nogil:
     """Sets the record's bit; whether it was clear. lock: completion"""
     cdef int32_t size = index // 8 + 1
     cdef unsigned char *grown
@@ -178,7 +170,7 @@ cdef void result_tell(ProduceResult *result, int32_t index) noexcept nogil:
     """Somebody is told what became of a record, or will be. thread: any  lock: none"""
     cdef Segment *segment
     fp_mutex_lock(&completion_lock)
-    if told_bit(result, index) and result.done:
+    if set_told(result, index) and result.done:
         segment = result_segment(result, index)
         if segment is not NULL and segment.code and result.untold > 0:
             result.untold -= 1
@@ -223,7 +215,7 @@ cdef int result_add_callback(ProduceResult *result, int32_t index, CallbackKind 
             result.callbacks[result.callback_count].future = future
             result.callback_count += 1
             if kind in (ON_DELIVERY, DONE_CALLBACK):
-                told_bit(result, index)
+                set_told(result, index)
             added = 1
         else:
             added = -1
@@ -289,7 +281,7 @@ def wait_deadline(timeout):
         raise TypeError(f"timeout is seconds or None, not {type(timeout).__name__}: {timeout!r}")
     if not timeout >= 0:
         raise ValueError(f"timeout is {timeout!r}: it must be 0 or more seconds, or None")
-    return min(fp_monotonic_ns() + int(min(timeout, 1e9) * 1_000_000_000), INT64_MAX)
+    return fp_monotonic_ns() + int(min(timeout, 1e9) * 1_000_000_000)
 
 
 @cython.final
@@ -328,7 +320,7 @@ cdef class FutureRecordMetadata:
         deadline = wait_deadline(timeout)
         while True:
             with nogil:
-                done = wait_completed(&self.produced.done, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+                done = wait_completed(&self.produced.done, fp_slice_end(deadline))
             if done:
                 return 0
             PyErr_CheckSignals()

@@ -4,7 +4,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.number cimport PyNumber_Index
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
-from fastprod._record cimport fp_header, fp_header_wire, fp_header_write
+from fastprod._record cimport FP_HEADER_ROOM, fp_header, fp_header_wire, fp_header_write
 
 from fastprod.errors import RecordTooLargeError, SerializationError
 
@@ -94,7 +94,7 @@ cdef bytes encode_headers(object headers, size_t limit, int32_t *count, size_t *
             wire[0] += fp_header_wire(&header)
             if wire[0] > limit:
                 raise RecordTooLargeError(f"the headers take more than the {limit} bytes that a record may have in all")
-            part = bytearray(header.name_len + header.value_len + 21)
+            part = bytearray(header.name_len + header.value_len + FP_HEADER_ROOM)
             start = part
             parts.append(bytes(part[:fp_header_write(start, &header) - start]))
             count[0] += 1

@@ -4,12 +4,12 @@ Source: org.apache.kafka.clients.producer.internals.ProducerMetadata.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
+from libc.stdint cimport INT32_MAX, int32_t, int64_t
 from fastprod._accumulator cimport RecordAccumulator
 from fastprod._input cimport whole_number
 from fastprod._sync cimport (
     fp_atomic_store, fp_cond_broadcast, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until,
-    fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
+    fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_slice_end,
 )
 from fastprod._transport cimport Transport
 
@@ -22,7 +22,6 @@ from fastprod.errors import (
 from fastprod.librdkafka import describe
 from fastprod.records import Cluster, PartitionInfo
 
-cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 REQUEST_TIMEOUT_MS = 1000      # of one attempt, which nothing cuts short
 UNKNOWN_TOPIC_ANSWERS = 10     # after which a topic that no broker knows is an error: it may have been made just now
 # Seconds after each of the first answers until the next request. librdkafka asks
@@ -139,7 +138,7 @@ cdef class ProducerMetadata:
             with nogil:
                 fp_mutex_lock(&self.mutex)
                 if self.news == seen:
-                    fp_cond_wait_until(&self.answered, &self.mutex, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+                    fp_cond_wait_until(&self.answered, &self.mutex, fp_slice_end(deadline))
                 fp_mutex_unlock(&self.mutex)
             PyErr_CheckSignals()
         return True
@@ -195,7 +194,7 @@ cdef class ProducerMetadata:
         if not 0 <= partition <= INT32_MAX:
             raise ValueError(f"partition is {partition}: it must be 0 or more")
         if partition >= entry.partitions:
-            deadline[0] = deadline[0] or min(fp_monotonic_ns() + max_block_ns, INT64_MAX)
+            deadline[0] = deadline[0] or fp_monotonic_ns() + max_block_ns
             self.ready(max(0, deadline[0] - fp_monotonic_ns()) / 1e9)
             if partition >= entry.partitions:
                 raise UnknownTopicOrPartitionError(
@@ -234,7 +233,7 @@ cdef class ProducerMetadata:
             try:
                 if not self.wait_wanted(self.patience()):
                     break
-                again = not self.ask() or not self.settled()
+                again = not self.ask() or not self.all_known()
             except MemoryError:
                 pass   # nobody else would ask again, were this to end the thread
             except BaseException as error:   # likewise
@@ -282,7 +281,7 @@ cdef class ProducerMetadata:
                     break
             fp_mutex_unlock(&self.mutex)
 
-    def settled(self):
+    def all_known(self):
         return all((<TopicMetadata>entry).partitions for entry in list(self.topics.values()))
 
     def patience(self):

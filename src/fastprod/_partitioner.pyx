@@ -153,9 +153,13 @@ cdef int32_t pick(StickyState *state, Partitions *partitions) noexcept nogil:
     return pick_evenly(state, partitions)
 
 
+cdef int32_t draw_one(StickyState *state, Partitions *partitions) noexcept nogil:
+    return nth_available(partitions, <int32_t>(draw(&state.random) % <uint64_t>choices(partitions)))
+
+
 cdef int32_t pick_evenly(StickyState *state, Partitions *partitions) noexcept nogil:
     cdef int32_t n = choices(partitions)
-    cdef int32_t i = nth_available(partitions, <int32_t>(draw(&state.random) % <uint64_t>n))
+    cdef int32_t i = draw_one(state, partitions)
     cdef int32_t _tried
     cdef unsigned char *grown
     if state.drawn_size < partitions.count:
@@ -181,10 +185,10 @@ cdef int32_t sticky_partition(StickyState *state, Partitions *partitions, int64_
         state.turn += 1
         return nth_available(partitions, <int32_t>((state.turn - 1) % <uint64_t>choices(partitions)))
     if state.kind == RANDOM:
-        return nth_available(partitions, <int32_t>(draw(&state.random) % <uint64_t>choices(partitions)))
+        return draw_one(state, partitions)
     if state.kind == TIMED_STICKY:
         if state.current < 0 or now_ns - state.switched_ns >= state.interval_ns:
-            state.current = nth_available(partitions, <int32_t>(draw(&state.random) % <uint64_t>choices(partitions)))
+            state.current = draw_one(state, partitions)
             state.switched_ns = now_ns
     elif state.current < 0:
         state.current = pick(state, partitions) if state.kind == UNIFORM_STICKY else random_other(state, partitions)
@@ -212,7 +216,7 @@ cdef int32_t random_other(StickyState *state, Partitions *partitions) noexcept n
     cdef int32_t n = choices(partitions)
     cdef int32_t chosen
     while True:
-        chosen = nth_available(partitions, <int32_t>(draw(&state.random) % <uint64_t>n))
+        chosen = draw_one(state, partitions)
         if n == 1 or chosen != state.current:
             return chosen
 

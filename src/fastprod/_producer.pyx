@@ -19,9 +19,11 @@ from fastprod._input cimport (
 )
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partition
-from fastprod._record cimport FP_MOST_OVERHEAD, fp_record, fp_wire_upper_bound
+from fastprod._record cimport FP_MOST_OVERHEAD, fp_no_headers, fp_record, fp_wire_upper_bound
 from fastprod._sender cimport Sender
-from fastprod._sync cimport fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_wall_clock, fp_wall_clock_ms
+from fastprod._sync cimport (
+    fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_slice_end, fp_wall_clock, fp_wall_clock_ms,
+)
 from fastprod._transaction cimport TransactionManager
 from fastprod._transport cimport Transport
 
@@ -35,11 +37,11 @@ import time
 import warnings
 import weakref
 
-from fastprod import config as options
 from fastprod._future import wait_deadline
 from fastprod._sender import first_allowance
 from fastprod._transaction import transaction
 from fastprod._transport import knows
+from fastprod.config import resolve
 from fastprod.errors import (
     DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, SerializationError, TransactionStateError,
     for_several,
@@ -54,7 +56,6 @@ cdef extern from *:
     enum:
         FASTPROD_CO_COROUTINE
 
-cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef int64_t CALLBACK_TIMEOUT_NS = 5_000_000_000   # what close() grants callbacks when its time is over
 cdef int64_t REMAINS_TIMEOUT_NS = 100_000_000      # and librdkafka's handle, which goes in the background after that
 cdef enum:
@@ -93,8 +94,8 @@ def memory_in_use():
 
     Memory that a pool keeps for its next batches counts too, and so do failed records that wait for flush() or close()
     to raise them. Not counted is what librdkafka allocates: some 250 bytes, its copy of the key, and 80 bytes for each
-    header, of a record that it holds; with the records themselves that is at most 10 MiB per broker. A producer that
-    was inherited by a fork counts nothing here. Thread-safe, and cheap: it reads a few numbers of each producer.
+    header, of a record that it holds; with the records themselves that is at most 10 MiB per broker, and 24 MiB per
+    producer. One that was inherited by a fork counts nothing here. Thread-safe, and cheap: it reads a few numbers of each producer.
     """
     cdef Producer producer
     total = 0
@@ -183,7 +184,7 @@ cdef class Producer:
             raise TypeError(f"config must be a mapping of option names to values, not {type(config).__name__}")
         self.born = forks
         self.close_lock = threading.Lock()
-        self.config = settings = options.resolve(
+        self.config = settings = resolve(
             config, keywords, knows, lambda message, **_: warnings.warn(message, stacklevel=2))
         properties = settings.librdkafka
         max_in_flight = int(properties["max.in.flight.requests.per.connection"])
@@ -286,8 +287,7 @@ cdef class Producer:
 
     cdef FutureRecordMetadata send_fields(self, object topic, object value, object key, object partition,
                                           object timestamp, object headers, object on_delivery):
-        if not self.open or self.born != forks:
-            self.refuse()
+        self.check_open()
         if not self.plain:
             return self.send_through(topic, value, key, partition, timestamp, headers, on_delivery)
         return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, None)
@@ -313,9 +313,7 @@ cdef class Producer:
             record.key_len = PyBytes_GET_SIZE(key)
         if record.key_len + record.value_len + FP_MOST_OVERHEAD > self.largest_record:
             return None
-        record.headers = NULL
-        record.headers_len = record.headers_wire = 0
-        record.headers_count = 0
+        fp_no_headers(&record)
         record.timed = 0
         record.timestamp = fp_wall_clock_ms(&self.clock)
         if record.key is not NULL and not self.ignore_keys:
@@ -350,9 +348,7 @@ cdef class Producer:
             check_callback(on_delivery)
         record.timed = timestamp is not None
         record.timestamp = fp_wall_clock_ms(&self.clock) if timestamp is None else checked_timestamp(timestamp)
-        record.headers = NULL
-        record.headers_len = record.headers_wire = 0
-        record.headers_count = 0
+        fp_no_headers(&record)
         if headers is not None:
             encoded_headers = encode_headers(
                 headers, self.largest_record, &record.headers_count, &record.headers_wire)
@@ -403,8 +399,7 @@ cdef class Producer:
         cdef SequenceAppend append = None
         cdef Py_ssize_t count, i
         try:
-            if not self.open or self.born != forks:
-                self.refuse()
+            self.check_open()
             columns = (Column(values, "values", False), Column(keys, "keys", False),
                        Column(partitions, "partitions", True), Column(timestamps, "timestamps", True),
                        Column(headers, "headers", True))
@@ -459,8 +454,7 @@ cdef class Producer:
         cdef ArrowAppend append = None
         cdef Py_ssize_t count, i
         try:
-            if not self.open or self.born != forks:
-                self.refuse()
+            self.check_open()
             check_arrow(data, value, key, partition, timestamp)
             headers = check_headers(headers)
             entry = self.topic_metadata(topic, self.block_deadline())
@@ -575,7 +569,7 @@ cdef class Producer:
         return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, original)
 
     cdef int64_t block_deadline(self) noexcept:
-        return min(fp_monotonic_ns() + self.max_block_ns, INT64_MAX)
+        return fp_monotonic_ns() + self.max_block_ns
 
     cdef TopicMetadata topic_metadata(self, object topic, int64_t deadline):
         if type(topic) is not str or topic not in self.metadata.topics:
@@ -584,6 +578,11 @@ cdef class Producer:
         if self.transport.fatal_code:
             self.refuse()
         return self.metadata.topic(topic, max(0, deadline - fp_monotonic_ns()) / 1e9)
+
+    cdef int check_open(self) except -1:
+        if not self.open or self.born != forks:
+            self.refuse()
+        return 0
 
     cdef object refuse(self):
         if self.born != forks:
@@ -608,8 +607,7 @@ cdef class Producer:
         and nothing is lost by that. DeliveryError, with the records, if some failed and nobody had been told.
         """
         deadline = wait_deadline(timeout)
-        if not self.open or self.born != forks:
-            self.refuse()
+        self.check_open()
         self.refuse_in_callback("flush")
         started = fp_monotonic_ns()
         try:
@@ -645,8 +643,7 @@ cdef class Producer:
         error, after timeout seconds.
         """
         wait_deadline(timeout)             # checks it
-        if not self.open or self.born != forks:
-            self.refuse()
+        self.check_open()
         self.metadata.ready(float("inf") if timeout is None else timeout)
 
     def purge(self):
@@ -656,8 +653,7 @@ cdef class Producer:
         "possibly" for what may have been under way. The producer works on. TransactionStateError with a
         transactional.id: abort_transaction() is the way there.
         """
-        if not self.open or self.born != forks:
-            self.refuse()
+        self.check_open()
         self.refuse_in_callback("purge")
         if self.transactions is not None:
             raise TransactionStateError("purge() would leave a transaction half done: call abort_transaction()")
@@ -716,7 +712,7 @@ cdef class Producer:
                 self.transactions.close(self.close_deadline)
             self.accumulator.close_for_appends()
             while True:                    # in slices, since the deadline may come nearer meanwhile
-                settled = self.sender.wait_settled(min(self.close_deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+                settled = self.sender.wait_settled(fp_slice_end(self.close_deadline))
                 if settled or fp_monotonic_ns() >= self.close_deadline:
                     break
             left = 0 if settled else self.accumulator.unsettled
@@ -725,7 +721,7 @@ cdef class Producer:
                 self.sender.stop()
             else:
                 self.sender.abort()
-            while not self.sender.join(fp_monotonic_ns() + SIGNAL_SLICE_NS):
+            while not self.sender.join(fp_slice_end(INT64_MAX)):
                 PyErr_CheckSignals()
             self.open = False              # nobody touches the transport any more, not to wake the sender either
         if sys.is_finalizing():            # an interpreter that ends runs no Python code of other threads any more
@@ -757,8 +753,7 @@ cdef class Producer:
             print(f"fastprod: a producer ended without close(): {error}", file=sys.stderr)
 
     def __enter__(self):
-        if not self.open or self.born != forks:
-            self.refuse()
+        self.check_open()
         return self
 
     def __exit__(self, exc_type, exc, traceback):
@@ -827,8 +822,7 @@ cdef class Producer:
         return transaction(self)
 
     cdef TransactionManager need_transactions(self, str name):
-        if not self.open or self.born != forks:
-            self.refuse()
+        self.check_open()
         self.refuse_in_callback(name)
         if self.transactions is None:
             raise TransactionStateError(f"{name}() needs a producer with a transactional.id")
@@ -838,8 +832,7 @@ cdef class Producer:
 
     def partitions_for(self, topic):
         """The topic's partitions, as PartitionInfo; asks the brokers if they are not known, at most max.block.ms."""
-        if not self.open or self.born != forks:
-            self.refuse()
+        self.check_open()
         self.topic_metadata(topic, self.block_deadline())
         return self.metadata.cluster().partitions_for_topic(topic)
 
@@ -969,7 +962,7 @@ cdef int wait_for(int *done, int64_t deadline) except -1:
     cdef int ended = 0
     while not ended and fp_monotonic_ns() < deadline:
         with nogil:
-            ended = wait_completed(done, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+            ended = wait_completed(done, fp_slice_end(deadline))
         PyErr_CheckSignals()
     return 0
 

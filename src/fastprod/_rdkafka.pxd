@@ -21,13 +21,11 @@ cdef extern from "librdkafka.h" nogil:
         void *metadata
         size_t metadata_size
     ctypedef struct rd_kafka_topic_partition_list_t:
-        int cnt
+        pass
     ctypedef int (*rd_kafka_ssl_cert_verify_cb_t)(
         rd_kafka_t *, const char *, int32_t, int *, int, const char *, size_t, char *, size_t, void *) noexcept
     ctypedef struct rd_kafka_message_t:
         int err
-        rd_kafka_topic_t *rkt
-        int32_t partition
         void *payload
         size_t len
         void *key
@@ -41,14 +39,9 @@ cdef extern from "librdkafka.h" nogil:
     ctypedef int (*rd_kafka_interceptor_f_on_request_sent_t)(
         rd_kafka_t *, int, const char *, int32_t, int16_t, int16_t, int32_t, size_t, void *) noexcept
     ctypedef struct rd_kafka_vu_t:
-        int vtype
-    ctypedef struct rd_kafka_metadata_broker_t:
-        int32_t id
-        char *host
-        int port
+        pass
     ctypedef struct rd_kafka_metadata_partition_t:
         int32_t id
-        int err
         int32_t leader
     ctypedef struct rd_kafka_metadata_topic_t:
         char *topic
@@ -56,8 +49,6 @@ cdef extern from "librdkafka.h" nogil:
         rd_kafka_metadata_partition_t *partitions
         int err
     ctypedef struct rd_kafka_metadata_t:
-        int broker_cnt
-        rd_kafka_metadata_broker_t *brokers
         int topic_cnt
         rd_kafka_metadata_topic_t *topics
 
@@ -82,8 +73,6 @@ cdef extern from "librdkafka.h" nogil:
     void fp_vu_timestamp(rd_kafka_vu_t *, int64_t) noexcept
     void fp_vu_header(rd_kafka_vu_t *, const char *, const char *, size_t) noexcept
 
-    const char *rd_kafka_version_str "fp_librdkafka.rd_kafka_version_str"() noexcept
-    const char *rd_kafka_err2str "fp_librdkafka.rd_kafka_err2str"(int) noexcept
     rd_kafka_conf_t *rd_kafka_conf_new "fp_librdkafka.rd_kafka_conf_new"() noexcept
     void rd_kafka_conf_destroy "fp_librdkafka.rd_kafka_conf_destroy"(rd_kafka_conf_t *) noexcept
     int rd_kafka_conf_set "fp_librdkafka.rd_kafka_conf_set"(

@@ -3,6 +3,8 @@ from libc.stdint cimport int32_t, int64_t
 
 cdef extern from "record.h" nogil:
     enum:
+        FP_BATCH_OVERHEAD
+        FP_HEADER_ROOM
         FP_MOST_OVERHEAD
 
     void fp_prefetch(const void *object) noexcept
@@ -24,6 +26,7 @@ cdef extern from "record.h" nogil:
         size_t name_len
         size_t value_len
 
+    void fp_no_headers(fp_record *) noexcept
     size_t fp_wire_size(const fp_record *, size_t ts_wire, int32_t offset_delta) noexcept
     size_t fp_ts_wire(int64_t ts_delta) noexcept
     size_t fp_wire_upper_bound(const fp_record *) noexcept

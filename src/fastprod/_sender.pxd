@@ -52,8 +52,23 @@ cdef class Sender:
     cdef int64_t failed_unkept   # failed records that there was no memory to keep
     cdef size_t failed_limit
 
+    # the thread, which takes duty while it works
     cdef void run(self) noexcept nogil
     cdef void nap(self) noexcept nogil
+    # any thread; no lock is needed
+    cdef void wakeup(self) noexcept nogil
+    cdef void help(self) noexcept nogil
+    cdef void tick(self) noexcept nogil
+    cdef void note_early(self, const Report *report) noexcept nogil
+    cdef void forget_failure(self) noexcept nogil
+    cdef void forget_failed(self) noexcept nogil
+    cdef void drop(self) noexcept nogil
+    cdef Batch *detach_failed(self) noexcept nogil
+    cdef void attach_failed(self, Batch *first) noexcept nogil
+    cdef void release_failed(self, Batch *batch) noexcept nogil
+    cdef bint wait_settled(self, int64_t deadline) except -1
+    cdef bint wait_callbacks(self, int64_t deadline) except -1
+    # lock: duty
     cdef int has_overdue(self, int64_t now) noexcept nogil
     cdef void send(self, Batch *chain) noexcept nogil
     cdef void go_on(self, PartitionQueue *queue) noexcept nogil
@@ -66,8 +81,8 @@ cdef class Sender:
     cdef void fail_held(self, PartitionQueue *queue) noexcept nogil
     cdef int take_slot(self, Batch *batch) noexcept nogil
     cdef void note(self, const Report *report) noexcept nogil
-    cdef void note_early(self, const Report *report) noexcept nogil
     cdef void note_outcome(self, Batch *batch, const Report *report) noexcept nogil
+    cdef void note_failure(self, Batch *batch, int code, int8_t persisted) noexcept nogil
     cdef void finish(self, PartitionQueue *queue) noexcept nogil
     cdef void complete_in_order(self, PartitionQueue *queue) noexcept nogil
     cdef void release(self, Batch *batch) noexcept nogil
@@ -77,16 +92,5 @@ cdef class Sender:
     cdef void fail_rest(self, Batch *batch, int code) noexcept nogil
     cdef void keep_copy(self, Batch *batch) noexcept nogil
     cdef void keep_failed(self, Batch *batch, char *arena) noexcept nogil
+    # lock: failed_lock
     cdef void prune_failed(self) noexcept nogil
-    cdef void wakeup(self) noexcept nogil
-    cdef void tick(self) noexcept nogil
-    cdef void help(self) noexcept nogil
-    cdef void release_failed(self, Batch *batch) noexcept nogil
-    cdef void note_failure(self, Batch *batch, int code, int8_t persisted) noexcept nogil
-    cdef void forget_failure(self) noexcept nogil
-    cdef void forget_failed(self) noexcept nogil
-    cdef Batch *detach_failed(self) noexcept nogil
-    cdef void attach_failed(self, Batch *first) noexcept nogil
-    cdef void drop(self) noexcept nogil
-    cdef bint wait_settled(self, int64_t deadline) except -1
-    cdef bint wait_callbacks(self, int64_t deadline) except -1

@@ -9,7 +9,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 from fastprod._accumulator cimport FlushPoint, PartitionQueue, RecordAccumulator
 from fastprod._batch cimport BATCH_IN_TRANSIT, Batch, batch_free, batch_portion, batch_records, batch_rewind
 from fastprod._buffer_pool cimport BufferPool
@@ -21,17 +21,16 @@ from fastprod._future cimport (
 from fastprod._rdkafka cimport rd_kafka_event_t
 from fastprod._sync cimport (
     fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy,
-    fp_mutex_init, fp_mutex_lock, fp_mutex_trylock, fp_mutex_unlock, fp_sleep_ns, fp_thread_join,
-    fp_thread_start, fp_yield,
+    fp_mutex_init, fp_mutex_lock, fp_mutex_trylock, fp_mutex_unlock, fp_slice_end, fp_sleep_ns,
+    fp_thread_join, fp_thread_start, fp_yield,
 )
-from fastprod._transport cimport Report, Transport
+from fastprod._transport cimport Report, Transport, refusal
 
 import sys
 
 from fastprod.librdkafka import describe
 from fastprod.records import FailedRecord
 
-cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef int64_t OVERSLEPT_NS = 100_000_000
 cdef enum:
     DRAIN_LIMIT = 128 << 10       # bytes handed over before reports are looked at
@@ -400,12 +399,7 @@ cdef class Sender:
         cdef Report report
         if batch.handed == batch.count:
             return
-        memset(&report, 0, sizeof(Report))
-        report.first = batch.handed
-        report.count = batch.count - batch.handed
-        report.code = code
-        report.offset = report.timestamp = report.latency_us = -1
-        report.persisted = NOT_PERSISTED
+        refusal(&report, batch.slot, batch.handed, batch.count - batch.handed, code)
         batch.handed = batch.count
         self.note_outcome(batch, &report)
 
@@ -505,14 +499,9 @@ cdef class Sender:
         cdef Report report
         cdef Batch *batch = queue.held
         queue.held = NULL
-        memset(&report, 0, sizeof(Report))
-        report.code = MSG_SIZE_TOO_LARGE
-        report.offset = report.timestamp = report.latency_us = -1
-        report.persisted = NOT_PERSISTED
         while batch is not NULL:
             if batch.held_count:
-                report.first = batch.held_first
-                report.count = batch.held_count
+                refusal(&report, batch.slot, batch.held_first, batch.held_count, MSG_SIZE_TOO_LARGE)
                 batch.held_count = 0
                 self.note_outcome(batch, &report)
             batch = batch.transit_next
@@ -871,7 +860,7 @@ cdef class Sender:
         try:
             while not done:
                 with nogil:
-                    done = wait_completed(&point.done, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+                    done = wait_completed(&point.done, fp_slice_end(deadline))
                 if not done:
                     PyErr_CheckSignals()
                     if fp_monotonic_ns() >= deadline:

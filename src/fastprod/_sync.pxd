@@ -11,6 +11,7 @@ cdef extern from "sync.h" nogil:
     ctypedef void *(*fp_thread_main)(void *) noexcept nogil
 
     int64_t fp_monotonic_ns() noexcept
+    int64_t fp_slice_end(int64_t deadline_ns) noexcept
     int64_t fp_wall_ms() noexcept
     ctypedef struct fp_wall_clock:
         pass

@@ -8,11 +8,12 @@ that have not reached librdkafka yet.
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t
-from posix.unistd cimport usleep
 from fastprod._accumulator cimport RecordAccumulator
 from fastprod._future cimport forks, notify_completed, persisted_word, wait_completed
 from fastprod._sender cimport Sender
-from fastprod._sync cimport fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_thread_join, fp_thread_start
+from fastprod._sync cimport (
+    fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_sleep_ns, fp_slice_end, fp_thread_join, fp_thread_start,
+)
 from fastprod._transport cimport (
     ABORT_TRANSACTION, BEGIN_TRANSACTION, COMMIT_TRANSACTION, INIT_TRANSACTIONS, SEND_OFFSETS,
     TransactionCall, TransactionRequest, Transport,
@@ -26,12 +27,11 @@ from fastprod.errors import KafkaError, ProducerClosedError, TransactionStateErr
 from fastprod.librdkafka import describe
 from fastprod.logs import logger
 
-cdef int64_t SIGNAL_SLICE_NS = 50_000_000   # how long Ctrl-C can go unnoticed in a wait
 cdef int64_t RECENT_NS = 60_000_000_000     # how old an error may be that explains a call which did not end
 cdef double LOOK_SECONDS = 0.001             # between two looks whether a call has the lock, or refusal()
 cdef enum:
     ATTEMPT_MS = 2000          # of a resumable call; close() waits for it at worst
-    RETRY_PAUSE_US = 100_000   # after a retriable answer that came at once
+    RETRY_PAUSE_NS = 100_000_000   # after a retriable answer that came at once
     TIMED_OUT = -185           # RD_KAFKA_RESP_ERR__TIMED_OUT
     OFFSET_INVALID = -1001     # RD_KAFKA_OFFSET_INVALID: nothing was consumed
 cdef tuple NAMES = (           # by TransactionRequest
@@ -260,7 +260,7 @@ cdef class TransactionManager:
         return 0
 
     cdef int64_t deadline(self, object timeout) except -1:
-        return min(fp_monotonic_ns() + self.max_block_ns, INT64_MAX) if timeout is None else wait_deadline(timeout)
+        return fp_monotonic_ns() + self.max_block_ns if timeout is None else wait_deadline(timeout)
 
     def shown(self, timeout):
         return f"max.block.ms={self.max_block_ns // 1_000_000}" if timeout is None else f"{timeout} s"
@@ -369,7 +369,7 @@ cdef class TransactionManager:
                     fp_monotonic_ns() >= self.until_ns):
                 break
             if self.call.code != TIMED_OUT:
-                usleep(RETRY_PAUSE_US)
+                fp_sleep_ns(RETRY_PAUSE_NS)
         fp_atomic_store(&self.ended, 1)
         notify_completed()
 
@@ -377,7 +377,7 @@ cdef class TransactionManager:
         cdef int ended
         while True:
             with nogil:
-                ended = wait_completed(&self.ended, min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS))
+                ended = wait_completed(&self.ended, fp_slice_end(deadline))
                 if ended:
                     fp_thread_join(self.thread)
             if ended:
@@ -394,7 +394,7 @@ cdef class TransactionManager:
 
     cdef bint wait_settled(self, str name, int64_t deadline) except -1:
         """Whether every record has settled, and its callbacks have run, by the deadline."""
-        while not self.sender.wait_settled(min(deadline, fp_monotonic_ns() + SIGNAL_SLICE_NS)):
+        while not self.sender.wait_settled(fp_slice_end(deadline)):
             if fp_monotonic_ns() >= deadline:
                 return False
             self.refuse_closing(name)

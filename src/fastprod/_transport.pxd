@@ -18,6 +18,8 @@ cdef struct Report:
     int64_t latency_us       # of the first, from hand-over to acknowledgement
     int8_t persisted
 
+cdef void refusal(Report *refused, int32_t slot, int32_t first, int32_t count, int code) noexcept nogil
+
 ctypedef void (*report_function)(void *, const Report *) noexcept nogil
 
 cdef enum TransactionRequest:

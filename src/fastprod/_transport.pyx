@@ -24,7 +24,7 @@ cdef enum:
     RUN = 512            # records handed over by one call
     FETCH = 64           # messages fetched from an event at once: they stay in the innermost cache until they are read
     FIXED_ARGUMENTS = 6  # of produceva, before the headers
-    NO_MEMORY = -194     # RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE
+    CRIT_SYS_RESOURCE = -194   # librdkafka's, for want of memory
     PRODUCE = 0          # its API key in the protocol
 
 
@@ -61,11 +61,12 @@ cdef void *opaque(Batch *batch, int32_t index, uint64_t plain) noexcept nogil:
         <uint64_t>batch.slot << 32 | plain | (SINGLE if batch.count == 1 else 0) | <uint64_t>index)
 
 
-cdef void refusal(Report *refused, int32_t slot, int32_t index, int code) noexcept nogil:
+cdef void refusal(Report *refused, int32_t slot, int32_t first, int32_t count, int code) noexcept nogil:
+    """What stands for the report of records that were not handed over."""
     memset(refused, 0, sizeof(Report))
     refused.slot = slot
-    refused.first = index
-    refused.count = 1
+    refused.first = first
+    refused.count = count
     refused.code = code
     refused.offset = -1
     refused.timestamp = -1
@@ -284,7 +285,7 @@ cdef class Transport:
             return
         for i in range(count):
             if self.messages[i].err:
-                refusal(&refused, batch.slot, first + i, self.messages[i].err)
+                refusal(&refused, batch.slot, first + i, 1, self.messages[i].err)
                 report(argument, &refused)
 
     cdef void produce_stamped(self, void *topic, Batch *batch, int32_t index, const char *at,
@@ -311,7 +312,7 @@ cdef class Transport:
             if n == self.arguments_size:
                 arguments = <rd_kafka_vu_t *>realloc(self.arguments, 2 * n * sizeof(rd_kafka_vu_t))
                 if arguments is NULL:
-                    refusal(&refused, batch.slot, index, NO_MEMORY)
+                    refusal(&refused, batch.slot, index, 1, CRIT_SYS_RESOURCE)
                     report(argument, &refused)
                     return
                 self.arguments = arguments
@@ -321,7 +322,7 @@ cdef class Transport:
             n += 1
         error = rd_kafka_produceva(self.rk, arguments, n)
         if error is not NULL:
-            refusal(&refused, batch.slot, index, rd_kafka_error_code(error))
+            refusal(&refused, batch.slot, index, 1, rd_kafka_error_code(error))
             rd_kafka_error_destroy(error)
             report(argument, &refused)
 
@@ -466,7 +467,7 @@ cdef class Transport:
         """
         rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_NON_BLOCKING)
 
-    def last_error(self, int64_t since_ns=0):
+    def last_error(self, int64_t since_ns):
         """(code, text) of the newest error event after a monotonic time, such as a refused connection, or (0, "").
 
         librdkafka gives none where a broker accepts a connection and ends it without a word.
@@ -534,11 +535,6 @@ cdef class Transport:
         """Tells librdkafka that there is none; it asks again in 10 s."""
         if self.rk is not NULL:
             rd_kafka_oauthbearer_set_token_failure(self.rk, reason.encode("utf-8", "replace"))
-
-    @property
-    def fatal(self):
-        """The code of the fatal error after which librdkafka takes no more records, or 0."""
-        return self.fatal_code
 
     @property
     def fatal_reason(self):

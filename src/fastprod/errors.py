@@ -68,7 +68,7 @@ class BufferExhaustedError(KafkaError, TimeoutError):
 
 
 class MetadataTimeoutError(KafkaError, TimeoutError):
-    """The topic's partitions could not be learnt within ``max.block.ms``; the record was not taken."""
+    """The topic's partitions could not be learnt within ``max.block.ms``, or what the call allows; no record was taken."""
 
 
 class RecordTooLargeError(KafkaError, ValueError):
@@ -130,7 +130,6 @@ class BulkDeliveryError(DeliveryError):
         fatal: bool = False,
         persisted: str = "possibly",
         reasons: Mapping[str, int] | None = None,
-        records: Sequence[FailedRecord] = (),
     ) -> None:
         super().__init__(
             message,
@@ -140,7 +139,6 @@ class BulkDeliveryError(DeliveryError):
             persisted=persisted,
             count=len(failures),
             reasons=reasons,
-            records=records,
         )
         self.failures = list(failures)
 

@@ -1,8 +1,8 @@
 """Every option: its name, unit, default, range, and who acts on it: fastprod, librdkafka, or nobody.
 
 ``OPTIONS`` is the one source: ``config.resolve()`` reads by it, and README.md's table is printed from it. Names,
-meanings and defaults are those of Kafka's Java producer 4.x, except that ``linger.ms`` is 0, the guide's default, and
-the socket buffers are left to the operating system.
+meanings and defaults are those of Kafka's Java producer 4.x, except that ``linger.ms`` is 0, the guide's default,
+``allow.auto.create.topics`` is false, and the socket buffers are left to the operating system.
 """
 
 from __future__ import annotations
@@ -25,11 +25,6 @@ class Option(NamedTuple):
     owner: str  # "fastprod" acts on it | "librdkafka" does | "refused", "no effect" (a warning) but for the default
     maps_to: str  # the property of librdkafka that gets the value, or ""
     doc: str  # one line; for the last two owners the reason, and what to use instead
-
-    @property
-    def sensitive(self) -> bool:
-        """Whether the value must never be shown."""
-        return is_sensitive(self.name)
 
 
 def _own(name: str, unit: str, default: Any, valid: Any, doc: str, maps_to: str = "") -> Option:

@@ -67,7 +67,7 @@ class RecordMetadata(NamedTuple):
 
 
 class BulkMetadata(NamedTuple):
-    """Where the acknowledged records of one ``send_many()`` are."""
+    """Where the acknowledged records of one ``send_many()`` or ``send_arrow()`` are."""
 
     topic: str
     count: int  # type: ignore[assignment]  # records

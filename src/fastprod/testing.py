@@ -63,7 +63,7 @@ class MockCluster:
     """A Kafka cluster made of librdkafka's mock brokers; a context manager.
 
     brokers: how many; their ids count from 1.
-    topics: name -> number of partitions. A client that asks for another topic gets one of 4 partitions,
+    topics: name -> number of partitions; None: ``orders`` with 12. A client that asks for another topic gets one of 4 partitions,
         unless it forbids that (``allow.auto.create.topics=false``).
     process: run it in a child process, so that it does not share the caller's CPU time and can be paused.
 
