@@ -84,14 +84,12 @@ sanitize: $(STAMP)
 		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=report \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
 		../env/bin/python -m pytest -q -m 'not kafka and not machine' \
-		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/test_leaks.py \
-		--ignore-glob 'tests/*benchmark*.py' --ignore tests/test_instructions.py \
-		--ignore tests/life/test_life.py \
+		--ignore tests/test_leaks.py --ignore tests/test_instructions.py --ignore tests/life/test_life.py \
 		--deselect tests/test_producer_process.py::test_forks_under_load_harm_neither_parent_nor_child \
 		|| { cat report.*; false; }
 
-# The wheel is built from the sdist, named by auditwheel, and tested in an empty environment outside this tree;
-# the layering and README tests read files that are not there.
+# The wheel is built from the sdist, named by auditwheel, and tested in an empty environment outside this tree,
+# where tests/conftest.py leaves out what reads other files of it.
 wheel: $(STAMP)
 	$(BIN)/pip install --quiet --group build
 	rm -rf dist wheelhouse build/wheel
@@ -103,8 +101,7 @@ wheel: $(STAMP)
 	build/wheel/env/bin/pip install --quiet --group test wheelhouse/*.whl
 	mkdir -p build/wheel/tree && cp -r tests pyproject.toml build/wheel/tree/
 	cd build/wheel/tree && ../env/bin/python -m pytest -q -m 'mock and not slow and not machine' \
-		--ignore tests/test_layering.py --ignore tests/test_readme.py --ignore tests/life \
-		--ignore-glob 'tests/*benchmark*.py'
+		--ignore tests/life
 
 # Many threads on the core, with the extensions and a stand-in for librdkafka under TSan: make tsan SECONDS=600 SEED=5
 tsan: $(STAMP)

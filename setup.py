@@ -2,7 +2,7 @@
 
 Switches, from the environment: FASTPROD_DEBUG=1 (assertions, bounds checks,
 symbols), FASTPROD_SANITIZE=1 (ASan and UBSan) or =thread (TSan),
-FASTPROD_COVERAGE=1 (gcov).
+FASTPROD_COVERAGE=1 (gcov), FASTPROD_JOBS (compilers at a time).
 """
 
 import os
@@ -59,7 +59,6 @@ setup(
             "embedsignature.format": "python",
         },
         nthreads=JOBS,
-        annotate=os.environ.get("FASTPROD_ANNOTATE") == "1",
     ),
     options={"build_ext": {"parallel": JOBS or None}},
 )

@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +15,17 @@ from fastprod.testing import MockCluster
 
 pytest_plugins = ["tests.kafka.fixtures"]
 
+if not (Path(__file__).parents[1] / "src").exists():  # an installed package is tested, with this folder alone
+    collect_ignore_glob = ["test_layering.py", "test_readme.py", "*benchmark*.py"]
+
 # Options that change nothing but how soon a producer starts. librdkafka asks for an idempotent producer's id when
 # metadata arrives, and if the connection was not up by then (it often is not) only half a second later; and it
 # lets half of reconnect.backoff.ms pass between its first connection and the second.
 QUICK = {"librdkafka.topic.metadata.refresh.interval.ms": 20, "reconnect.backoff.ms": 10}
 # A consumer's, likewise: else a fetch that leaves before all partitions are assigned waits half a second for records.
 READER = {"group.id": "g", "log_level": 0, "fetch.wait.max.ms": 10}
+
+TOPIC, PARTITIONS = "t", 4  # of the `cluster` fixture
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -31,6 +37,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def mock_cluster():
     """A mock cluster of one broker in its own process; make topics of your own with create_topic()."""
     with MockCluster(process=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster():
+    """A mock cluster of the test's own, to stop it, or to push errors, which hit whoever comes next."""
+    with MockCluster(topics={TOPIC: PARTITIONS}, process=True) as cluster:
         yield cluster
 
 
@@ -56,6 +69,14 @@ def topic(mock_cluster, request):
     return name
 
 
+def eventually(condition, seconds=20):
+    """The condition's last value: the first that is true, or what it is when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return holds
+
+
 @contextlib.contextmanager
 def pausing(cluster):
     """A mock cluster answers nothing in the body."""
@@ -72,7 +93,7 @@ def shown(value):
 
 
 class Interrupted(BaseException):
-    pass
+    """Not an Exception: what Ctrl-C raises is none either."""
 
 
 @contextlib.contextmanager

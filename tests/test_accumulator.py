@@ -10,6 +10,7 @@ import pytest
 from fastprod import BufferExhaustedError
 from fastprod._accumulator import RecordAccumulator
 from fastprod._buffer_pool import BufferPool
+from tests.conftest import eventually
 
 LEADER_WINDOW = 10 << 20
 TOTAL_WINDOW = 24 << 20
@@ -153,8 +154,7 @@ def test_while_someone_waits_for_memory_every_batch_goes():
     assert topic.drain(1) == []
     waiter = threading.Thread(target=topic.put, args=(bytes(2000),), kwargs={"max_block_ms": 20_000}, daemon=True)
     waiter.start()
-    while topic.pool.queued == 0:
-        time.sleep(0.001)
+    assert eventually(lambda: topic.pool.queued)
     batches = topic.drain(1)
     assert values(batches) == [b"a", b"b"]
     settle(batches)
@@ -763,8 +763,7 @@ def test_an_arena_does_not_grow_past_those_who_wait():
         target=topic.put, args=(bytes(5000),), kwargs={"partition": 1, "max_block_ms": 20_000}, daemon=True
     )
     waiter.start()
-    while topic.pool.queued == 0:
-        time.sleep(0.001)
+    assert eventually(lambda: topic.pool.queued)
     with pytest.raises(BufferExhaustedError, match="4168 of 8192 bytes are free"):
         topic.put(bytes(800))  # there is enough, to grow or to begin, but somebody was here before
     held.deallocate()

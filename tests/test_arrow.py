@@ -33,24 +33,15 @@ from fastprod import (
     UnknownTopicOrPartitionError,
     partition_for_key,
 )
-from fastprod.testing import MockCluster
-from tests.conftest import QUICK, READER, interrupted
+from tests.conftest import PARTITIONS, QUICK, READER, TOPIC, interrupted
 from tests.lender import Lender, Type, Values
 
 pytestmark = pytest.mark.mock
-TOPIC, PARTITIONS = "t", 4
 # "b" twice, a value longer than a view holds itself, and what is empty or null.
 WORDS = ["a", None, "", "b", "longer than a view holds", "b", "another one, as long as that", None]
 BYTES_TYPES = [pa.binary(), pa.large_binary(), pa.binary_view()]
 MAP = pa.map_(pa.string(), pa.binary())
 TEXT_TYPES = [pa.string(), pa.large_string(), pa.string_view()]
-
-
-@pytest.fixture
-def cluster():
-    """A cluster of its own, for a test that stops it."""
-    with MockCluster(topics={TOPIC: PARTITIONS}, process=True) as cluster:
-        yield cluster
 
 
 class Bystander:

@@ -1,10 +1,8 @@
 """BufferPool: Kafka's BufferPoolTest, fairness, signals, and a ledger."""
 
 import gc
-import signal
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import settings
@@ -13,16 +11,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from fastprod import BufferExhaustedError, ProducerClosedError
 from fastprod._buffer_pool import Buffer, BufferPool
+from tests.conftest import Interrupted, eventually, interrupted, signalled
 
 LONG_MS = 20_000  # a wait that ends by something else, or the test has failed
-
-
-def wait_until(condition):
-    """Polls: a thread's arrival in the queue has no event of its own."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened for 20 s"
-        time.sleep(0.001)
 
 
 class Request(threading.Thread):
@@ -58,7 +49,7 @@ def queue_up(pool, sizes, **options):
     requests = []
     for size in sizes:
         requests.append(Request(pool, size, **options))
-        wait_until(lambda: pool.queued == len(waiting(pool)))
+        assert eventually(lambda: pool.queued == len(waiting(pool)))
     return requests
 
 
@@ -217,7 +208,7 @@ def test_waiters_are_served_in_the_order_of_their_arrival():
     requests = queue_up(pool, [1] * 4, served=served)
     for number, buffer in enumerate(held, 1):
         buffer.deallocate()
-        wait_until(lambda number=number: len(served) == number)
+        assert eventually(lambda number=number: len(served) == number)
         assert served == requests[:number]
         assert pool.queued == 4 - number
 
@@ -346,29 +337,10 @@ def test_a_closed_pool_keeps_no_free_buffers():
 # Signals.
 
 
-class Interrupted(BaseException):
-    """Not an Exception: what Ctrl-C raises is none either."""
-
-
-@contextmanager
-def alarm(handler, seconds=0.02):
-    """Calls handler(signum, frame) in the main thread, once."""
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def test_a_signal_interrupts_the_wait():
-    def handler(signum, frame):
-        raise Interrupted
-
     pool = BufferPool(4, 1)
     held = pool.allocate_buffer(3)
-    with alarm(handler), pytest.raises(Interrupted):
+    with interrupted(0.02):
         pool.allocate_buffer(2, LONG_MS)
     assert (pool.queued, pool.available_memory) == (0, 1)
     held.deallocate()
@@ -379,7 +351,7 @@ def test_a_signal_interrupts_the_wait():
 def test_a_grant_that_meets_an_exception_is_refunded(size):
     """The handler makes the grant itself and then raises: both have happened before the waiter looks."""
 
-    def handler(signum, frame):
+    def handler():
         held.deallocate()
         assert pool.queued == 0
         assert pool.available_memory == 1024 - size
@@ -387,34 +359,34 @@ def test_a_grant_that_meets_an_exception_is_refunded(size):
 
     pool = BufferPool(1024, 1024)
     held = pool.allocate_buffer(size)
-    with alarm(handler), pytest.raises(Interrupted):
+    with signalled(handler, 0.02), pytest.raises(Interrupted):
         pool.allocate_buffer(size, LONG_MS)
     assert (pool.queued, pool.available_memory) == (0, 1024)
     assert pool.allocate_buffer(1024).size == 1024
 
 
 def test_an_interrupted_waiter_lets_the_next_one_through():
-    def handler(signum, frame):
+    def handler():
         requests.append(Request(pool, 1))
-        wait_until(lambda: pool.queued == 2)  # it and the main thread
+        assert eventually(lambda: pool.queued == 2)  # it and the main thread
         raise Interrupted
 
     requests = []
     pool = BufferPool(4, 1)
     held = pool.allocate_buffer(3)
-    with alarm(handler), pytest.raises(Interrupted):
+    with signalled(handler, 0.02), pytest.raises(Interrupted):
         pool.allocate_buffer(2, LONG_MS)
     assert requests[0].end().size == 1
     held.deallocate()
 
 
 def test_a_handler_that_does_not_raise_leaves_the_wait_alone():
-    def handler(signum, frame):
+    def handler():
         held.deallocate()
 
     pool = BufferPool(4, 1)
     held = pool.allocate_buffer(3)
-    with alarm(handler):
+    with signalled(handler, 0.02):
         assert pool.allocate_buffer(2, LONG_MS).size == 2
 
 

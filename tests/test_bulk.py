@@ -27,19 +27,10 @@ from fastprod import (
     UnknownTopicOrPartitionError,
     partition_for_key,
 )
-from fastprod.testing import MockCluster
-from tests.conftest import READER, Interrupted, interrupted
+from tests.conftest import PARTITIONS, READER, TOPIC, Interrupted, interrupted
 
 pytestmark = pytest.mark.mock
-TOPIC, PARTITIONS = "t", 4
 INVALID_RECORD = 87  # an answer after which librdkafka does not retry
-
-
-@pytest.fixture
-def cluster():
-    """A cluster of its own, since the errors pushed to one hit whoever comes next."""
-    with MockCluster(topics={TOPIC: PARTITIONS}, process=True) as cluster:
-        yield cluster
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fastprod import (
     memory_in_use,
     partition_for_key,
 )
-from tests.conftest import READER
+from tests.conftest import READER, eventually
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4  # of the `topic` fixture
@@ -42,13 +42,6 @@ def read(mock_cluster):
         return messages
 
     return read
-
-
-def eventually(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return condition()
 
 
 # The two forms of send() and what they give back

@@ -23,20 +23,11 @@ from fastprod import (
     RecordTooLargeError,
     TransactionStateError,
 )
-from fastprod.testing import MockCluster
-from tests.conftest import QUICK, interrupted, pausing, signalled
+from tests.conftest import QUICK, TOPIC, interrupted, pausing, signalled
 from tests.kafka.fixtures import consume_all
 
 pytestmark = pytest.mark.mock
-TOPIC = "t"
 LONG = 60_000  # ms: as linger.ms, nothing leaves the accumulator by itself
-
-
-@pytest.fixture
-def cluster():
-    """A cluster of its own, since the errors pushed to one hit whoever comes next."""
-    with MockCluster(topics={TOPIC: 4}, process=True) as cluster:
-        yield cluster
 
 
 @pytest.fixture

@@ -87,7 +87,6 @@ def measure(cluster: KafkaCluster, prefix: list[str], client: Client, work: Load
         "average_ms": sum(latencies) / len(latencies) / 1000,
         "quantiles_ms": [latencies[round(quantile * last)] / 1000 for quantile in QUANTILES],
         "slow_share": sum(ends[i] for i in ends if leaders[i].leader == SLOW) / expected,
-        "least_and_most": [min(ends.values()), max(ends.values())],
     }
 
 
@@ -152,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.partitioning", description=__doc__)
     parser.add_argument("experiments", nargs="*", metavar="slow-broker|sticky|report", help="default: both")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--seconds", type=float, help="of a run; default 60 for slow-broker, 4 for sticky")
+    parser.add_argument("--seconds", type=float, help="of a run; default 60 for slow-broker, 3 for sticky")
     parser.add_argument("--clients", default="", metavar="REGEX", help="only those whose title matches")
     parser.add_argument("--continue", dest="continued", action="store_true", help="add to the runs that are there")
     parser.add_argument("--prefix", default="", metavar="COMMAND", help='put before each client, as in "taskset -c 1"')
@@ -165,7 +164,7 @@ def main() -> None:
             parser.error(f"no experiment is called {experiment!r}")
         run, clients, seconds = {
             "slow-broker": (slow_broker, SLOW_BROKER, 60.0),
-            "sticky": (sticky, STICKY_CLAIM, 4.0),
+            "sticky": (sticky, STICKY_CLAIM, 3.0),
             "report": (None, (), 0.0),
         }[experiment]
         chosen = [client for client in clients if re.search(arguments.clients, client.title)]

@@ -15,7 +15,6 @@ from fastprod._sync cimport (
 from fastprod.errors import BufferExhaustedError, ProducerClosedError
 
 
-
 cdef class BufferPool:
     """Memory for batches, kept under a limit in bytes.
 

@@ -158,7 +158,6 @@ cdef int32_t draw_one(StickyState *state, Partitions *partitions) noexcept nogil
 
 
 cdef int32_t pick_evenly(StickyState *state, Partitions *partitions) noexcept nogil:
-    cdef int32_t n = choices(partitions)
     cdef int32_t i = draw_one(state, partitions)
     cdef int32_t _tried
     cdef unsigned char *grown

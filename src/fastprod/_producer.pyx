@@ -95,7 +95,8 @@ def memory_in_use():
     Memory that a pool keeps for its next batches counts too, and so do failed records that wait for flush() or close()
     to raise them. Not counted is what librdkafka allocates: some 250 bytes, its copy of the key, and 80 bytes for each
     header, of a record that it holds; with the records themselves that is at most 10 MiB per broker, and 24 MiB per
-    producer. One that was inherited by a fork counts nothing here. Thread-safe, and cheap: it reads a few numbers of each producer.
+    producer. One that was inherited by a fork counts nothing here. Thread-safe, and cheap: it reads a few numbers of
+    each producer.
     """
     cdef Producer producer
     total = 0

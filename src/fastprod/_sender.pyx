@@ -875,14 +875,13 @@ cdef class Sender:
         cdef int never = 0
         if sys.is_finalizing():
             return True
-        queued, finished = self.callbacks.counts()
-        target = queued
+        target, finished = self.callbacks.counts()
         while finished < target:
             with nogil:
                 # Nothing is stored at `never`: this wakes with any completion, or after a millisecond.
                 wait_completed(&never, min(deadline, fp_monotonic_ns() + 1_000_000))
             PyErr_CheckSignals()
-            queued, finished = self.callbacks.counts()
+            _, finished = self.callbacks.counts()
             if finished < target and fp_monotonic_ns() >= deadline:
                 return False
         return True

@@ -68,7 +68,7 @@ class BufferExhaustedError(KafkaError, TimeoutError):
 
 
 class MetadataTimeoutError(KafkaError, TimeoutError):
-    """The topic's partitions could not be learnt within ``max.block.ms``, or what the call allows; no record was taken."""
+    """The topic's partitions could not be learnt within ``max.block.ms`` or the call's timeout; no record was taken."""
 
 
 class RecordTooLargeError(KafkaError, ValueError):

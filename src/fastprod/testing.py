@@ -63,8 +63,8 @@ class MockCluster:
     """A Kafka cluster made of librdkafka's mock brokers; a context manager.
 
     brokers: how many; their ids count from 1.
-    topics: name -> number of partitions; None: ``orders`` with 12. A client that asks for another topic gets one of 4 partitions,
-        unless it forbids that (``allow.auto.create.topics=false``).
+    topics: name -> number of partitions; None: ``orders`` with 12. A client that asks for another gets one of 4
+        partitions, unless it forbids that (``allow.auto.create.topics=false``).
     process: run it in a child process, so that it does not share the caller's CPU time and can be paused.
 
     Limits: it listens on loopback, without TLS or SASL; a partition keeps its last 5 MiB and drops what is older;

@@ -2,27 +2,17 @@
 
 import contextlib
 import functools
-import time
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import DeliveryError, Producer
-from fastprod.testing import MockCluster
-from tests.conftest import QUICK, READER, pausing
+from tests.conftest import PARTITIONS, QUICK, READER, TOPIC, eventually, pausing
 
-TOPIC, PARTITIONS = "t", 4
 FORBIDDEN, TOO_LARGE, INVALID_RECORD = 29, 10, 87  # answers after which librdkafka does not retry
 NOT_LEADER = 6  # and one after which it does
 # Long enough for the first record of a producer, which has to get an id, and for a reconnection.
 SHORT = {"delivery_timeout_ms": 1500, "request_timeout_ms": 500}
-
-
-@pytest.fixture
-def cluster():
-    """A cluster of its own, since the errors pushed to one hit whoever comes next."""
-    with MockCluster(topics={TOPIC: PARTITIONS}, process=True) as cluster:
-        yield cluster
 
 
 @pytest.fixture
@@ -74,13 +64,6 @@ def read(cluster, partition, count):
         return {message.offset(): message.value() for message in consumer.consume(count, 10 if count else 0.2)}
     finally:
         consumer.close()
-
-
-def eventually(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return condition()
 
 
 def whole(producer):

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from fastprod import DeliveryError, Producer, ProducerClosedError
-from tests.conftest import Interrupted, interrupted, signalled
-from tests.failures.conftest import TOPIC, eventually, whole
+from tests.conftest import TOPIC, Interrupted, eventually, interrupted, signalled
+from tests.failures.conftest import whole
 
 pytestmark = pytest.mark.mock
 

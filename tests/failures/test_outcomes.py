@@ -8,15 +8,13 @@ import pytest
 
 from fastprod import AuthorizationError, DeliveryError, DeliveryTimeoutError, KafkaError, Producer, RecordTooLargeError
 from fastprod.testing import MockCluster
+from tests.conftest import PARTITIONS, TOPIC, eventually
 from tests.failures.conftest import (
     FORBIDDEN,
     INVALID_RECORD,
     NOT_LEADER,
-    PARTITIONS,
     SHORT,
     TOO_LARGE,
-    TOPIC,
-    eventually,
     fail_next,
     failures,
     read,
@@ -115,8 +113,7 @@ def test_a_callback_waits_for_those_of_earlier_records_of_its_partition():
         time.sleep(0.8)  # until the slow broker has it
         cluster.push_request_errors("Produce", [FORBIDDEN])
         send(b"forbidden", fast)
-        while not told:
-            time.sleep(0.001)
+        assert eventually(lambda: told)
         send(b"refused", slow)  # unless fresh metadata has opened the topic again already
         assert [name for name, _ in told] == [b"forbidden"]
         producer.flush(10)
@@ -131,11 +128,11 @@ def test_an_idempotent_producer_has_one_request_of_a_partition_under_way(cluster
     with Producer(bootstrap_servers=cluster.bootstrap_servers) as producer:
         for _ in range(2):  # the partition is not new any more
             producer.send(TOPIC, b"first", partition=0).result(10)
-        cluster.set_round_trip_time(1, 500)
+        cluster.set_round_trip_time(1, 2000)
         for _ in range(2):
             producer.send(TOPIC, b"", partition=0, on_delivery=lambda *_: told.append(time.monotonic()))
         producer.flush(10)
-    assert told[1] - told[0] > 0.4  # a round trip that began with the first one's answer
+    assert told[1] - told[0] > 1  # a round trip that began with the first one's answer
 
 
 # Requests that are too large for the topic
@@ -243,7 +240,7 @@ def test_records_queued_and_in_transit_both_fail_by_delivery_timeout(make, pause
         assert time.monotonic() - started < 25
     for producer, errors in zip(producers, failed, strict=True):
         assert {type(error) for error in errors} == {DeliveryTimeoutError}
-        assert {error.persisted for error in errors} <= {"no", "possibly"}
+        assert {error.persisted for error in errors} == {"no", "possibly"}
         producer.flush(10)
         assert eventually(lambda p=producer: p.send(TOPIC, b"v").exception(20) is None) and whole(producer)
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from fastprod import DeliveryError, Producer
-from tests.conftest import QUICK
-from tests.failures.conftest import INVALID_RECORD, TOO_LARGE, TOPIC, eventually, fail_next, failures, read, whole
+from tests.conftest import QUICK, TOPIC, eventually
+from tests.failures.conftest import INVALID_RECORD, TOO_LARGE, fail_next, failures, read, whole
 
 pytestmark = pytest.mark.mock
 

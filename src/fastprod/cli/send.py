@@ -142,7 +142,7 @@ def run(arguments: argparse.Namespace, *, producer_factory: ProducerFactory | No
                 with ReadBack(config["bootstrap.servers"], arguments.topic, partitions) as read_back:
                     return _transfer(arguments, records, producer, partitions, read_back)
             finally:
-                _close(producer, 0)  # nothing is left to wait for
+                _close(producer)  # nothing is left to wait for
     except _RefusedError as error:
         _say(str(error))
         return 2
@@ -336,7 +336,7 @@ def _connect(factory: ProducerFactory, config: Mapping[str, str], topic: str) ->
         producer.wait_ready(READY_TIMEOUT)
         return producer, len(producer.partitions_for(topic))
     except BaseException as error:
-        _close(producer, 0)
+        _close(producer)
         if isinstance(error, (KafkaError, TimeoutError, ValueError)):
             raise _RefusedError(str(error)) from None
         raise
@@ -434,9 +434,9 @@ def _flush(producer: Producer, timeout: float | None) -> bool:
     return True
 
 
-def _close(producer: Producer, timeout: float | None) -> None:
+def _close(producer: Producer) -> None:
     with contextlib.suppress(KafkaError, TimeoutError):
-        producer.close(timeout)
+        producer.close(0)
 
 
 def _summary(topic: str, tally: Tally, partitions: int, seconds: float, pace: str = "") -> Iterator[str]:
