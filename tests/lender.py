@@ -97,6 +97,7 @@ class Lender:
         self.moved = []  # out of their capsules, by whoever took them
         self.kept = []
         self.error = b""
+        self.stray = RELEASE_ARRAY(lambda _: self.released.update(["stray"]))
         if lend == "stream":
             self.__arrow_c_stream__ = self.stream_capsule
         else:
@@ -173,6 +174,7 @@ class Lender:
                 if callable(values):
                     values = values()
             except OSError as error:
+                out[0].release = self.stray  # what a call that fails leaves there is not the consumer's
                 return self.fail(error)
             if values is None:
                 out[0] = Array()

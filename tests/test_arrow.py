@@ -213,6 +213,13 @@ def test_polars(make, topic, read, value):
     assert read.values(2 * len(WORDS)) == encoded(WORDS) * 2
 
 
+def test_polars_nulls_without_a_type(make, topic, read):
+    frame = polars.DataFrame({"value": [None, None], "nothing": [None, None]})
+    columns = {"key": "nothing", "partition": "nothing", "timestamp": "nothing", "headers": {"h": "nothing"}}
+    make().send_arrow(topic, frame, **columns).result(10)
+    assert [(m.key(), m.value(), m.headers()) for m in read(2)] == [(None, None, [("h", None)])] * 2
+
+
 @pytest.mark.parametrize("values", [WORDS, encoded(WORDS), pandas.Categorical(WORDS)], ids=["str", "bytes", "category"])
 def test_pandas(make, topic, read, values):
     producer = make()

@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import os
+import pickle
 import sys
 import threading
 import time
@@ -27,7 +28,7 @@ from fastprod import (
     UnknownTopicOrPartitionError,
     partition_for_key,
 )
-from tests.conftest import PARTITIONS, READER, TOPIC, Interrupted, interrupted
+from tests.conftest import PARTITIONS, READER, TOPIC, Interrupted, interrupted, shown
 
 pytestmark = pytest.mark.mock
 INVALID_RECORD = 87  # an answer after which librdkafka does not retry
@@ -100,6 +101,27 @@ def test_numbers_may_be_those_of_numpy(make, topic, read):
         producer.send(topic, b"d", timestamp=numpy.float64(1))
     with pytest.raises(TypeError, match="partition must be an int"):
         producer.send_arrow(topic, arrow, partition=partitions)
+
+
+@pytest.mark.parametrize(
+    "headers, wanted",
+    [
+        (("a", b"1"), r"headers are pairs, as in headers=\[\(name, value\)\], not \('a', b'1'\)"),
+        ([(b"a", b"1")], "a header's name must be str, not bytes: b'a'"),
+    ],
+    ids=shown,
+)
+def test_headers_of_another_form_are_refused(make, topic, headers, wanted):
+    with pytest.raises(TypeError, match=wanted):
+        make().send_many(topic, [b"a", b"b"], headers=headers)
+
+
+def test_what_comes_out_of_the_call_can_be_pickled(make, topic):
+    with pytest.raises(TypeError) as caught:
+        make().send_many(topic, [b"a", 5])
+    assert caught.value.sent.result(10).count == 1
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.index, copy.sent) == (str(caught.value), 1, None)
 
 
 def test_keys_are_placed_as_by_send_and_keep_their_order(make, topic, read, rng):

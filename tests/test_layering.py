@@ -55,7 +55,7 @@ MAY_KNOW = {
     # The whole
     "_producer": {
         "_accumulator", "_arrow", "_buffer_pool", "_bulk", "_callbacks", "_future", "_input", "_metadata",
-        "_partitioner", "_record", "_sender", "_sync", "_transaction", "_transport", "config", "errors",
+        "_partitioner", "_record", "_sender", "_sync", "_transaction", "_transport", "config", "errors", "logs",
         "records", "tokens",
     },
     "__init__": {"_interpreter", "_bulk", "_future", "_partitioner", "_producer", "errors", "records"},

@@ -69,13 +69,6 @@ class RaisesFromItsBuffer(bytearray):
         raise ValueError("not now")
 
 
-class PretendsToBeANumber:
-    def __index__(self):
-        return 1
-
-    __int__ = __index__
-
-
 # topic
 
 NO_NAME = "is no topic name: 1 to 249 of the characters"
@@ -190,8 +183,8 @@ def test_more_bytes_than_kafka_can_count_are_refused(producer, field, size):
 @pytest.mark.parametrize(
     ("partition", "expected", "said"),
     [
-        (-1, ValueError, "partition is -1: it must be 0 or more"),
-        (-2, ValueError, "partition is -2: it must be 0 or more"),
+        (-1, ValueError, "partition is -1: it must be 0 to 2147483647"),
+        (-2, ValueError, "partition is -2: it must be 0 to 2147483647"),
         (-(2**70), ValueError, "partition is -1180591620717411303424"),
         (2**31, ValueError, "partition is 2147483648"),
         (2**32, ValueError, "partition is 4294967296"),
@@ -203,7 +196,6 @@ def test_more_bytes_than_kafka_can_count_are_refused(producer, field, size):
         (False, TypeError, "partition must be an int or None, not bool: False"),
         ("0", TypeError, "partition must be an int or None, not str: '0'"),
         (b"\0", TypeError, "partition must be an int or None, not bytes"),
-        (PretendsToBeANumber(), TypeError, "partition must be an int or None, not PretendsToBeANumber"),
         (PARTITIONS, UnknownTopicOrPartitionError, f"partition 4 of '{TOPIC}' does not exist.*0 to 3"),
         (2**31 - 1, UnknownTopicOrPartitionError, f"partition 2147483647 of '{TOPIC}' does not exist.*0 to 3"),
     ],

@@ -228,6 +228,26 @@ def test_gather_sorts_failures_from_successes(make, failing):
     producer.flush(10)
 
 
+def test_asyncio_wait_is_refused_and_says_what_it_takes(make, topic):
+    producer = make()
+
+    async def main():
+        with pytest.raises(TypeError, match=r"asyncio.ensure_future\(future\)"):
+            await asyncio.wait([producer.send(topic, b"v" * 100_000)])
+        done, pending = await asyncio.wait([asyncio.ensure_future(producer.send(topic, b"v"))])
+        assert not pending and [task.result().topic for task in done] == [topic]
+
+    asyncio.run(main())
+
+
+def test_a_done_callback_that_nobody_would_await_is_refused(make, topic):
+    async def never(future):
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="a done callback is a coroutine function"):
+        make().send(topic, b"v").add_done_callback(never)
+
+
 def test_a_cancelled_await_does_not_silence_the_later_failure(make, failing):
     producer = make(failing.bootstrap_servers, linger_ms=80_000)
 

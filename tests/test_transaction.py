@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+import fastprod._transaction
 from fastprod import (
     AuthorizationError,
     DeliveryError,
@@ -23,7 +25,7 @@ from fastprod import (
     RecordTooLargeError,
     TransactionStateError,
 )
-from tests.conftest import QUICK, TOPIC, interrupted, pausing, signalled
+from tests.conftest import QUICK, TOPIC, interrupted, pausing, shown, signalled
 from tests.kafka.fixtures import consume_all
 
 pytestmark = pytest.mark.mock
@@ -322,6 +324,79 @@ def test_a_send_that_waits_for_memory_is_refused_when_the_transaction_is_aborted
     thread.join(30)
     assert [type(error) for error in raised] == [TransactionStateError]
     assert len(producer) == 0
+
+
+def test_flush_does_not_tell_of_what_an_abort_has_dropped_that_has_not_ended(make, cluster):
+    producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG)
+    producer.begin_transaction()
+    producer.send(TOPIC, b"known")
+    producer.flush(10)
+    for _ in range(10):
+        producer.send(TOPIC, b"dropped")
+    with pausing(cluster), pytest.raises(TimeoutError):
+        producer.abort_transaction(0.2)
+    producer.flush(10)
+    producer.abort_transaction(20)
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_a_bulk_call_goes_on_in_no_other_transaction(make, cluster, one_by_one):
+    producer = make(value_serializer=bytes if one_by_one else None, linger_ms=LONG, delivery_timeout_ms=2 * LONG)
+    inside, go_on, raised = threading.Event(), threading.Event(), []
+
+    def numbers():
+        for i in range(600):
+            if i == 300:
+                inside.set()
+                go_on.wait(20)
+            yield b"first %d" % i
+
+    def send():
+        try:
+            producer.send_many(TOPIC, numbers())
+        except TransactionStateError as error:
+            raised.append(error)
+
+    producer.begin_transaction()
+    thread = threading.Thread(target=send)
+    thread.start()
+    assert inside.wait(20)
+    producer.abort_transaction()
+    producer.begin_transaction()
+    producer.send(TOPIC, b"second")
+    go_on.set()
+    thread.join(20)
+    producer.commit_transaction()
+    assert values(cluster) == [b"second"]
+    assert "the transaction ended" in str(raised[0]) and raised[0].index == raised[0].sent.count < 300
+
+
+def test_a_signal_handler_may_close_while_send_is_refused(make, monkeypatch):
+    producer = make()
+    real, closed = fastprod._transaction.TransactionStateError, []
+
+    def interrupted_error(text):
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGALRM)
+        return real(text)
+
+    with signalled(lambda: closed.append(producer.close(10)), seconds=0):
+        monkeypatch.setattr("fastprod._transaction.TransactionStateError", interrupted_error)
+        with pytest.raises(TransactionStateError, match="begin_transaction"):
+            producer.send(TOPIC, b"v")
+    assert closed == [None]
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [{"t": 3}, {TopicPartition("t", 0): 3}, [("t", 0, 3)], "x", 5, [{"topic": "t"}]],
+    ids=shown,
+)
+def test_offsets_of_another_form_are_refused(make, offsets):
+    producer = make()
+    producer.begin_transaction()
+    with pytest.raises(TypeError, match="offsets must be a list of confluent_kafka.TopicPartition, or a mapping"):
+        producer.send_offsets_to_transaction(offsets, b"group")
 
 
 # Fencing

@@ -110,6 +110,7 @@ cdef class RecordAccumulator:
     cdef wake_function help           # likewise, without the GIL too: the sender needs a hand
     cdef void *wake_argument
     cdef object refusal               # () -> what append() raises between stop_appends() and resume_appends()
+    cdef int epoch                    # atomic, written under the lock: how often resume_appends() was called
     # guarded by lock
     cdef fp_mutex lock
     cdef Topic *topics
@@ -140,10 +141,10 @@ cdef class RecordAccumulator:
     cdef int64_t longest_queue_time_ns
 
     # app threads
-    cdef int append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns, int64_t deadline_ns,
-                    CallbackSlot *callback, int abort_on_new_batch, Appended *appended) except -1
+    cdef int append(self, Topic *topic, int32_t partition, const fp_record *record, int epoch, int64_t now_ns,
+                    int64_t deadline_ns, CallbackSlot *callback, int abort_on_new_batch, Appended *appended) except -1
     cdef Py_ssize_t append_many(self, Topic *topic, const fp_record *records, const int32_t *partitions,
-                                Py_ssize_t count, Placed *placed, Py_ssize_t *runs) noexcept nogil
+                                Py_ssize_t count, int epoch, Placed *placed, Py_ssize_t *runs) noexcept nogil
     cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record,
                          Appended *appended) noexcept nogil
     cdef Topic *add_topic(self, const char *name) except NULL

@@ -192,7 +192,7 @@ cdef class RecordAccumulator:
         cdef Batch *batch
         cdef int32_t i
         while topic is not NULL:
-            for i in range(topic.partitions.count):
+            for i in range(topic.capacity):
                 while topic.queues[i].head is not NULL:
                     batch = topic.queues[i].head
                     topic.queues[i].head = batch.next
@@ -246,11 +246,12 @@ cdef class RecordAccumulator:
         return self.leader_count - 1
 
     cdef int set_partitions(self, Topic *topic, const int32_t *brokers, int32_t count) except -1:
-        """What metadata says: brokers[i] leads partition i, -1 for none. The count never shrinks.
+        """What metadata says: brokers[i] leads partition i, -1 for none.
 
-        Keyed records go to other partitions from here on if the count grew, as in Java.
+        Keyed records go to other partitions from here on if the count changed, as in Java. Partitions that are gone,
+        of a topic that was deleted and made anew, keep their queues, for what is in them, and lose their leaders.
         """
-        cdef int32_t i, leader, old = topic.partitions.count
+        cdef int32_t i, leader
         cdef PartitionQueue **queues
         cdef int32_t *lengths
         cdef unsigned char *available
@@ -269,7 +270,7 @@ cdef class RecordAccumulator:
             if available is not NULL:
                 topic.partitions.available = available
             ok = queues is not NULL and lengths is not NULL and available is not NULL
-            for i in range(old, count if ok else old):
+            for i in range(topic.capacity, count if ok else topic.capacity):
                 queue = <PartitionQueue *>calloc(1, sizeof(PartitionQueue))
                 if queue is NULL:
                     ok = 0
@@ -280,10 +281,14 @@ cdef class RecordAccumulator:
                 topic.queues[i] = queue
                 lengths[i] = 0
                 available[i] = 0
-                topic.partitions.count = topic.capacity = i + 1
+                topic.capacity = i + 1
         if ok:
-            for i in range(count):
-                leader = indexes[i]
+            topic.partitions.count = count
+            if topic.sticky.current >= count:
+                topic.sticky.current = -1
+                topic.sticky.produced_bytes = 0
+            for i in range(topic.capacity):
+                leader = indexes[i] if i < count else 0
                 queue = topic.queues[i]
                 if queue.state == QUEUE_PARKED and queue.leader != leader:
                     leave_parked(&self.leaders[queue.leader], queue)
@@ -311,9 +316,12 @@ cdef class RecordAccumulator:
 
     # Append. thread: app, with the GIL
 
-    cdef int append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns, int64_t deadline_ns,
-                    CallbackSlot *callback, int abort_on_new_batch, Appended *appended) except -1:
+    cdef int append(self, Topic *topic, int32_t partition, const fp_record *record, int epoch, int64_t now_ns,
+                    int64_t deadline_ns, CallbackSlot *callback, int abort_on_new_batch, Appended *appended) except -1:
         """Copies a record into the open batch of its partition; partition -1 lets the partitioner choose.
+
+        epoch: its value when the call began that this is part of. A call that waited while one transaction ended and
+        the next began is refused: its records belong to the first.
 
         Returns 1; 0 if abort_on_new_batch and a new batch would be needed. Waits for memory until deadline_ns
         (0: max.block.ms from now) with the GIL released (BufferExhaustedError), at the end of the queue of those
@@ -326,8 +334,8 @@ cdef class RecordAccumulator:
         try:
             while True:
                 fp_mutex_lock(&self.lock)
-                status = self.try_append(topic, partition, record, now_ns, callback, abort_on_new_batch,
-                                         &arena, &arena_size, appended)
+                status = CLOSED if self.epoch != epoch else self.try_append(
+                    topic, partition, record, now_ns, callback, abort_on_new_batch, &arena, &arena_size, appended)
                 if status == MEMORY_NEEDED:
                     self.starving += 1
                 fp_mutex_unlock(&self.lock)
@@ -359,7 +367,7 @@ cdef class RecordAccumulator:
         return status == APPENDED
 
     cdef Py_ssize_t append_many(self, Topic *topic, const fp_record *records, const int32_t *partitions,
-                                Py_ssize_t count, Placed *placed, Py_ssize_t *runs) noexcept nogil:
+                                Py_ssize_t count, int epoch, Placed *placed, Py_ssize_t *runs) noexcept nogil:
         """Appends records up to the first that cannot be at once, which is for append(); returns how many.
 
         Each takes a share of its batch's result, as a future would. placed has room for count runs and tells where
@@ -380,7 +388,9 @@ cdef class RecordAccumulator:
             wake = ahead = 0
             limit = min(count, done + LOCK_RUN)
             fp_mutex_lock(&self.lock)
-            while done < limit:
+            if self.epoch != epoch:
+                status = CLOSED
+            while done < limit and status == APPENDED:
                 appended.wake = appended.ahead = 0
                 number = self.append_run(topic, &records[done], &partitions[done], limit - done, &appended)
                 if number == 0:
@@ -1001,6 +1011,7 @@ cdef class RecordAccumulator:
     cdef void resume_appends(self) noexcept nogil:
         fp_mutex_lock(&self.lock)
         self.closed = 0
+        fp_atomic_store(&self.epoch, self.epoch + 1)
         fp_mutex_unlock(&self.lock)
 
     @property
@@ -1041,7 +1052,7 @@ cdef class RecordAccumulator:
             record.key = key
             record.key_len = len(key)
         record.timestamp = timestamp
-        done = self.append(self.find(topic), partition, &record, <int64_t>(now_ms * 1_000_000),
+        done = self.append(self.find(topic), partition, &record, self.epoch, <int64_t>(now_ms * 1_000_000),
                            fp_monotonic_ns() + <int64_t>(max_block_ms * 1_000_000),
                            &callback, abort_on_new_batch, &appended)
         self.woke = appended.wake
@@ -1066,7 +1077,7 @@ cdef class RecordAccumulator:
                 records[i].value = value
                 records[i].value_len = len(value)
                 chosen[i] = partitions[i]
-            self.append_many(self.find(topic), records, chosen, count, placed, &runs)
+            self.append_many(self.find(topic), records, chosen, count, self.epoch, placed, &runs)
             for i in range(runs):
                 placed[i].result.futures -= placed[i].count
                 found += [(placed[i].partition, placed[i].index + j) for j in range(placed[i].count)]

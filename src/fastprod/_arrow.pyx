@@ -198,7 +198,7 @@ cdef int bind(Cells *cells, const ArrowArray *array, int64_t base, int64_t rows,
     if base > array.length or rows > array.length - base:
         unsound(label, f"an array has {array.length} values where {base + rows} are needed")
     if layout == NULLS:
-        buffers = 0
+        buffers = array.n_buffers          # none, says the specification; Polars has one
     elif layout in (FIXED, DICTIONARY, INTEGERS, TIMESTAMPS, LIST32, LIST64):
         buffers = 2
     elif layout in (OFFSETS32, OFFSETS64):
@@ -354,6 +354,7 @@ cdef class ArrowData:
             with nogil:
                 code = self.stream.get_schema(&self.stream, &self.schema)
             if code:
+                self.schema.release = NULL
                 raise self.failure(code)
         else:
             pair = data.__arrow_c_array__(None)
@@ -383,6 +384,7 @@ cdef class ArrowData:
         with nogil:
             code = self.stream.get_next(&self.stream, &self.array)
         if code:
+            self.array.release = NULL      # what a call that fails leaves there was not given
             raise self.failure(code)
         return self.array.release is not NULL
 

@@ -61,6 +61,7 @@ cdef class BulkAppend:
     cdef RecordAccumulator accumulator
     cdef ProducerMetadata metadata
     cdef TopicMetadata entry
+    cdef int epoch                         # the accumulator's, when the call began
     cdef int64_t max_block_ns
     cdef size_t largest_record
     cdef str size_limit

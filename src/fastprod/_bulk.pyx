@@ -139,7 +139,8 @@ cdef class BulkFuture:
             error.sent = self
             error.index = self.count
             if reading:
-                error.add_note(f"It came at index {self.count} of the call; the records before that were sent.")
+                error.add_note(f"It came at index {self.count} of the call; "
+                               + ("the records before that were sent." if self.count else "nothing was sent."))
         except Exception:      # Python 3.10 has no notes
             pass
 
@@ -158,6 +159,10 @@ cdef class BulkFuture:
         if self.settled < self.run_count and self.runs[self.settled].result.born != forks:
             raise ForkedProducerError("the records were sent before the process forked: ask their future in the parent")
         return self.settled
+
+    def __reduce__(self):
+        """None in another process: so what came out of a call, which has this as `sent`, can be pickled."""
+        return type(None), ()
 
     def done(self):
         """Whether all of them have settled. Asking this is not being told."""
@@ -391,8 +396,17 @@ cdef bint is_one(object given, str name) except -1:
         return True
     if not isinstance(given, (list, tuple)):
         return False
-    # Pairs (str, value), and not a list for each record, which may be empty or None.
-    return all(isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[0], str) for item in given[:1])
+    if not given:
+        return True
+    # Pairs (str, value), or a list for each record, which may be empty or None.
+    first = given[0]
+    if isinstance(first, str):
+        raise TypeError(f"headers are pairs, as in headers=[(name, value)], not {shorten(given)}")
+    if not isinstance(first, (list, tuple)) or len(first) != 2:
+        return False
+    if isinstance(first[0], bytes):
+        raise TypeError(f"a header's name must be str, not bytes: {shorten(first[0])}")
+    return isinstance(first[0], str)
 
 
 cdef class BulkAppend:
@@ -401,12 +415,13 @@ cdef class BulkAppend:
     Owns the arrays of a chunk. Used by one thread.
     """
 
-    def __cinit__(self, BulkFuture future, TopicMetadata entry, RecordAccumulator accumulator,
+    def __cinit__(self, BulkFuture future, TopicMetadata entry, RecordAccumulator accumulator, int epoch,
                   ProducerMetadata metadata, int64_t max_block_ns, size_t largest_record, str size_limit,
                   bint ignore_keys):
         self.future = future
         self.entry = entry
         self.accumulator = accumulator
+        self.epoch = epoch
         self.metadata = metadata
         self.max_block_ns = max_block_ns
         self.largest_record = largest_record
@@ -457,7 +472,7 @@ cdef class BulkAppend:
         cdef Py_ssize_t runs, i
         cdef int64_t size = 0
         cdef Py_ssize_t end = first + self.accumulator.append_many(
-            self.entry.topic, self.records + first, self.partitions + first, count - first, self.placed, &runs)
+            self.entry.topic, self.records + first, self.partitions + first, count - first, self.epoch, self.placed, &runs)
         for i in range(runs):
             if not self.future.note(&self.placed[i]):
                 self.unnoted = 1
@@ -486,7 +501,8 @@ cdef class BulkAppend:
         cdef Appended appended
         cdef Placed placed
         callback.function = NULL
-        self.accumulator.append(self.entry.topic, self.partitions[i], &self.records[i], 0, 0, &callback, 0, &appended)
+        self.accumulator.append(self.entry.topic, self.partitions[i], &self.records[i], self.epoch, 0, 0, &callback, 0,
+                                &appended)
         placed.result = appended.result
         placed.index = appended.index
         placed.partition = appended.partition

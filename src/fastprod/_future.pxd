@@ -69,6 +69,8 @@ cdef void result_unref(ProduceResult *result, int32_t amount) noexcept nogil
 cdef int result_add_callback(ProduceResult *result, int32_t index, CallbackKind kind,
                              void *function, void *future) noexcept nogil
 
+cdef int check_callback(object function, str what) except -1
+
 cdef int wait_completed(int *done, int64_t until_ns) noexcept nogil
 cdef void notify_completed() noexcept nogil
 

@@ -22,6 +22,13 @@ from fastprod.errors import ForkedProducerError, for_delivery
 from fastprod.librdkafka import describe
 from fastprod.records import RecordMetadata
 
+cdef extern from *:
+    """
+    #define FASTPROD_CO_COROUTINE 0x0080
+    """
+    enum:
+        FASTPROD_CO_COROUTINE
+
 cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
 cdef enum:
     CRIT_SYS_RESOURCE = -194   # librdkafka's, for want of memory
@@ -284,6 +291,17 @@ def wait_deadline(timeout):
     return fp_monotonic_ns() + int(min(timeout, 1e9) * 1_000_000_000)
 
 
+cdef int check_callback(object function, str what) except -1:
+    if not callable(function):
+        raise TypeError(f"{what} must be callable, not {type(function).__name__}: {function!r:.60}")
+    code = getattr(function, "__code__", None)
+    if code is None:                       # a functools.partial has func, an object its class's __call__
+        code = getattr(getattr(function, "func", type(function).__call__), "__code__", None)
+    if code is not None and code.co_flags & FASTPROD_CO_COROUTINE:
+        raise TypeError(f"{what} is a coroutine function, which nobody would await: await the future instead")
+    return 0
+
+
 @cython.final
 @cython.freelist(1024)
 cdef class FutureRecordMetadata:
@@ -369,8 +387,9 @@ cdef class FutureRecordMetadata:
 
         At once and from the caller's thread if it has settled already.
         """
-        if not callable(function):
-            raise TypeError(f"a done callback must be callable, not {type(function).__name__}")
+        check_callback(function, "a done callback")
+        if getattr(function, "__module__", None) == "asyncio.tasks":   # asyncio.wait()'s: it would not wake the loop
+            raise TypeError("asyncio.wait() takes no other futures than asyncio's: give it asyncio.ensure_future(future)")
         if not self.register(DONE_CALLBACK, function):
             self.tell()
             function(self)

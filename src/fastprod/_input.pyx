@@ -75,7 +75,7 @@ cdef bytes encode_headers(object headers, size_t limit, int32_t *count, size_t *
         raise TypeError(f"headers must be a sequence of (str, bytes) or a mapping, not {shorten(headers)}")
     for item in headers:
         if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise TypeError(f"a header must be a pair (str, bytes or None), not {shorten(item)}")
+            raise TypeError(f"a header must be a pair (str, bytes, str or None), not {shorten(item)}")
         name, value = item
         if not isinstance(name, str):
             raise TypeError(f"a header's name must be str, not {type(name).__name__}: {shorten(name)}")

@@ -8,6 +8,7 @@ cdef class TopicMetadata:
     cdef readonly str name
     cdef readonly int32_t partitions     # atomic, written with the GIL; 0 until known
     cdef readonly tuple leaders          # broker id per partition, -1 for none
+    cdef int32_t fewer                   # partitions that the last answer told of, if not as many as are known
     cdef readonly int code               # of the last answer about it
     cdef readonly int answers            # about it, ever
 
@@ -21,7 +22,8 @@ cdef class ProducerMetadata:
     cdef bint warned                     # that there are more
     cdef dict topics                     # name -> TopicMetadata; changed under lock
     cdef object lock                     # RLock: C's, so that an interrupt finds it either free or taken
-    cdef object snapshot                 # Cluster of what is known; None: to be made; guarded by lock
+    cdef object snapshot                 # Cluster of what is known; None: to be made
+    cdef long changes                    # of what is known
     cdef long rounds                     # answers received
     cdef long failures                   # requests without an answer
     cdef object thread_id                # of run()

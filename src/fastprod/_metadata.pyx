@@ -192,7 +192,7 @@ cdef class ProducerMetadata:
         if type(partition) is not int:
             partition = whole_number(partition, "partition must be an int or None")
         if not 0 <= partition <= INT32_MAX:
-            raise ValueError(f"partition is {partition}: it must be 0 or more")
+            raise ValueError(f"partition is {partition}: it must be 0 to {INT32_MAX}")
         if partition >= entry.partitions:
             deadline[0] = deadline[0] or fp_monotonic_ns() + max_block_ns
             self.ready(max(0, deadline[0] - fp_monotonic_ns()) / 1e9)
@@ -212,14 +212,22 @@ cdef class ProducerMetadata:
 
     def cluster(self):
         """A Cluster of the known topics, for partitioners: the same one until something changes."""
+        cluster = self.snapshot
+        if cluster is not None:
+            return cluster
+        # It is made without the lock: a signal handler may run meanwhile, whose close() waits for the thread that
+        # waits for the lock.
         with self.lock:
-            if self.snapshot is None:
-                self.snapshot = Cluster([
-                    PartitionInfo(name, partition, leader if leader >= 0 else None)
-                    for name, entry in self.topics.items()
-                    for partition, leader in enumerate((<TopicMetadata>entry).leaders)
-                ])
-            return self.snapshot
+            changes = self.changes
+            known = [(entry.name, entry.leaders) for entry in self.topics.values()]
+        cluster = Cluster([
+            PartitionInfo(name, partition, leader if leader >= 0 else None)
+            for name, leaders in known
+            for partition, leader in enumerate(leaders)
+        ])
+        if changes == self.changes:
+            self.snapshot = cluster
+        return cluster
 
     def run(self, last):
         """The thread's loop; calls last() when it has been closed and no request is under way any more.
@@ -244,6 +252,7 @@ cdef class ProducerMetadata:
                 # often somebody asks meanwhile.
                 self.rest(self.backoff)
         last()
+        self.thread_id = None   # the system gives the number to another thread
 
     cdef bint ask(self) except -1:
         """Makes one request; whether it was answered. thread: metadata"""
@@ -282,7 +291,8 @@ cdef class ProducerMetadata:
             fp_mutex_unlock(&self.mutex)
 
     def all_known(self):
-        return all((<TopicMetadata>entry).partitions for entry in list(self.topics.values()))
+        return all((<TopicMetadata>entry).partitions and not (<TopicMetadata>entry).fewer
+                   for entry in list(self.topics.values()))
 
     def patience(self):
         """Seconds until the next request if nobody asks."""
@@ -303,14 +313,25 @@ cdef class ProducerMetadata:
                     continue
                 entry.code = code
                 entry.answers += 1
-                if code not in (0, LEADER_NOT_AVAILABLE) or not leaders or len(leaders) < entry.partitions:
+                if code not in (0, LEADER_NOT_AVAILABLE) or not leaders:
                     continue
+                if len(leaders) >= entry.partitions:
+                    entry.fewer = 0
+                elif len(leaders) != entry.fewer:
+                    # The broker may lag behind; if the topic was made anew, the next answer says the same.
+                    entry.fewer = <int32_t>len(leaders)
+                    continue
+                else:
+                    entry.fewer = 0
+                    self.log(LOG_WARNING, f"{name} has {len(leaders)} partitions and had {entry.partitions}: keys go to "
+                             "others from here on")
                 if tuple(leaders) != entry.leaders:
                     brokers = array.array("i", leaders)
                     self.accumulator.set_partitions(entry.topic, &brokers[0], brokers.shape[0])
                     entry.leaders = tuple(leaders)
                     fp_atomic_store(<int *>&entry.partitions, <int>brokers.shape[0])
                     self.snapshot = None
+                    self.changes += 1
                     changed = True
         if changed:
             self.warn_of_little_memory()

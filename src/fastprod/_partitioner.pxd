@@ -30,7 +30,6 @@ cdef struct StickyState:
     int64_t switched_ns          # timed sticky: when it was chosen, monotonic
     uint64_t turn                # round robin
     unsigned char *drawn         # per partition: had its turn in this cycle
-    int32_t drawn_count
     int32_t drawn_size
     Random random
 

@@ -12,7 +12,7 @@ from fastprod._buffer_pool cimport BufferPool
 from fastprod._bulk cimport BulkFuture, Column, SequenceAppend, future_of_call
 from fastprod._callbacks cimport Callbacks, unraisable
 from fastprod._future cimport (
-    ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, forks, notify_completed, wait_completed,
+    ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, check_callback, forks, notify_completed, wait_completed,
 )
 from fastprod._input cimport (
     Span, checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release,
@@ -46,15 +46,9 @@ from fastprod.errors import (
     DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, SerializationError, TransactionStateError,
     for_several,
 )
+from fastprod.logs import logger
 from fastprod.records import ProducerRecord
 from fastprod.tokens import TokenRefresher
-
-cdef extern from *:
-    """
-    #define FASTPROD_CO_COROUTINE 0x0080
-    """
-    enum:
-        FASTPROD_CO_COROUTINE
 
 cdef int64_t CALLBACK_TIMEOUT_NS = 5_000_000_000   # what close() grants callbacks when its time is over
 cdef int64_t REMAINS_TIMEOUT_NS = 100_000_000      # and librdkafka's handle, which goes in the background after that
@@ -333,6 +327,7 @@ cdef class Producer:
     cdef FutureRecordMetadata send_serialized(self, object topic, object value, object key, object partition,
                                               object timestamp, object headers, object on_delivery, object original):
         """original: (key, value) before they were serialized, for the user's partitioner; None without one."""
+        cdef int epoch = fp_atomic_load(&self.accumulator.epoch)
         cdef TopicMetadata entry = self.last_topic
         cdef FutureRecordMetadata future
         cdef fp_record record
@@ -346,7 +341,7 @@ cdef class Producer:
             deadline = self.block_deadline()
             entry = self.topic_metadata(topic, deadline)
         if on_delivery is not None:
-            check_callback(on_delivery)
+            check_callback(on_delivery, "on_delivery")
         record.timed = timestamp is not None
         record.timestamp = fp_wall_clock_ms(&self.clock) if timestamp is None else checked_timestamp(timestamp)
         fp_no_headers(&record)
@@ -374,10 +369,10 @@ cdef class Producer:
             future.value_size = <int32_t>record.value_len if record.value is not NULL else -1
             if chosen < 0:
                 if original is not None:
-                    return self.send_partitioned(entry, &record, future, original, on_delivery, deadline)
+                    return self.send_partitioned(entry, &record, future, original, on_delivery, epoch, deadline)
                 if record.key is not NULL and not self.ignore_keys:
                     chosen = key_partition(record.key, record.key_len, entry.partitions)
-            self.append(entry, chosen, &record, future, on_delivery, deadline, 0, &appended)
+            self.append(entry, chosen, &record, future, on_delivery, epoch, deadline, 0, &appended)
         finally:
             span_release(&value_span)
             span_release(&key_span)
@@ -398,6 +393,7 @@ cdef class Producer:
         """
         cdef BulkFuture future = future_of_call(topic)
         cdef SequenceAppend append = None
+        cdef int epoch = fp_atomic_load(&self.accumulator.epoch)
         cdef Py_ssize_t count, i
         try:
             self.check_open()
@@ -411,12 +407,11 @@ cdef class Producer:
                 raise ValueError("send_many() takes sequences of equal length, not "
                                  + " and ".join(f"{length} {name}" for name, length in lengths.items()))
             entry = self.topic_metadata(topic, self.block_deadline())
-            append = SequenceAppend(future, entry, self.accumulator, self.metadata, self.max_block_ns,
+            append = SequenceAppend(future, entry, self.accumulator, epoch, self.metadata, self.max_block_ns,
                                     self.largest_record, self.size_limit, self.ignore_keys)
             append.read_from(*columns)
             while True:
-                if self.transport.fatal_code or not self.open:
-                    self.refuse()
+                self.check_sending(epoch)
                 count = append.take()
                 if count == 0:
                     return future
@@ -424,6 +419,7 @@ cdef class Producer:
                     append.append_taken(count)
                 elif append.error is None or isinstance(append.error, Exception):   # Ctrl-C does not wait for the rest
                     for i in range(count):
+                        self.check_sending(epoch)
                         future.add(self.send_through(
                             topic, <object>append.values.item(i), <object>append.keys.item(i),
                             <object>append.record_partitions.item(i), <object>append.timestamps.item(i),
@@ -453,18 +449,18 @@ cdef class Producer:
         """
         cdef BulkFuture future = future_of_call(topic)
         cdef ArrowAppend append = None
+        cdef int epoch = fp_atomic_load(&self.accumulator.epoch)
         cdef Py_ssize_t count, i
         try:
             self.check_open()
             check_arrow(data, value, key, partition, timestamp)
             headers = check_headers(headers)
             entry = self.topic_metadata(topic, self.block_deadline())
-            append = ArrowAppend(future, entry, self.accumulator, self.metadata, self.max_block_ns,
+            append = ArrowAppend(future, entry, self.accumulator, epoch, self.metadata, self.max_block_ns,
                                  self.largest_record, self.size_limit, self.ignore_keys)
             append.open(data, value, key, partition, timestamp, headers)
             while True:
-                if self.transport.fatal_code or not self.open:
-                    self.refuse()
+                self.check_sending(epoch)
                 if self.plain:
                     if not append.send():
                         return future
@@ -473,6 +469,7 @@ cdef class Producer:
                 if not count:
                     return future
                 for i in range(count):
+                    self.check_sending(epoch)
                     one_value, one_key, one_partition, one_timestamp, one_headers = append.record(i)
                     future.add(self.send_through(topic, one_value, one_key, one_partition, one_timestamp, one_headers,
                                                  None))
@@ -486,7 +483,8 @@ cdef class Producer:
             future.forget_latest()
 
     cdef int append(self, TopicMetadata entry, int32_t partition, fp_record *record, FutureRecordMetadata future,
-                    object on_delivery, int64_t deadline, int abort_on_new_batch, Appended *appended) except -1:
+                    object on_delivery, int epoch, int64_t deadline, int abort_on_new_batch,
+                    Appended *appended) except -1:
         """Appends and binds the future; 0 if abort_on_new_batch and a new batch would be needed."""
         cdef CallbackSlot callback
         cdef int done
@@ -501,7 +499,7 @@ cdef class Producer:
             Py_INCREF(on_delivery)
             Py_INCREF(future)
         try:
-            done = self.accumulator.append(entry.topic, partition, record, 0, deadline,
+            done = self.accumulator.append(entry.topic, partition, record, epoch, 0, deadline,
                                            &callback, abort_on_new_batch, appended)
         finally:
             if callback.function is not NULL:
@@ -519,7 +517,7 @@ cdef class Producer:
 
     cdef FutureRecordMetadata send_partitioned(self, TopicMetadata entry, fp_record *record,
                                                FutureRecordMetadata future, tuple original, object on_delivery,
-                                               int64_t deadline):
+                                               int epoch, int64_t deadline):
         """Lets the user's partitioner choose: org.apache.kafka.clients.producer.Partitioner."""
         cdef Appended appended
         cdef bytes key_bytes = record.key[:record.key_len] if record.key is not NULL else None
@@ -528,10 +526,11 @@ cdef class Producer:
         cluster = self.metadata.cluster()
         on_new_batch = getattr(self.partitioner, "on_new_batch", None)
         chosen = self.ask_partitioner(entry, original, key_bytes, value_bytes, cluster)
-        if not self.append(entry, chosen, record, future, on_delivery, deadline, on_new_batch is not None, &appended):
+        if not self.append(entry, chosen, record, future, on_delivery, epoch, deadline, on_new_batch is not None,
+                           &appended):
             on_new_batch(entry.name, cluster, chosen)
             chosen = self.ask_partitioner(entry, original, key_bytes, value_bytes, cluster)
-            self.append(entry, chosen, record, future, on_delivery, deadline, 0, &appended)
+            self.append(entry, chosen, record, future, on_delivery, epoch, deadline, 0, &appended)
         return future
 
     cdef int32_t ask_partitioner(self, TopicMetadata entry, tuple original, bytes key_bytes, bytes value_bytes,
@@ -559,7 +558,7 @@ cdef class Producer:
             topic, value, key, partition = record.topic, record.value, record.key, record.partition
             timestamp, headers = record.timestamp, record.headers
             if on_delivery is not None:
-                check_callback(on_delivery)
+                check_callback(on_delivery, "on_delivery")
             on_delivery = Acknowledgement(self.interceptors, on_delivery)
         check_topic(topic)
         original = (key, value) if self.partitioner is not None else None
@@ -583,6 +582,14 @@ cdef class Producer:
     cdef int check_open(self) except -1:
         if not self.open or self.born != forks:
             self.refuse()
+        return 0
+
+    cdef int check_sending(self, int epoch) except -1:
+        """For a call in between: whether it may go on. epoch: the accumulator's, when the call began."""
+        if self.transport.fatal_code or not self.open:
+            self.refuse()
+        if epoch != fp_atomic_load(&self.accumulator.epoch):
+            raise self.transactions.refusal()
         return 0
 
     cdef object refuse(self):
@@ -672,6 +679,8 @@ cdef class Producer:
         if self.born != forks:
             self.refuse()
         self.refuse_in_callback("close")
+        if threading.get_ident() == self.metadata.thread_id:   # in a finalizer that the garbage collector runs there
+            raise RuntimeError("close() would wait for the very thread it is called on: call it from another one")
         if self.closer == threading.get_ident():
             self.close_deadline = min(self.close_deadline, deadline)
             return
@@ -758,8 +767,17 @@ cdef class Producer:
         return self
 
     def __exit__(self, exc_type, exc, traceback):
-        if self.born == forks:
+        """Closes. What came out of the block is what goes on: records that close() finds lost are a note on it."""
+        if self.born != forks:
+            return
+        try:
             self.close()
+        except KafkaError as error:
+            if exc is None:
+                raise
+            logger().error("the producer was closed by %r, and %s", exc, error)
+            if hasattr(exc, "add_note"):   # since Python 3.11
+                exc.add_note(f"close() found that {error}")
 
     def __del__(self):
         """A producer dropped without close() is closed here: its thread works on parts that would be freed."""
@@ -972,16 +990,6 @@ cdef int wait_for(int *done, int64_t deadline) except -1:
 # serializers written in C never do: the interpreter looks for both when it enters a function. To release the GIL for a
 # moment instead would have those threads begin their wait anew, each time.
 cdef object give_way = eval("lambda: None")
-
-
-cdef object check_callback(object on_delivery):
-    if not callable(on_delivery):
-        raise TypeError(f"on_delivery must be callable, not {type(on_delivery).__name__}: {shorten(on_delivery)}")
-    code = getattr(on_delivery, "__code__", None)
-    if code is None:                       # a functools.partial has func, an object its class's __call__
-        code = getattr(getattr(on_delivery, "func", type(on_delivery).__call__), "__code__", None)
-    if code is not None and code.co_flags & FASTPROD_CO_COROUTINE:
-        raise TypeError("on_delivery is a coroutine function, which nobody would await: await the future instead")
 
 
 cdef object check_topic(object topic):

@@ -25,7 +25,7 @@ cdef class TransactionManager:
     cdef object lock               # held by the one call that is under way, or refusal(); the fields below are its own
     cdef object caller             # thread that is in one of the calls; None for refusal()
     cdef TransactionState state
-    cdef tuple failed              # (code, what happened, fatal) in the two error states
+    cdef tuple failed              # in the two error states: code, what happened (None: see error_of()), fatal
     # the call of librdkafka's, and the thread that makes it
     cdef TransactionCall call
     cdef int64_t until_ns          # no attempt after this
@@ -38,10 +38,12 @@ cdef class TransactionManager:
     cdef int enter(self) except -1
     cdef int leave(self) except -1
     cdef object not_now(self)
+    cdef object reason(self, TransactionState state, tuple failed)
     cdef tuple record_failure(self)
     cdef int64_t deadline(self, object timeout) except -1
     cdef int notice_failure(self) except -1
     cdef object error(self)
+    cdef object error_of(self, tuple failed)
     cdef int fail(self, int code, str what, bint fatal) except -1
     cdef int perform(self, TransactionRequest request, object timeout, int64_t deadline) except -1
     cdef int start(self, TransactionRequest request, int64_t until_ns) except -1

@@ -167,9 +167,11 @@ cdef class TransactionManager:
             if self.state not in (IN_TRANSACTION, COMMITTING, ABORTING, ABORTABLE_ERROR) or (
                     self.state == COMMITTING and self.under_way):
                 raise self.not_now()
-            self.undo(timeout, deadline)
-            with nogil:
-                self.sender.forget_failed()
+            try:
+                self.undo(timeout, deadline)
+            finally:   # in a timeout too: a flush() before the next call is not to tell of what was dropped
+                with nogil:
+                    self.sender.forget_failed()
         finally:
             self.leave()
 
@@ -267,9 +269,12 @@ cdef class TransactionManager:
 
     cdef object not_now(self):
         """What a call raises that the state does not permit."""
-        if self.failed is not None:
-            return self.error()
-        if self.state == CLOSED:
+        return self.reason(self.state, self.failed)
+
+    cdef object reason(self, TransactionState state, tuple failed):
+        if failed is not None:
+            return self.error_of(failed)
+        if state == CLOSED:
             return ProducerClosedError("the producer is closed")
         return TransactionStateError({
             UNINITIALIZED: "transactions are not initialized: call init_transactions() first",
@@ -278,7 +283,7 @@ cdef class TransactionManager:
             IN_TRANSACTION: "a transaction is open already: commit or abort it first",
             COMMITTING: "commit_transaction() has not ended: call it again",
             ABORTING: "abort_transaction() has not ended: call it again",
-        }[self.state])
+        }[state])
 
     def refusal(self):
         """What send() raises while appends are stopped."""
@@ -287,13 +292,15 @@ cdef class TransactionManager:
                 return for_transaction(*self.record_failure(), False)
             return TransactionStateError(
                 "another thread begins or ends the transaction: no record can be sent meanwhile")
+        # No Python code runs under the lock here, and so no signal handler, whose close() would wait for it.
         try:
             self.notice_failure()
-            if self.state == IN_TRANSACTION:
-                return TransactionStateError("the transaction ended while send() waited: send the record again")
-            return self.not_now()
+            state, failed = self.state, self.failed
         finally:
             self.lock.release()
+        if state == IN_TRANSACTION:
+            return TransactionStateError("the transaction ended while send() waited: send the record again")
+        return self.reason(state, failed)
 
     cdef tuple record_failure(self):
         """(code, what happened) of the first record that failed."""
@@ -320,11 +327,9 @@ cdef class TransactionManager:
             text = (<bytes>asked.text).decode("utf-8", "replace")
             self.fail(asked.code, f"the transaction failed: {text} (code {asked.code})", asked.fatal)
         elif code:
-            code, what = self.record_failure()
-            self.fail(code, what, False)
+            self.fail(code, None, False)
         else:
-            code = self.transport.fatal_code
-            self.fail(code, f"{describe(code)} (code {code})", True)
+            self.fail(self.transport.fatal_code, None, True)
         return 0
 
     cdef int fail(self, int code, str what, bint fatal) except -1:
@@ -334,8 +339,13 @@ cdef class TransactionManager:
         return 0
 
     cdef object error(self):
-        code, what, fatal = self.failed
-        return for_transaction(code, what, fatal)
+        return self.error_of(self.failed)
+
+    cdef object error_of(self, tuple failed):
+        code, what, fatal = failed
+        if what is None and not fatal:
+            code, what = self.record_failure()
+        return for_transaction(code, what or f"{describe(code)} (code {code})", fatal)
 
     # librdkafka's calls
 
@@ -352,6 +362,7 @@ cdef class TransactionManager:
         fp_atomic_store(&self.ended, 0)
         fp_atomic_store(&self.stopping, 0)
         if fp_thread_start(&self.thread, transaction_main, <void *>self, b"fastprod-txn"):
+            self.transport.free_offsets(&self.call)
             raise RuntimeError("the operating system gives no thread to the transaction")
         self.under_way = 1
         return 0
@@ -423,16 +434,19 @@ cdef class TransactionManager:
 cdef list checked_offsets(object offsets):
     """(topic, partition, offset, leader epoch, metadata) of each, as bytes and ints, without those that say nothing."""
     cdef list checked = []
-    if hasattr(offsets, "items"):
-        entries = [(topic, partition, offset, None, None) for (topic, partition), offset in offsets.items()]
-    else:
-        entries = [(entry.topic, entry.partition, entry.offset, getattr(entry, "leader_epoch", None),
-                    getattr(entry, "metadata", None)) for entry in offsets]
+    wanted = "offsets must be a list of confluent_kafka.TopicPartition, or a mapping of (topic, partition) to offset"
+    try:
+        if hasattr(offsets, "items"):
+            entries = [(topic, partition, offset, None, None) for (topic, partition), offset in offsets.items()]
+        else:
+            entries = [(entry.topic, entry.partition, entry.offset, getattr(entry, "leader_epoch", None),
+                        getattr(entry, "metadata", None)) for entry in offsets]
+    except (AttributeError, TypeError, ValueError):
+        raise TypeError(f"{wanted}, not {offsets!r:.200}") from None
     for topic, partition, offset, epoch, metadata in entries:
         if not isinstance(topic, str) or not all(
                 isinstance(n, int) and not isinstance(n, bool) for n in (partition, offset)):
-            raise TypeError("offsets must be a list of confluent_kafka.TopicPartition, or a mapping of "
-                            f"(topic, partition) to offset; it holds {(topic, partition, offset)!r}")
+            raise TypeError(f"{wanted}; it holds {(topic, partition, offset)!r}")
         if offset == OFFSET_INVALID:
             continue   # what position() gives for a partition of which nothing was consumed
         if not 0 <= partition <= INT32_MAX or not 0 <= offset <= INT64_MAX:

@@ -1,11 +1,12 @@
 """flush() and close() tell of the failures that nobody was told of."""
 
 import asyncio
+import sys
 
 import pytest
 
 from fastprod import DeliveryError, Producer
-from tests.conftest import QUICK, TOPIC, eventually
+from tests.conftest import QUICK, TOPIC, eventually, shown
 from tests.failures.conftest import INVALID_RECORD, TOO_LARGE, fail_next, failures, read, whole
 
 pytestmark = pytest.mark.mock
@@ -136,6 +137,22 @@ def test_leaving_the_with_block_raises_for_what_failed(cluster):
         producer.send(TOPIC, b"v")
     assert caught.value.count == 1 and "closed" in repr(producer)
     producer.close(10)
+
+
+@pytest.mark.parametrize("raised", [KeyError("mine"), KeyboardInterrupt(), SystemExit(3)], ids=shown)
+def test_what_leaves_the_with_block_goes_on_and_has_a_note_of_what_was_lost(cluster, caplog, raised):
+    fail_next(cluster)
+    with (
+        pytest.raises(type(raised)) as caught,
+        Producer({"bootstrap.servers": cluster.bootstrap_servers, **QUICK}) as producer,
+    ):
+        producer.send(TOPIC, b"v")
+        raise raised
+    assert caught.value is raised and "closed" in repr(producer)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "1 record" in told[-1] and repr(raised) in told[-1]
+    if sys.version_info >= (3, 11):
+        assert "1 record" in raised.__notes__[0]
 
 
 def test_failed_records_can_be_sent_again(make, cluster):

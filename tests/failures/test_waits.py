@@ -3,12 +3,14 @@
 import contextlib
 import gc
 import logging
+import signal
 import socket
 import threading
 import time
 
 import pytest
 
+import fastprod._metadata
 from fastprod import (
     BufferExhaustedError,
     KafkaError,
@@ -16,8 +18,9 @@ from fastprod import (
     Producer,
     ProducerClosedError,
     UnknownTopicOrPartitionError,
+    partition_for_key,
 )
-from tests.conftest import PARTITIONS, QUICK, TOPIC, eventually
+from tests.conftest import PARTITIONS, QUICK, TOPIC, eventually, signalled
 from tests.failures.conftest import read, whole
 
 pytestmark = pytest.mark.mock
@@ -206,21 +209,58 @@ def test_what_runs_on_the_metadata_thread_by_chance_does_not_wait_for_it(make, c
 
     def collecting(phase, _):
         if threading.current_thread() is thread and not raised:
-            try:
-                producer.send("unknown", b"v")
-            except Exception as error:
-                raised.append(error)
+            for call in (lambda: producer.send("unknown", b"v"), producer.close):
+                try:
+                    call()
+                except Exception as error:
+                    raised.append(error)
 
     threshold = gc.get_threshold()
     gc.callbacks.append(collecting)
     gc.set_threshold(1)
     try:
         assert producer.send("late", b"v").result(10).offset == 0
-        assert eventually(lambda: raised)
+        assert eventually(lambda: len(raised) == 2)
     finally:
         gc.set_threshold(*threshold)
         gc.callbacks.remove(collecting)
-    assert type(raised[0]) is RuntimeError and "metadata thread" in str(raised[0])
+    assert [type(error) for error in raised] == [RuntimeError] * 2
+    assert "metadata thread" in str(raised[0]) and "the very thread it is called on" in str(raised[1])
+    producer.close(10)
+
+
+def test_a_signal_handler_may_close_while_the_partitions_are_told_of(make, monkeypatch):
+    """What the metadata thread waits for meanwhile is not held: close() waits for that thread."""
+    producer = make(metadata_max_age_ms=10)
+    made = fastprod._metadata.PartitionInfo
+
+    def slow(*fields):
+        monkeypatch.undo()
+        time.sleep(0.1)  # an answer comes
+        signal.raise_signal(signal.SIGALRM)
+        return made(*fields)
+
+    with signalled(lambda: producer.close(10), seconds=0):
+        monkeypatch.setattr("fastprod._metadata.PartitionInfo", slow)
+        with contextlib.suppress(ProducerClosedError):
+            producer.partitions_for(TOPIC)
+    assert "closed" in repr(producer)
+
+
+def test_a_topic_that_was_made_anew_with_fewer_partitions_is_used_as_it_is_now(make, cluster, caplog):
+    producer = make(metadata_max_age_ms=20)
+    keys = [b"%d" % i for i in range(40)]
+    before = {key: producer.send(TOPIC, b"v", key).result(10).partition for key in keys}
+    assert before == {key: partition_for_key(key, PARTITIONS) for key in keys}
+    cluster.delete_topic(TOPIC)
+    cluster.create_topic(TOPIC, 2)
+    assert eventually(lambda: len(producer.partitions_for(TOPIC)) == 2)
+    after = {key: producer.send(TOPIC, b"v", key).result(10).partition for key in keys}
+    assert after == {key: partition_for_key(key, 2) for key in keys}
+    assert {producer.send(TOPIC, b"v" * 20_000).result(10).partition for _ in range(10)} == {0, 1}
+    with pytest.raises(UnknownTopicOrPartitionError, match="partition 3 .* 0 to 1"):
+        producer.send(TOPIC, b"v", partition=3)
+    assert eventually(lambda: "t has 2 partitions and had 4" in caplog.text) and whole(producer)
 
 
 def test_without_a_broker_send_raises_within_max_block_ms(unreachable):
