@@ -151,13 +151,18 @@ def _property(key: str, librdkafka_knows: Callable[[str], bool]) -> str:
         for spelt in (key, name):
             if librdkafka_knows(spelt):
                 return spelt
+    raise ConfigError(f"unknown option {key!r}: {_hint(name.lower())}")
+
+
+def _hint(name: str) -> str:
+    """What to do about a dotted name in lower case that nobody knows."""
     if name in FOREIGN:
-        raise ConfigError(f"unknown option {key!r}: use {FOREIGN[name]}")
+        return FOREIGN[name]
     import difflib  # only here: it costs a millisecond to import
 
-    near = difflib.get_close_matches(name, [*OPTIONS, *ALIASES], n=1)
-    hint = f"did you mean {near[0]}?" if near else "neither fastprod nor this librdkafka knows it"
-    raise ConfigError(f"unknown option {key!r}: {hint}")
+    names = [*(option.name for option in OPTIONS.values() if option.owner != "refused"), *ALIASES]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)  # by less, names match that only sound alike
+    return f"did you mean {near[0]}?" if near else "neither fastprod nor this librdkafka knows it"
 
 
 def _put(store: dict[str, Any], name: str, value: Any, key: str, spelling: dict[str, str]) -> None:

@@ -232,20 +232,44 @@ ALIASES = {
     "sasl.oauthbearer.assertion.jwt.template.file": "sasl.oauthbearer.assertion.template.file",
 }
 
-#: What kafka-python and aiokafka call a setting -> what to give here.
+_NETWORK = "leave it out: librdkafka has connections and threads of its own"
+_NO_PROXY = "librdkafka connects through no proxy: name brokers that are reached without one"
+#: What kafka-python, aiokafka and confluent-kafka call a setting -> what to do here.
 FOREIGN = {
-    "ssl.cafile": "ssl.ca.location",
-    "ssl.certfile": "ssl.certificate.location",
-    "ssl.keyfile": "ssl.key.location",
-    "ssl.password": "ssl.key.password",
-    "ssl.crlfile": "ssl.crl.location",
-    "ssl.ciphers": "ssl.cipher.suites",
-    "ssl.check.hostname": "ssl.endpoint.identification.algorithm, https or none",
-    "ssl.context": "ssl.ca.location and the other ssl.* options",
-    "sasl.plain.username": "sasl.username",
-    "sasl.plain.password": "sasl.password",
-    "sasl.oauth.token.provider": "sasl.oauthbearer.token.provider",
-    "max.batch.size": "batch.size",
+    "ssl.cafile": "use ssl.ca.location",
+    "ssl.certfile": "use ssl.certificate.location",
+    "ssl.keyfile": "use ssl.key.location",
+    "ssl.password": "use ssl.key.password",
+    "ssl.crlfile": "use ssl.crl.location",
+    "ssl.ciphers": "use ssl.cipher.suites",
+    "ssl.check.hostname": "use ssl.endpoint.identification.algorithm, https or none",
+    "ssl.context": "use ssl.ca.location and the other ssl.* options",
+    "sasl.plain.username": "use sasl.username",
+    "sasl.plain.password": "use sasl.password",
+    "sasl.oauth.token.provider": "use sasl.oauthbearer.token.provider",
+    "sasl.kerberos.name": "use sasl.kerberos.service.name",
+    "sasl.kerberos.domain.name": "leave it out: it is the broker's host name, as bootstrap.servers and brokers tell it",
+    "max.batch.size": "use batch.size",
+    "buffer.timeout": "use linger.ms",
+    "bootstrap.timeout.ms": "use max.block.ms, or give wait_ready() a timeout",
+    "socket.options": "use socket.nagle.disable, socket.keepalive.enable, send.buffer.bytes and receive.buffer.bytes",
+    "api.version": "leave it out: librdkafka asks each broker what it speaks",
+    "api.version.auto.timeout.ms": "use api.version.request.timeout.ms",
+    "on.delivery": "give on_delivery to send()",
+    "logger": "configure the logger 'fastprod'",
+    "default.topic.config": "give what is in it as options of their own",
+    "schema.registry.url": "give a value.serializer that asks the registry",
+    "metric.group.prefix": "leave it out: metrics() has plain names",
+    "metrics.enabled": "leave it out: metrics() is always there",
+    "loop": "leave it out: what send() returns can be awaited in any event loop",
+    "executor": "leave it out: send() needs none",
+    "max.workers": "leave it out: send() needs none",
+    "kafka.client": _NETWORK,
+    "selector": _NETWORK,
+    "sock.chunk.bytes": _NETWORK,
+    "sock.chunk.buffer.count": _NETWORK,
+    "proxy.url": _NO_PROXY,
+    "socks5.proxy": _NO_PROXY,
 }
 
 _PARTITIONS = "fastprod chooses the partition: see partitioner and partitioner.sticky.interval.ms"
