@@ -113,7 +113,6 @@ NOT_WHOLE = [
     float("inf"),
     1.5,
     True,
-    None,
     [],
     b"1",
     2**63,
@@ -185,7 +184,7 @@ def test_row(option, librdkafka):
     assert option.doc and "\n" not in option.doc
     assert not option.maps_to or librdkafka.knows(option.maps_to)
     if option.owner != "refused" and option.default is not None and option.unit not in ("hosts", "interceptors"):
-        assert config._parse(option, option.name, option.default) == option.default
+        assert config._PARSERS[option.unit](option, option.name, option.default) == option.default
 
 
 def test_aliases_are_librdkafkas_names_for_rows(librdkafka):
@@ -444,7 +443,7 @@ def test_no_callback_or_pointer_of_librdkafka_is_reachable(librdkafka):
             resolve({f"librdkafka.{name}": "x"})
 
 
-@pytest.mark.parametrize("value", [None, [], {}, b"1", object(), float("nan"), float("inf"), "a\0b", "\ud800"])
+@pytest.mark.parametrize("value", [[], {}, b"1", object(), float("nan"), float("inf"), "a\0b", "\ud800"])
 def test_a_passed_value_must_be_plain(value):
     with pytest.raises(ConfigError, match=r"statistics\.interval\.ms="):
         resolve({"statistics.interval.ms": value})
@@ -510,7 +509,7 @@ def test_not_a_whole_number(name, value):
         resolve({name: value})
 
 
-@pytest.mark.parametrize("value", [-1, float("nan"), "nan", float("inf"), 900_001, "x", "", True, None, [], 10**400])
+@pytest.mark.parametrize("value", [-1, float("nan"), "nan", float("inf"), 900_001, "x", "", True, [], 10**400])
 def test_bad_linger(value):
     with pytest.raises(ConfigError, match=r"linger\.ms=.*from 0 to 900000"):
         resolve({"linger.ms": value})
@@ -524,16 +523,16 @@ def test_good_linger(value, read):
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("acks", [2, -2, "2", "alll", "", True, False, 1.0, None, [], "ALL"]),
-        ("compression.type", ["GZIP", "brotli", None, "", 1, True]),
+        ("acks", [2, -2, "2", "alll", "", True, False, 1.0, [], "ALL"]),
+        ("compression.type", ["GZIP", "brotli", "", 1, True]),
         ("compression.gzip.level", [0, -2, 10]),
         ("compression.lz4.level", [0, 13, 17]),
         ("compression.zstd.level", [0, -1, 13, 22]),
-        ("security.protocol", ["TLS", "", None, 1]),
-        ("enable.idempotence", [1, 0, "yes", "", None, 1.0]),
+        ("security.protocol", ["TLS", "", 1]),
+        ("enable.idempotence", [1, 0, "yes", "", 1.0]),
         ("sasl.mechanism", ["plain", "DIGEST-MD5", ""]),
         ("transactional.id", ["", 5, True, "a\0b", "\udc80"]),
-        ("client.id", [5, None, "a\0b"]),
+        ("client.id", [5, "a\0b"]),
         ("ssl.endpoint.identification.algorithm", ["HTTP", 1]),
         ("ssl.keystore.type", ["JKS", "pem"]),
         ("ssl.truststore.type", ["JKS"]),
@@ -620,9 +619,27 @@ def test_a_class_instead_of_an_object_is_refused(name, value):
         resolve({name: value})
 
 
-def test_none_stands_for_the_default_object():
-    result = resolve(partitioner=None, interceptors=None, key_serializer=None)
-    assert (result.partitioner, result.interceptors, result.key_serializer) == ("uniform_sticky", (), None)
+@pytest.mark.parametrize("key", [*OPTIONS, *ALIASES, "socket.timeout.ms", "librdkafka.linger.ms"])
+def test_none_is_not_given(key):
+    if OPTIONS.get(ALIASES.get(key, key)) is OPTIONS["bootstrap.servers"]:
+        with pytest.raises(ConfigError, match="required"):
+            config.resolve({key: None}, {key.replace(".", "_"): None})
+    else:
+        assert vars(resolve({key: None, "client_id": "me"})) == DEFAULT_ATTRIBUTES
+        assert vars(resolve({"client.id": "me"}, **{key.replace(".", "_"): None})) == DEFAULT_ATTRIBUTES
+
+
+def test_none_contradicts_no_other_spelling():
+    for mapping, options in (({"linger.ms": None}, {"linger_ms": 5}), ({"linger.ms": 5}, {"linger_ms": None})):
+        assert resolve(mapping, **options).linger_ms == 5
+    with pytest.raises(ConfigError, match=r"given twice, by linger\.ms and by queue_buffering_max_ms"):
+        resolve({"linger.ms": 5, "linger_ms": None}, queue_buffering_max_ms=6)
+
+
+@pytest.mark.parametrize("key", ["lingerms", "librdkafka.nope", "ssl_cafile", "stats_cb"])
+def test_a_name_that_cannot_be_set_is_refused_though_it_is_none(key):
+    with pytest.raises(ConfigError, match="unknown option|cannot be set"):
+        resolve({key: None})
 
 
 @pytest.mark.parametrize("name", PARTITIONERS)

@@ -497,7 +497,7 @@ def test_bad_arguments_of_send_are_refused(producer, arguments, keywords, said):
             ({"max.in.flight.requests.per.connection": bad}, ConfigError, f"connection={bad}: must be")
             for bad in (0, -1, 6)
         ),
-        *(({"compression.type": bad}, ConfigError, f"compression.type={bad!r}: must be") for bad in ("brotli", None)),
+        ({"compression.type": "brotli"}, ConfigError, "compression.type='brotli': must be"),
         ({"compression.type": "gzip", "compression.gzip.level": 99}, ConfigError, "level=99: must be"),
         *(
             ({"max.request.size": bad}, ConfigError, f"max.request.size={bad}: must be")

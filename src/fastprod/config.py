@@ -90,6 +90,8 @@ def resolve(
 
     config: dotted names, as in Java; names with underscores are read too. None for none.
     options: keyword arguments, the same names with underscores. One setting given twice must agree.
+    In both, an option that is None is not given: its default holds, or what another spelling of it says. Its name is
+    checked all the same.
     librdkafka_knows: whether a name is a property of librdkafka; such a one passes through as it is.
     warn: called as ``warnings.warn`` for what is permitted but risky.
 
@@ -108,18 +110,17 @@ def resolve(
         if not isinstance(key, str):
             raise TypeError(f"option names must be str, not {type(key).__name__}")
         name = dotted(key)
-        if name.startswith("librdkafka."):
-            name = _property(key[len("librdkafka.") :], librdkafka_knows)
-            _put(forced, name, _property_text(key, value), key, spelling)
-        elif option := OPTIONS.get(ALIASES.get(name, name)):
-            if option.owner == "refused":
-                if _text(value) not in ("", _text(option.default)):
-                    raise ConfigError(f"{key} is not supported: {option.doc}")
-            else:
-                _put(given, option.name, _parse(option, key, value), key, spelling)
-        else:
-            name = _property(key, librdkafka_knows)
-            _put(passed, name, _property_text(key, value), key, spelling)
+        option = OPTIONS.get(ALIASES.get(name, name))
+        raw = name.startswith("librdkafka.")
+        if raw or not option:
+            name = _property(key[len("librdkafka.") :] if raw else key, librdkafka_knows)
+            if value is not None:
+                _put(forced if raw else passed, name, _property_text(key, value), key, spelling)
+        elif option.owner == "refused":
+            if _text(value) not in ("", _text(option.default)):
+                raise ConfigError(f"{key} is not supported: {option.doc}")
+        elif value is not None:
+            _put(given, option.name, _PARSERS[option.unit](option, key, value), key, spelling)
 
     login: jaas.Login | None = given.get("sasl.jaas.config")
     for name, value in login.options.items() if login else ():
@@ -171,12 +172,6 @@ def _put(store: dict[str, Any], name: str, value: Any, key: str, spelling: dict[
         raise ConfigError(f"{name} is given twice, by {spelling[name]} and by {key}, with different values: {both}")
     store[name] = value
     spelling.setdefault(name, key)
-
-
-def _parse(option: Option, key: str, value: Any) -> Any:
-    if value is None and (option.default is None or option.unit in ("partitioner", "interceptors")):
-        return option.default
-    return _PARSERS[option.unit](option, key, value)
 
 
 def _show(key: str, value: object) -> str:
