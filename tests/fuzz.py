@@ -30,7 +30,7 @@ except ImportError:
     atheris = None
 
 FAILED_INPUT = "build/fuzz/failed"
-NAMES = [*OPTIONS, *ALIASES, "librdkafka.linger.ms", "debug", "statistics.interval.ms", "nothing.like.it"]
+NAMES = [*OPTIONS, *ALIASES, "librdkafka.linger.ms", "debug", "socket.max.fails", "nothing.like.it"]
 # Which would have librdkafka look for hosts, files and programs of this machine when a producer is made.
 OUTWARD = ("server", "broker", "kerberos", "oauthbearer", "jaas", "ssl.", "plugin", "sasl", "security", "https", "url")
 TEXTS = [

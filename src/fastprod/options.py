@@ -285,6 +285,7 @@ DENIED = {
     "msg.order.cmp": "records of a partition go out in the order of send()",
     "sticky.partitioning.linger.ms": _PARTITIONS,
     "partitioner": _PARTITIONS,
+    "statistics.interval.ms": "nothing reads librdkafka's statistics: use metrics()",
     "log.queue": _EVENTS,
     "enabled.events": _EVENTS,
     "plugin.library.paths": _LOADS_CODE,
