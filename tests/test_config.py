@@ -408,6 +408,7 @@ def test_a_forced_alias_is_not_set_beside_the_property_itself(alias, name):
         "default_topic_conf",
         "plugin.library.paths",
         "ssl.engine.location",
+        "ssl.providers",
         "ssl_key",
         "ssl_engine_callback_data",
         "test.mock.num.brokers",

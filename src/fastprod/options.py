@@ -291,6 +291,7 @@ DENIED = {
     "plugin.library.paths": _LOADS_CODE,
     "ssl.engine.location": _LOADS_CODE,
     "ssl.engine.id": _LOADS_CODE,
+    "ssl.providers": _LOADS_CODE,  # of OpenSSL; a path is taken for one too
     **dict.fromkeys(("interceptors", "opaque", "default.topic.conf", "ssl.key", "ssl.certificate", "ssl.ca"), _POINTER),
     "ssl.engine.callback.data": _POINTER,
 }
