@@ -1,10 +1,13 @@
 """records.py: equality, short reprs, and the view that partitioners get."""
 
+import collections.abc
 import copy
 import pickle
+import typing
 
 import pytest
 
+from fastprod.errors import DeliveryError, KafkaError
 from fastprod.records import Cluster, FailedRecord, PartitionInfo, ProducerRecord, RecordMetadata, TopicPartition
 
 
@@ -24,6 +27,15 @@ def test_records_are_equal_by_value():
     assert ProducerRecord("t", b"v", b"k") == ProducerRecord("t", b"v", b"k")
     assert ProducerRecord("t", b"") != ProducerRecord("t", None)
     assert ProducerRecord("t") != ("t", None, None, None, None, None)
+
+
+def test_the_types_are_those_that_are_taken_and_given():
+    taken = typing.get_type_hints(ProducerRecord.__init__)["headers"]
+    values = bytes | bytearray | memoryview | str | None
+    assert set(typing.get_args(taken)) == {
+        *(collections.abc.Sequence[tuple[str, values]], collections.abc.Mapping[str, values], type(None))
+    }
+    assert typing.get_type_hints(FailedRecord)["error"] is KafkaError
 
 
 def test_record_has_no_other_attributes_and_no_hash():
@@ -47,7 +59,7 @@ def test_record_matches_by_position():
 
 @pytest.mark.parametrize("value", [b"x" * 10_000, bytearray(10_000), "x" * 10_000, list(range(10_000))])
 def test_repr_of_a_large_value_is_short(value):
-    failed = FailedRecord("t", 0, b"k", value, [], 0, ValueError("x"))
+    failed = FailedRecord("t", 0, b"k", value, [], 0, DeliveryError("x"))
     assert len(repr(ProducerRecord("t", value))) < 400
     assert len(repr(failed)) < 400
 

@@ -1,7 +1,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol, final, overload
+from typing import Any, Protocol, SupportsIndex, final, overload
 
 from typing_extensions import Self
 
@@ -9,9 +9,10 @@ from fastprod._bulk import BulkFuture
 from fastprod._future import FutureRecordMetadata
 from fastprod.config import ProducerConfig
 from fastprod.errors import KafkaError
-from fastprod.records import PartitionInfo, ProducerRecord, RecordMetadata
+from fastprod.records import HeaderValue, PartitionInfo, ProducerRecord, RecordMetadata
 
-_Headers = Sequence[tuple[str, bytes | str | None]] | Mapping[str, bytes | str | None]
+_Headers = Iterable[tuple[str, HeaderValue]] | Mapping[str, HeaderValue]
+_HeadersOfAll = Sequence[tuple[str, HeaderValue]] | Mapping[str, HeaderValue]
 _OnDelivery = Callable[[RecordMetadata | None, KafkaError | None], object]
 
 class _ArrowStream(Protocol):
@@ -42,8 +43,8 @@ class Producer:
         value: Any = None,
         key: Any = None,
         *,
-        partition: int | None = None,
-        timestamp: int | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | None = None,
         headers: _Headers | None = None,
         on_delivery: _OnDelivery | None = None,
     ) -> FutureRecordMetadata: ...
@@ -53,9 +54,9 @@ class Producer:
         values: Iterable[Any],
         keys: Iterable[Any] | None = None,
         *,
-        partitions: int | Iterable[int | None] | None = None,
-        timestamps: int | Iterable[int | None] | None = None,
-        headers: _Headers | Iterable[_Headers | None] | None = None,
+        partitions: SupportsIndex | Iterable[SupportsIndex | None] | None = None,
+        timestamps: SupportsIndex | Iterable[SupportsIndex | None] | None = None,
+        headers: _HeadersOfAll | Iterable[_Headers | None] | None = None,
     ) -> BulkFuture: ...
     def send_arrow(
         self,
@@ -64,8 +65,8 @@ class Producer:
         *,
         value: str = "value",
         key: str | None = None,
-        partition: str | int | None = None,
-        timestamp: str | int | None = None,
+        partition: str | SupportsIndex | None = None,
+        timestamp: str | SupportsIndex | None = None,
         headers: str | Mapping[str, str | bytes | None] | Sequence[tuple[str, str | bytes | None]] | None = None,
     ) -> BulkFuture: ...
     def flush(self, timeout: float | None = None) -> None: ...

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from .records import FailedRecord
+if TYPE_CHECKING:
+    from .records import FailedRecord  # which needs KafkaError
 
 # Codes after which the same record, sent again, may well be accepted: the cluster was between two states.
 _TRANSIENT = frozenset(

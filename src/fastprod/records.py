@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from .errors import KafkaError
+
+HeaderValue = bytes | bytearray | memoryview | str | None  # a str is sent as UTF-8
+
 _SHOWN = 40  # bytes or characters of a key or value that a repr shows
 
 
@@ -18,7 +22,7 @@ class ProducerRecord:
         ``str`` (sent as UTF-8) or ``None``. A ``None`` value is a tombstone on a compacted topic.
     partition: number from 0, or None to let the partitioner choose.
     timestamp: milliseconds since the epoch, or None for the moment of ``send()``.
-    headers: sequence of ``(str, bytes | None)``, or a mapping.
+    headers: sequence of pairs of ``str`` and what a value may be without a serializer, or a mapping.
     """
 
     __slots__ = ("topic", "value", "key", "partition", "timestamp", "headers")
@@ -32,7 +36,7 @@ class ProducerRecord:
         key: Any = None,
         partition: int | None = None,
         timestamp: int | None = None,
-        headers: Sequence[tuple[str, bytes | None]] | Mapping[str, bytes | None] | None = None,
+        headers: Sequence[tuple[str, HeaderValue]] | Mapping[str, HeaderValue] | None = None,
     ) -> None:
         self.topic = topic
         self.value = value
@@ -91,7 +95,7 @@ class FailedRecord(NamedTuple):
     value: bytes | None  # as serialized
     headers: Sequence[tuple[str, bytes | None]]
     timestamp: int  # milliseconds since the epoch
-    error: BaseException  # ``error.persisted`` says whether it may be in the log all the same
+    error: KafkaError  # ``error.persisted`` says whether it may be in the log all the same
 
     def __repr__(self) -> str:
         return _repr_of(self, self._fields)
