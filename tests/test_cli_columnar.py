@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
 
+from fastprod import Producer
 from fastprod.cli import columnar, readers, send
 from fastprod.cli.readers import Input, InputError
-from fastprod.errors import BulkDeliveryError, DeliveryError, RecordTooLargeError
+from fastprod.errors import BufferExhaustedError, BulkDeliveryError, DeliveryError, RecordTooLargeError
 from tests.test_cli_send import FakeFuture, FakeProducer, parse, run
 
 KEYS = [b"a", None, b"b", b"c", b"a"]
@@ -92,15 +93,21 @@ def test_a_stream_from_standard_input(monkeypatch):
     [
         (["--value", "payload"], "no column is named 'payload', to take the value from: the columns are id, value, "),
         (["--key", "customer"], "no column is named 'customer', to take the key from"),
-        (["--value", "other"], "the column 'other' is of int64, but a value is bytes or text"),
-        (["--key", "other"], "the column 'other' is of int64, but a key is bytes or text"),
+        (
+            ["--value", "other"],
+            "the column 'other' is of int64, but a value is bytes or text: cast it to string or binary\n",
+        ),
+        (
+            ["--key", "other"],
+            "the column 'other' is of int64, but a key is bytes or text: cast it to string or binary\n",
+        ),
     ],
 )
 def test_columns_that_cannot_be_sent(path, arguments, complaint, capsys):
     producer = ColumnProducer()
     assert run(producer, path, *arguments) == 2
     out, err = capsys.readouterr()
-    assert f"fastprod send: {path}:0: {complaint}" in err
+    assert f"fastprod send: {path}: {complaint}" in err
     assert not producer.records and out == ""
 
 
@@ -117,7 +124,7 @@ def test_damaged_files(tmp_path, name, damage):
     path = tmp_path / name
     WRITERS[name](path, TABLE)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match=rf"{name}:\d: not (Parquet|Arrow), or damaged: "):
+    with pytest.raises(InputError, match=rf"{name}(:[1-9])?: not (Parquet|Arrow), or damaged: "):
         rows(Input([str(path)]))
 
 
@@ -129,7 +136,7 @@ def test_usage(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="cannot come from standard input"):
         Input(["-"], "parquet")
     with pytest.raises(ValueError, match="is read as lines, which has no column to take the value 'v' from"):
-        Input([__file__], value="v")
+        Input([__file__], "lines", value="v")
     monkeypatch.setattr(readers.columnar.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'fastprod\[arrow\]'"):
         Input([str(tmp_path / "t.arrow")])
@@ -142,10 +149,10 @@ class ColumnProducer(FakeProducer):
         for i, one in enumerate(data.column(value).to_pylist()):
             if one in self.script:
                 error = RecordTooLargeError("this one")
-                error.index, error.sent = i, FakeFuture(self.metadata(topic, i))
+                error.index, error.sent = i, FakeFuture(self.metadata(topic, i), i)
                 raise error
             self.records.append((None, one))
-        return FakeFuture(self.metadata(topic, data.num_rows))
+        return FakeFuture(self.metadata(topic, data.num_rows), data.num_rows)
 
     def metadata(self, topic, count):
         return send.BulkMetadata(topic, count, 10 * count, {1: (count, 0, count - 1)})
@@ -167,7 +174,7 @@ def test_records_that_fail_are_told_one_by_one_and_those_beside_them_count(tmp_p
     class FailingProducer(ColumnProducer):
         def send_arrow(self, topic, data, *, value, key):
             failures = [(1, DeliveryError("lost", code=7)), (2, DeliveryError("lost", code=7))]
-            return FakeFuture(BulkDeliveryError("some failed", failures=failures))
+            return FakeFuture(BulkDeliveryError("some failed", failures=failures), data.num_rows)
 
     path = str(tmp_path / "t.parquet")
     parquet.write_table(pa.table({"value": [b"0", b"1", b"2", b"3", b"4"]}), path)
@@ -176,6 +183,40 @@ def test_records_that_fail_are_told_one_by_one_and_those_beside_them_count(tmp_p
     assert "t: 3 records acknowledged, 2 failed" in out
     assert "3 others were sent together with records that failed: not in these counts" in out
     assert "2 failed, DeliveryError: lost" in out
+
+
+@pytest.mark.mock
+@pytest.mark.parametrize("key", [(), ("--key", "id")])
+@pytest.mark.parametrize("taken", [0, 3])
+@pytest.mark.parametrize("refusal", [BufferExhaustedError, KeyboardInterrupt])
+def test_embedded_does_not_expect_what_was_not_taken(tmp_path, capsys, key, taken, refusal):
+    class Refusing:
+        """Takes some of the second portion."""
+
+        def __init__(self, config):
+            self.inner = Producer(config)
+            self.portions = 0
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def send_arrow(self, topic, data, **columns):
+            self.portions += 1
+            if self.portions == 1:
+                return self.inner.send_arrow(topic, data, **columns)
+            error = refusal("no room")
+            error.index, error.sent = taken, self.inner.send_arrow(topic, data.slice(0, taken), **columns)
+            raise error
+
+    path = str(tmp_path / "t.arrow")
+    with ipc.new_file(path, TABLE.schema) as out:
+        for _ in range(2):
+            out.write_table(TABLE)
+    code = send.run(parse("--embedded", path, *key), producer_factory=Refusing)
+    assert code == (130 if refusal is KeyboardInterrupt else 1)
+    out, _ = capsys.readouterr()
+    assert f"read back: {5 + taken} of {5 + taken} records" in out
+    assert "every record as it was sent" in out and "PROBLEM" not in out
 
 
 @pytest.mark.mock

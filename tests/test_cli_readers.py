@@ -38,11 +38,31 @@ def complaint_about(source):
         ("a.txt", "lines"),
         ("a.log.gz", "lines"),
         ("csv", "lines"),
+        ("csv.gz", "lines"),
+        ("v1.2/csv", "lines"),
         ("-", "lines"),
     ],
 )
 def test_the_suffix_tells_the_format(name, format):
     assert Source(name).format == format
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("o.csv.zst", "o.csv.zst: the suffix '.zst' tells no format: give --format"),
+        ("a.tsv.gz", "a.tsv.gz: the suffix '.tsv' tells no format: give --format"),
+        (
+            "x.JSON",
+            "x.JSON: the suffix '.JSON' tells no format: give --format, which is ndjson for one object per line",
+        ),
+    ],
+)
+def test_a_suffix_that_tells_no_format(name, complaint):
+    with pytest.raises(ValueError) as error:
+        Source(name)
+    assert str(error.value) == complaint
+    assert Source(name, "lines").format == "lines"
 
 
 def test_a_given_format_outdoes_the_suffix():
@@ -182,7 +202,7 @@ def test_csv_of_a_header_only_has_no_records(write):
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
-        (b"", "a.csv:0: the file is empty; its first line must name the columns"),
+        (b"", "a.csv: the file is empty; its first line must name the columns"),
         (b"a,b,a\n", "a.csv:1: a column is named twice: a, b, a"),
         (b"a,b\n1,2\n", "a.csv:1: no column is named 'id'; the columns are a, b"),
         (b'id,b\n"1\n2",3\n4\n', "a.csv:4: the row has 1 fields, but the header names 2"),

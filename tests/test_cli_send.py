@@ -21,12 +21,13 @@ from fastprod.errors import (
 )
 from fastprod.records import PartitionInfo, RecordMetadata
 from fastprod.testing import MockCluster
-from tests.conftest import READER
+from tests.conftest import READER, eventually
 
 
 class FakeFuture:
-    def __init__(self, outcome):
+    def __init__(self, outcome, count=1):
         self.outcome = outcome
+        self.count = count
 
     def done(self):
         return self.outcome is not None
@@ -121,6 +122,12 @@ def test_everything_is_acknowledged(write, capsys):
     assert producer.calls == [("flush", None), ("close", 0)]
 
 
+def test_an_option_may_be_repeated(write):
+    producer = FakeProducer()
+    assert run(producer, write("a.txt", "1\n"), "-X", "linger.ms=5", "-X", "linger.ms=5") == 0
+    assert producer.config["linger.ms"] == "5"
+
+
 def test_several_files(write):
     producer = FakeProducer()
     assert run(producer, write("a.txt", "1\n2\n"), write("b.txt", "3")) == 0
@@ -208,7 +215,8 @@ def test_the_number_of_futures_is_bounded(write, monkeypatch):
             good, future.outcome = future.outcome, None
 
             def result(timeout=None):
-                self.open -= 1
+                self.open -= future.outcome is None
+                future.outcome = good
                 return good
 
             future.result = result
@@ -231,6 +239,24 @@ def test_the_number_of_futures_is_bounded(write, monkeypatch):
         (["-", "--embedded", "--key", "id"], "<stdin> is read as lines, which have no fields"),
         (["-", "--embedded", "--partitions", "0"], "the number of partitions of t is 0"),
         (["-", "--bootstrap-servers", "h:1", "-X", "linger.mss=1"], "linger.mss"),
+        (["o.csv.zst", "--embedded"], "o.csv.zst: the suffix '.zst' tells no format: give --format\n"),
+        (
+            ["-", "--embedded", "-X", "transactional.id=a"],
+            "-X transactional.id=a: this command opens no transaction; leave transactional.id out\n",
+        ),
+        (["-", "--embedded", "-X", "transactional_id=a"], "-X transactional_id=a: this command opens no transaction"),
+        (
+            ["-", "--embedded", "-X", "linger.ms=5", "-X", "linger.ms=6"],
+            "-X linger.ms is given twice, with different values: 5 and 6; leave one out\n",
+        ),
+        (
+            ["-", "--embedded", "-X", "linger.ms=5", "-X", "linger_ms=6"],
+            "linger.ms is given twice, by linger.ms and by linger_ms, with different values: 5.0 and 6.0\n",
+        ),
+        (
+            ["-", "--embedded", "-X", "sasl.password=a", "-X", "sasl.password=b"],
+            "-X sasl.password is given twice, with different values: [hidden] and [hidden]; leave one out\n",
+        ),
     ],
 )
 def test_usage_errors(arguments, complaint, capsys):
@@ -279,6 +305,18 @@ def test_nothing_is_sent_when_it_cannot_connect(write, capsys, kind):
     assert run(producer, write("a.txt", "1\n")) == 2
     assert capsys.readouterr() == ("", "fastprod send: no such host\n")
     assert producer.calls == [("close", 0)] and not producer.records
+
+
+def test_it_says_that_it_waits_for_a_broker(write, capsys, monkeypatch):
+    monkeypatch.setattr(send, "SILENT_SECONDS", 0.01)
+    said = []
+
+    class Slow(FakeProducer):
+        def wait_ready(self, timeout):
+            eventually(lambda: said.append(capsys.readouterr().err) or "".join(said))
+
+    assert run(Slow(), write("a.txt", "1\n")) == 0
+    assert "".join(said) == "fastprod send: waiting up to 30 s for a broker\n"
 
 
 def test_an_interrupt_while_connecting(write, capsys):
@@ -364,6 +402,33 @@ def test_embedded_notices_what_is_wrong(write, capsys, monkeypatch, change):
     out = capsys.readouterr().out
     told = "  1 keys, 1 of them in several partitions" if change == "partition" else "  PROBLEM: records came changed"
     assert "read back: 20 of 20 records\n" in out and told in out
+
+
+@pytest.mark.mock
+@pytest.mark.parametrize("key", [(), ("--key", "id")])
+@pytest.mark.parametrize("count", [0, 19])
+@pytest.mark.parametrize("refusal", [BufferExhaustedError, KeyboardInterrupt])
+def test_embedded_does_not_expect_what_was_not_taken(write, capsys, key, count, refusal):
+    from fastprod import Producer
+
+    class Refusing:
+        def __init__(self, config):
+            self.inner = Producer(config)
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def send(self, topic, value, key):
+            if value == rows[count].encode():
+                raise refusal("no room")
+            return self.inner.send(topic, value, key)
+
+    rows = [f'{{"id":{number % 3},"n":{number}}}' for number in range(20)]
+    arguments = parse(write("a.ndjson", "\n".join(rows)), *key, "--embedded")
+    assert send.run(arguments, producer_factory=Refusing) == (130 if refusal is KeyboardInterrupt else 1)
+    out = capsys.readouterr().out
+    assert f"read back: {count} of {count} records\n" in out
+    assert "  every record as it was sent" in out and "PROBLEM" not in out
 
 
 @pytest.mark.mock

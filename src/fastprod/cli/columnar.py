@@ -67,7 +67,10 @@ def read(source: Source) -> Iterator[Rows]:
                     )
                 if column is not None and not _is_bytes_or_text(schema.field(column).type):
                     kind = schema.field(column).type
-                    raise source.error(f"the column {column!r} is of {kind}, but a {what} is bytes or text")
+                    raise source.error(
+                        f"the column {column!r} is of {kind}, but a {what} is bytes or text: "
+                        "cast it to string or binary"
+                    )
             wanted = list(dict.fromkeys(name for name in (value, source.key) if name is not None))
             for batch in batches(wanted):
                 for part in _portions(batch.select(wanted)):

@@ -23,19 +23,20 @@ FORMATS = ("lines", "ndjson", "csv", *columnar.FORMATS)
 LONGEST_LINE = 64 << 20  # bytes; a file without line ends must not fill the memory
 HELD_BACK = 1000  # rows
 
-_SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", **columnar.SUFFIXES}
+_TEXT_SUFFIXES = {"": "lines", ".txt": "lines", ".log": "lines", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+_SUFFIXES = _TEXT_SUFFIXES | columnar.SUFFIXES
 Record = tuple[bytes | None, bytes | None]
 
 
 class InputError(ValueError):
-    """The input is not what its format says; the message begins with ``file:line``."""
+    """The input is not what its format says; the message begins with ``file:line``, or the file alone."""
 
 
 class Source:
     """The records of one file; iterate once.
 
     path: a file, or ``-`` for standard input. One that ends in ``.gz`` is unpacked.
-    format: one of ``FORMATS``, or None to go by the suffix; other suffixes mean lines.
+    format: one of ``FORMATS``, or None to go by the suffix, which must be one that tells it; none means lines.
     key: name of the field that becomes the key, for formats with fields.
     value: name of the column that becomes the value, for parquet and arrow; default ``value``.
 
@@ -51,8 +52,7 @@ class Source:
     def __init__(self, path: str, format: str | None = None, key: str | None = None, value: str | None = None) -> None:
         self.path = path
         self.name = "<stdin>" if path == "-" else path
-        stem = path.removesuffix(".gz")
-        self.format = format or _SUFFIXES.get(os.path.splitext(stem)[1].lower(), "lines")
+        self.format = format or self._format_of_suffix()
         if key is not None and self.format == "lines":
             raise ValueError(f"{self.name} is read as lines, which have no fields to take the key {key!r} from")
         if self.format in columnar.FORMATS:
@@ -67,10 +67,18 @@ class Source:
         self.columnar_position = 0  # bytes, about
         self._raw: IO[bytes] | None = None
 
+    def _format_of_suffix(self) -> str:
+        suffix = os.path.splitext(self.path.removesuffix(".gz"))[1]
+        format = _SUFFIXES.get(suffix.lower())
+        if format is None:
+            hint = ", which is ndjson for one object per line" if suffix.lower() == ".json" else ""
+            raise ValueError(f"{self.name}: the suffix {suffix!r} tells no format: give --format{hint}")
+        return format
+
     @property
     def place(self) -> str:
-        """``file:line`` of what was read last."""
-        return f"{self.name}:{self.line}"
+        """``file:line`` of what was read last; the file before that."""
+        return f"{self.name}:{self.line}" if self.line else self.name
 
     @property
     def position(self) -> int:
@@ -114,7 +122,7 @@ class Source:
 class Input:
     """The records of several files, one file after the other; iterate once.
 
-    OSError if a file is not there or may not be read, ValueError if it cannot have the key.
+    OSError if a file is not there or may not be read, ValueError if it cannot have the key or its suffix is unknown.
     """
 
     def __init__(
@@ -129,7 +137,7 @@ class Input:
 
     @property
     def place(self) -> str:
-        """``file:line`` of what was read last."""
+        """``file:line`` of what was read last; the file before that."""
         return self._current.place
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -24,6 +25,7 @@ from ..errors import (
     RecordTooLargeError,
     UnknownTopicOrPartitionError,
 )
+from ..options import dotted, redact
 from ..records import BulkMetadata, RecordMetadata
 from ..testing import MockCluster
 from .columnar import Rows
@@ -33,6 +35,7 @@ LOOK_RECORDS = 10_000  # records, or seconds, between two looks at what is done
 LOOK_SECONDS = 0.5
 MOST_OUTSTANDING = 200_000  # records whose outcome is not counted yet
 READY_TIMEOUT = 30.0  # seconds to connect
+SILENT_SECONDS = 1.0  # of them, before it says that it waits
 INTERRUPT_TIMEOUT = 10.0  # seconds for what is under way at Ctrl-C
 MOST_BARS = 24  # partitions
 MOST_KEYS = 200_000  # that --embedded checks
@@ -49,8 +52,9 @@ ndjson: a value is the line's bytes as they stand
 csv:    a value is the row as a JSON object of strings, named by the header line
 parquet, arrow: a value is what the column "value" has, or that of --value; bytes or text, and null is a tombstone
 
-The format follows the suffix: .csv, .ndjson or .jsonl, .parquet, .arrow, .arrows, .feather or .ipc; anything else is
-lines. .gz after one of text is unpacked. Parquet and Arrow need pyarrow: pip install 'fastprod[arrow]'
+The format follows the suffix: .csv, .ndjson or .jsonl, .parquet, .arrow, .arrows, .feather or .ipc; .txt, .log, none
+and standard input are lines; any other needs --format. .gz after one of text is unpacked. Parquet and Arrow need
+pyarrow: pip install 'fastprod[arrow]'
 """
 _EXIT_CODES = """
 exit code: 0 all records were acknowledged; 1 some were not, or the input is malformed; 2 nothing was sent, because
@@ -112,7 +116,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--partitions", type=int, metavar="N", help="of the topic of --embedded (default: 12)")
     parser.add_argument("--key", metavar="FIELD", help="the field or column that becomes the key")
     parser.add_argument("--value", metavar="COLUMN", help='the column of the values, for parquet and arrow ("value")')
-    parser.add_argument("--format", choices=FORMATS)
+    parser.add_argument("--format", choices=FORMATS, help="of all files (default: by the suffix of each)")
     parser.add_argument(
         "-X",
         dest="options",
@@ -286,7 +290,11 @@ def _options(arguments: argparse.Namespace) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise _RefusedError(f"-X {text} is not KEY=VALUE")
-        options[name] = value
+        if options.setdefault(name, value) != value:
+            both = f"{redact(name, options[name])} and {redact(name, value)}"
+            raise _RefusedError(f"-X {name} is given twice, with different values: {both}; leave one out")
+        if dotted(name).removeprefix("librdkafka.") == "transactional.id":
+            raise _RefusedError(f"-X {text}: this command opens no transaction; leave {name} out")
     return options
 
 
@@ -332,8 +340,14 @@ def _connect(factory: ProducerFactory, config: Mapping[str, str], topic: str) ->
         raise _RefusedError(str(error)) from None
     for note in notes:
         _say(f"note: {note.message}")
+    waiting = threading.Timer(SILENT_SECONDS, _say, [f"waiting up to {READY_TIMEOUT:.0f} s for a broker"])
+    waiting.daemon = True
     try:
-        producer.wait_ready(READY_TIMEOUT)
+        waiting.start()
+        try:
+            producer.wait_ready(READY_TIMEOUT)
+        finally:
+            waiting.cancel()
         return producer, len(producer.partitions_for(topic))
     except BaseException as error:
         _close(producer)
@@ -378,14 +392,14 @@ def _send_all(
                 _send_rows(producer, topic, item, records.name, outstanding, read_back)
                 continue
             key, value = item
-            if read_back is not None:
-                read_back.expect(key, value)
             try:
                 future = producer.send(topic, value, key)
             except RecordTooLargeError as error:
                 outstanding.tally.fail(error, f"{records.place}: ")
                 continue
             outstanding.add(future)
+            if read_back is not None:
+                read_back.expect(key, value)
     except KeyboardInterrupt:
         _say(f"interrupted; waiting up to {INTERRUPT_TIMEOUT:.0f} s for what is under way")
         return 130
@@ -404,22 +418,27 @@ def _send_rows(
     producer: Producer, topic: str, rows: Rows, name: str, outstanding: Outstanding, read_back: ReadBack | None
 ) -> None:
     """Sends all but those that are too large, which count as failed."""
-    if read_back is not None:
-        for key, value in rows.records():
-            read_back.expect(key, value)
+    expected = iter(() if read_back is None else rows.records())
+
+    def taken(future: Any, count: int) -> None:
+        outstanding.add(future, count)
+        for key, value in itertools.islice(expected, count):
+            read_back.expect(key, value)  # type: ignore[union-attr]
+
     at = 0
     while at < rows.batch.num_rows:
         part = rows.batch.slice(at)
         try:
-            outstanding.add(producer.send_arrow(topic, part, value=rows.value, key=rows.key), part.num_rows)
+            taken(producer.send_arrow(topic, part, value=rows.value, key=rows.key), part.num_rows)
             return
         except BaseException as error:
             sent = getattr(error, "index", 0)
             if sent:
-                outstanding.add(error.sent, sent)  # type: ignore[attr-defined]
+                taken(error.sent, sent)  # type: ignore[attr-defined]
             if not isinstance(error, RecordTooLargeError):
                 raise
             outstanding.tally.fail(error, f"{name}:{rows.first + at + sent}: ")
+            next(expected, None)
             at += sent + 1
 
 
@@ -544,6 +563,7 @@ class ReadBack:
         )
         self._consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
         self._sent: dict[bytes, int] = {}
+        self._expected = 0  # records
         self._sent_keyless = 0  # sum of checksums: these have no order to keep
         self._received: dict[bytes, int] = {}
         self._received_keyless = 0
@@ -568,7 +588,8 @@ class ReadBack:
         self._thread.join()
 
     def expect(self, key: bytes | None, value: bytes | None) -> None:
-        """To be told of each record before it is sent. Waits while much is unread: the broker drops what gets old."""
+        """To be told of each record that was sent. Waits while much is unread: the broker drops what gets old."""
+        self._expected += 1
         if key is None:
             self._sent_keyless += _checksum(value)
         elif key in self._sent or len(self._sent) < MOST_KEYS:
@@ -598,7 +619,7 @@ class ReadBack:
         if self._dropped:
             lines.append(f"  {self._dropped:,} records were dropped by the broker before they could be read")
         intact = self._count + self._dropped == tally.acknowledged and not self._split
-        if self._count != tally.acknowledged or tally.failed or tally.unsettled:
+        if not (self._count == self._expected == tally.acknowledged) or tally.failed or tally.unsettled:
             lines.append("  the order was not checked, since what was read is not what was sent")
         elif self._received == self._sent and self._received_keyless == self._sent_keyless:
             lines.append("  every record as it was sent, and those of each key in the order in which they were sent")
