@@ -472,7 +472,8 @@ cdef class BulkAppend:
         cdef Py_ssize_t runs, i
         cdef int64_t size = 0
         cdef Py_ssize_t end = first + self.accumulator.append_many(
-            self.entry.topic, self.records + first, self.partitions + first, count - first, self.epoch, self.placed, &runs)
+            self.entry.topic, self.records + first, self.partitions + first, count - first, self.epoch,
+            self.placed, &runs)
         for i in range(runs):
             if not self.future.note(&self.placed[i]):
                 self.unnoted = 1

@@ -389,7 +389,7 @@ cdef class FutureRecordMetadata:
         """
         check_callback(function, "a done callback")
         if getattr(function, "__module__", None) == "asyncio.tasks":   # asyncio.wait()'s: it would not wake the loop
-            raise TypeError("asyncio.wait() takes no other futures than asyncio's: give it asyncio.ensure_future(future)")
+            raise TypeError("asyncio.wait() takes asyncio's futures alone: give it asyncio.ensure_future(future)")
         if not self.register(DONE_CALLBACK, function):
             self.tell()
             function(self)

@@ -323,8 +323,8 @@ cdef class ProducerMetadata:
                     continue
                 else:
                     entry.fewer = 0
-                    self.log(LOG_WARNING, f"{name} has {len(leaders)} partitions and had {entry.partitions}: keys go to "
-                             "others from here on")
+                    self.log(LOG_WARNING, f"{name} has {len(leaders)} partitions and had {entry.partitions}: keys go "
+                             "to others from here on")
                 if tuple(leaders) != entry.leaders:
                     brokers = array.array("i", leaders)
                     self.accumulator.set_partitions(entry.topic, &brokers[0], brokers.shape[0])
