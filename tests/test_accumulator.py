@@ -468,12 +468,23 @@ def test_many_partitions_may_be_added_one_by_one():
     assert sorted(partitions(topic.drain())) == list(range(299))
 
 
-def test_partitions_are_never_taken_away():
-    topic = Topic([0, 0, 0])
-    topic.put(partition=2)
-    topic.set_leaders(0)
-    assert topic.queued == [0, 0, 1]
-    assert partitions(topic.drain()) == [2]
+def test_partitions_that_are_gone_keep_what_they_have_and_get_no_more():
+    topic = Topic([0, 0, 0], linger_ms=1000)
+    for _ in range(30):  # each sticks to one of them for two, and so the last gets some
+        topic.put(bytes(1000), partition=-1, now_ms=1)
+    topic.set_leaders(0, 0)
+    before = topic.queued
+    assert all(before)
+    for _ in range(30):
+        topic.put(bytes(1000), partition=-1, now_ms=1)
+    assert topic.queued[2] == before[2] and topic.queued[0] > before[0] and topic.queued[1] > before[1]
+    topic.set_leaders(0, 0, 0, 0)
+    assert topic.put(partition=3, now_ms=1) == (3, 0)
+    drained = Counter()
+    while batches := topic.run(2000):
+        drained.update(partitions(batches))
+        settle(batches)
+    assert drained[2] == before[2] and set(drained) == {0, 1, 2, 3} and topic.used == 0
 
 
 def test_a_batch_that_waits_for_its_leader_goes_to_a_new_leader_at_once():

@@ -99,7 +99,8 @@ class AccumulatorMachine(RuleBasedStateMachine):
             seed=seed,
             first_allowance=allowance,
         )
-        self.leaders = leaders
+        self.leaders = leaders  # of all partitions that there ever were
+        self.count = len(leaders)  # of those that there are
         self.accumulator.set_topic("t", leaders)
         self.now = 1
         self.records = 0
@@ -127,7 +128,7 @@ class AccumulatorMachine(RuleBasedStateMachine):
         burst=st.integers(1, 12),
     )
     def put(self, size, key, choice, abort, burst):
-        count = len(self.leaders)
+        count = self.count
         if key is not None:
             chosen = partition_for_key(key, count)
         elif choice is not None:
@@ -141,7 +142,7 @@ class AccumulatorMachine(RuleBasedStateMachine):
     def touch(self, choices):
         """Batches that are far from full, which wait for each other."""
         for choice in choices:
-            self.put_one(5, choice % len(self.leaders), False)
+            self.put_one(5, choice % self.count, False)
 
     def put_one(self, size, chosen, abort):
         """A record's timestamp is its number."""
@@ -159,7 +160,7 @@ class AccumulatorMachine(RuleBasedStateMachine):
             return
         partition, _ = place
         assert chosen in (-1, partition)
-        assert 0 <= partition < len(self.leaders)
+        assert 0 <= partition < self.count
         self.queues[partition].append((number, self.now))
         self.unsettled[number] += 1
         self.records += 1
@@ -249,8 +250,9 @@ class AccumulatorMachine(RuleBasedStateMachine):
 
     @rule(leaders=st.lists(BROKERS, min_size=1, max_size=MOST_PARTITIONS))
     def change_leaders(self, leaders):
-        """Partitions may be added; fewer than before means that nothing is known of the rest."""
-        self.leaders = leaders + self.leaders[len(leaders) :]
+        """Partitions may be added, and be gone."""
+        self.leaders = leaders + [-1] * (len(self.leaders) - len(leaders))
+        self.count = len(leaders)
         self.accumulator.set_topic("t", leaders)
 
     @rule()

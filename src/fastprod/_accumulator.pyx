@@ -1114,9 +1114,9 @@ cdef class RecordAccumulator:
         return None if until == INT64_MAX else until / 1_000_000
 
     def queue_lengths(self, str name):
-        """Batches waiting, per partition."""
+        """Batches waiting, per partition, of those that are gone too."""
         cdef Topic *topic = self.find(name)
-        return [topic.partitions.queue_lengths[i] for i in range(topic.partitions.count)]
+        return [topic.partitions.queue_lengths[i] for i in range(topic.capacity)]
 
     def random_draws(self, str name):
         """Random numbers drawn for a topic, with sequential_random."""
