@@ -97,7 +97,9 @@ class Lender:
         self.moved = []  # out of their capsules, by whoever took them
         self.kept = []
         self.error = b""
-        self.stray = RELEASE_ARRAY(lambda _: self.released.update(["stray"]))
+        # What a call that fails leaves behind is not the consumer's.
+        self.stray_schema = RELEASE_SCHEMA(lambda _: self.released.update(["stray"]))
+        self.stray_array = RELEASE_ARRAY(lambda _: self.released.update(["stray"]))
         if lend == "stream":
             self.__arrow_c_stream__ = self.stream_capsule
         else:
@@ -164,6 +166,7 @@ class Lender:
     def stream(self):
         def get_schema(_, out):
             if isinstance(self.type, OSError):
+                out[0].release = self.stray_schema
                 return self.fail(self.type)
             out[0] = self.schema(self.type)
             return 0
@@ -174,7 +177,7 @@ class Lender:
                 if callable(values):
                     values = values()
             except OSError as error:
-                out[0].release = self.stray  # what a call that fails leaves there is not the consumer's
+                out[0].release = self.stray_array
                 return self.fail(error)
             if values is None:
                 out[0] = Array()

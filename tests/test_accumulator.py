@@ -472,6 +472,7 @@ def test_partitions_that_are_gone_keep_what_they_have_and_get_no_more():
     topic = Topic([0, 0, 0], linger_ms=1000)
     for _ in range(30):  # each sticks to one of them for two, and so the last gets some
         topic.put(bytes(1000), partition=-1, now_ms=1)
+    assert any(topic.put(partition=-1, now_ms=1)[0] == 2 for _ in range(10_000))  # with the last it is now
     topic.set_leaders(0, 0)
     before = topic.queued
     assert all(before)

@@ -23,8 +23,13 @@ FORMATS = ("lines", "ndjson", "csv", *columnar.FORMATS)
 LONGEST_LINE = 64 << 20  # bytes; a file without line ends must not fill the memory
 HELD_BACK = 1000  # rows
 
-_TEXT_SUFFIXES = {"": "lines", ".txt": "lines", ".log": "lines", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
-_SUFFIXES = _TEXT_SUFFIXES | columnar.SUFFIXES
+_SUFFIXES = {
+    **dict.fromkeys(("", ".txt", ".log"), "lines"),
+    ".csv": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    **columnar.SUFFIXES,
+}
 Record = tuple[bytes | None, bytes | None]
 
 
