@@ -650,6 +650,14 @@ cdef class RecordAccumulator:
         """Batches go although neither full nor lingered. lock: held"""
         return self.starving > 0 or self.flushing > 0 or self.closed
 
+    cdef int waited_for(self) noexcept nogil:
+        """Whether somebody waits until batches have gone or settled. lock: none"""
+        cdef int found
+        fp_mutex_lock(&self.lock)
+        found = self.hurried()
+        fp_mutex_unlock(&self.lock)
+        return found
+
     cdef int sendable(self, Batch *batch, int64_t now_ns) noexcept nogil:
         return (batch.state == BATCH_CLOSED or self.hurried() or not batch.lingering or
                 now_ns - batch.created_ns >= self.linger_ns)

@@ -3,7 +3,7 @@ from fastprod._accumulator cimport PartitionQueue, RecordAccumulator
 from fastprod._batch cimport Batch
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks
-from fastprod._sync cimport fp_mutex, fp_thread
+from fastprod._sync cimport fp_cond, fp_mutex, fp_thread
 from fastprod._transport cimport Report, Transport
 
 cdef class Sender:
@@ -22,8 +22,10 @@ cdef class Sender:
     cdef int32_t giving_up       # atomic: how many want what has not settled to fail: purge() while it waits, abort()
     cdef int finished            # atomic: the thread has ended
     cdef int32_t helpers         # atomic: threads that wait for duty in help()
+    cdef int napping             # atomic: the thread waits for `wanted`, or is about to; stored under duty
     # guarded by duty
     cdef fp_mutex duty
+    cdef fp_cond wanted          # signalled when somebody waits for a thread that naps
     cdef int fetching            # the thread is without duty, and may have an event, or has ended
     cdef int helped              # since the thread last looked
     cdef Batch **slots           # batches in transit, or NULL; their index travels through librdkafka

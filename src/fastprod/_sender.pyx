@@ -20,9 +20,9 @@ from fastprod._future cimport (
 )
 from fastprod._rdkafka cimport rd_kafka_event_t
 from fastprod._sync cimport (
-    fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy,
-    fp_mutex_init, fp_mutex_lock, fp_mutex_trylock, fp_mutex_unlock, fp_slice_end, fp_sleep_ns,
-    fp_thread_join, fp_thread_start, fp_yield,
+    fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal,
+    fp_cond_wait_until, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_trylock,
+    fp_mutex_unlock, fp_slice_end, fp_sleep_ns, fp_thread_join, fp_thread_start, fp_yield,
 )
 from fastprod._transport cimport Report, Transport, refusal
 
@@ -37,7 +37,8 @@ cdef enum:
     EVENT_LIMIT = 8               # events served before batches are
     DIRECT_LIMIT = 1              # bytes that an application's thread hands over itself: a single batch
     EXPIRY_INTERVAL_MS = 100
-    NAP_NS = 300_000              # of a thread whose work the application does
+    FIRST_NAP_NS = 250_000        # of a thread whose work the application does
+    LONGEST_NAP_NS = 1_000_000
     LONGEST_SLEEP_MS = 1000
     # librdkafka's codes, RD_KAFKA_RESP_ERR__...
     CRIT_SYS_RESOURCE = -194
@@ -108,6 +109,7 @@ cdef class Sender:
 
     def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
         fp_mutex_init(&self.duty)
+        fp_cond_init(&self.wanted)
         fp_mutex_init(&self.failed_lock)
         self.accumulator = accumulator
         self.pool = pool
@@ -131,6 +133,7 @@ cdef class Sender:
         free(self.slots)
         free(self.free_slots)
         fp_mutex_destroy(&self.failed_lock)
+        fp_cond_destroy(&self.wanted)
         fp_mutex_destroy(&self.duty)
 
     def start(self):
@@ -203,15 +206,23 @@ cdef class Sender:
         """Leaves the work to an application that does it, for as long as it does, but for what is done at intervals.
 
         Work of its own in between would cost: the application would wait for
-        duty, and memory that it has in its cache would go to another core.
+        duty, and memory that it has in its cache would go to another core. So
+        would waking up, from librdkafka's threads, where cores are few: each
+        nap is twice as long as the one before. Whoever waits for what the
+        thread does ends it, see wakeup().
         """
+        cdef int64_t nap_ns = FIRST_NAP_NS
         while self.helped:
             self.helped = 0
-            fp_mutex_unlock(&self.duty)
-            fp_sleep_ns(NAP_NS)
-            fp_mutex_lock(&self.duty)
+            # Whoever begins to wait says so in the accumulator first, and looks for this flag then.
+            fp_atomic_store(&self.napping, 1)
+            if self.accumulator.waited_for() or not fp_cond_wait_until(
+                    &self.wanted, &self.duty, min(fp_monotonic_ns() + nap_ns, self.next_expiry_ns)):
+                break
+            nap_ns = min(2 * nap_ns, <int64_t>LONGEST_NAP_NS)
             if fp_atomic_load(<const int *>&self.giving_up) or fp_monotonic_ns() >= self.next_expiry_ns:
                 break
+        fp_atomic_store(&self.napping, 0)
 
     cdef int has_overdue(self, int64_t now) noexcept nogil:
         """Whether a batch in transit may be waiting for an answer that librdkafka no longer waits for."""
@@ -228,10 +239,15 @@ cdef class Sender:
         While the thread sleeps its duty is free, and whoever has something to
         send does a little of it at once: that saves a record on an idle
         producer the way through another thread. What is left wakes the thread.
+        A nap it ends only for those who wait.
         """
         cdef int64_t now, sleeps_until
         cdef Batch *chain
         if not fp_atomic_load(&self.sleeping):
+            if fp_atomic_load(&self.napping) and self.accumulator.waited_for():
+                fp_mutex_lock(&self.duty)
+                fp_cond_signal(&self.wanted)
+                fp_mutex_unlock(&self.duty)
             return
         if fp_mutex_trylock(&self.duty):
             now = fp_monotonic_ns()
