@@ -249,18 +249,21 @@ cdef class Transport:
         cdef int32_t i, run = 0
         cdef int32_t first = batch.handed
         cdef int64_t now_ms = fp_wall_ms()
+        cdef rd_kafka_message_t *messages = self.messages
         cdef rd_kafka_message_t *message
+        cdef uintptr_t plain = <uintptr_t>opaque(batch, 0, PLAIN)
+        cdef int64_t base_timestamp = batch.base_timestamp
         batch.handed += count
         for i in range(first, first + count):
             at = p
-            p = fp_record_read(p, &record, batch.base_timestamp)
+            p = fp_record_read(p, &record, base_timestamp)
             if record.headers is NULL and not record.timed and 0 <= now_ms - record.timestamp <= LATE_MS:
-                message = &self.messages[run]
+                message = &messages[run]
                 message.payload = <char *>record.value
                 message.len = record.value_len
                 message.key = <char *>record.key
                 message.key_len = record.key_len
-                message._private = opaque(batch, i, PLAIN)
+                message._private = <void *>(plain | <uintptr_t>i)
                 run += 1
                 if run == RUN:
                     self.produce_plain(topic, batch, i + 1 - run, run, report, argument)
