@@ -12,6 +12,7 @@ from benchmarks.workload import BASE, BY_RECORDS, DISTINCT, FULL, KEYED, Workloa
 FEW = replace(BASE, records=3000)
 INSTALLED = (
     "plain_c",
+    "plain_c_copying",
     *peers.FASTPROD,
     "confluent_plain",
     "confluent_callback",
