@@ -644,19 +644,19 @@ cdef class RecordAccumulator:
         if self.wake is not NULL:
             self.wake(self.wake_argument)
 
-    # Drain. thread: sender, without the GIL
-
-    cdef int hurried(self) noexcept nogil:
-        """Batches go although neither full nor lingered. lock: held"""
-        return self.starving > 0 or self.flushing > 0 or self.closed
-
     cdef int waited_for(self) noexcept nogil:
-        """Whether somebody waits until batches have gone or settled. lock: none"""
+        """Whether somebody waits until batches have gone or settled. thread: any  lock: none"""
         cdef int found
         fp_mutex_lock(&self.lock)
         found = self.hurried()
         fp_mutex_unlock(&self.lock)
         return found
+
+    # Drain. thread: sender, without the GIL
+
+    cdef int hurried(self) noexcept nogil:
+        """Batches go although neither full nor lingered. lock: held"""
+        return self.starving > 0 or self.flushing > 0 or self.closed
 
     cdef int sendable(self, Batch *batch, int64_t now_ns) noexcept nogil:
         return (batch.state == BATCH_CLOSED or self.hurried() or not batch.lingering or

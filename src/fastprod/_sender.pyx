@@ -208,14 +208,18 @@ cdef class Sender:
         Work of its own in between would cost: the application would wait for
         duty, and memory that it has in its cache would go to another core. So
         would waking up, from librdkafka's threads, where cores are few: each
-        nap is twice as long as the one before. Whoever waits for what the
-        thread does ends it, see wakeup().
+        nap is twice as long as the one before.
+
+        Whoever begins to wait for what the thread does ends it: it says so in
+        the accumulator, and if it sees `napping` then, signals `wanted` under
+        duty. If it does not see it yet, the thread, which looks into the
+        accumulator after it has set it, sees that somebody waits; and if it does,
+        it gets duty only once the thread waits, which so misses no signal.
         """
         cdef int64_t nap_ns = FIRST_NAP_NS
+        fp_atomic_store(&self.napping, 1)
         while self.helped:
             self.helped = 0
-            # Whoever begins to wait says so in the accumulator first, and looks for this flag then.
-            fp_atomic_store(&self.napping, 1)
             if self.accumulator.waited_for() or not fp_cond_wait_until(
                     &self.wanted, &self.duty, min(fp_monotonic_ns() + nap_ns, self.next_expiry_ns)):
                 break
