@@ -189,7 +189,7 @@ def plot(content: Content, path: Path) -> None:
     for axes, group in zip(all_axes, found, strict=True):
         titles = [entry["title"] for entry in group]
         colors = [
-            "#2a7de1" if entry["peer"].startswith("fastprod") else "#444" if "plain_c" in entry["peer"] else "#bbb"
+            "#2a7de1" if entry["peer"].startswith("fastprod") else "#444" if entry["peer"] == "plain_c" else "#bbb"
             for entry in group
         ]
         for axis, key, scale in ((axes[0], "records_per_s", 1e6), (axes[1], "cpu_ns", 1e3)):

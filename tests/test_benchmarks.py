@@ -1,6 +1,8 @@
 """benchmarks: what it refuses to count, and what it says of the figures; short runs whose figures mean nothing."""
 
 import json
+import subprocess
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -8,11 +10,11 @@ import pytest
 from benchmarks import __main__ as bench
 from benchmarks import peers, report
 from benchmarks.workload import BASE, BY_RECORDS, DISTINCT, FULL, KEYED, Workload, distinct_keys, distinct_values
+from tests.kafka.fixtures import consume_all
 
 FEW = replace(BASE, records=3000)
 INSTALLED = (
     "plain_c",
-    "plain_c_copying",
     *peers.FASTPROD,
     "confluent_plain",
     "confluent_callback",
@@ -33,6 +35,20 @@ def broker():
 def test_each_peer_delivers_what_it_is_given_and_says_what_it_took(broker, name, workload):
     figures = bench.measure(broker, name, "throughput", workload)
     assert figures["records_per_s"] > 0 and figures["cpu_ns"] > 0 and figures["rss_mib"] >= 0
+
+
+@pytest.mark.mock
+def test_plain_c_sends_the_records_that_the_others_send(broker):
+    workload = replace(FEW, records=150_000, keyed=True)  # more than its queue takes at once
+    topic = "plain-c-content"
+    broker.make(topic, workload.partitions)
+    try:
+        subprocess.run(peers.load("plain_c").command(broker.servers, topic, workload), check=True, capture_output=True)
+        log = Counter((message.key(), message.value()) for message in consume_all(broker.servers, topic))
+    finally:
+        broker.remove(topic)
+    sent = list(zip(workload.keys(), workload.values(), strict=True))
+    assert log == Counter(sent[: workload.warm_up] + sent)
 
 
 @pytest.mark.mock

@@ -1,12 +1,10 @@
 /* Plain C on librdkafka: what there is to reach. rd_kafka_produce_batch() in the tightest loop, over memory that stays.
  *
- * floor SERVERS TOPIC PARTITIONS RECORDS SIZE KEY_SIZE RUN WARM_UP ROOM DATA [OPTION=VALUE ...]
+ * floor SERVERS TOPIC PARTITIONS RECORDS SIZE KEY_SIZE RUN WARM_UP DATA [OPTION=VALUE ...]
  *
  * DATA holds values of SIZE bytes, then as many keys of KEY_SIZE bytes; KEY_SIZE 0: records have none, and go to one
  * partition after the other, RUN records each. Before the RECORDS that count it sends WARM_UP. Each record has memory of
- * its own, side by side as in a column of Arrow's. With a ROOM for so many records it copies each into a ring of that
- * size first, as a producer does that gives its caller's memory back at once; the queue's limit and RUN together are
- * enough, 0 is for none. Every delivery is counted. Prints a line of JSON. */
+ * its own, side by side as in a column of Arrow's. Every delivery is counted. Prints a line of JSON. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,27 +77,26 @@ static void give_up(const char *why) {
 int main(int argc, char **argv) {
     char why[512];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    if (argc < 11)
+    if (argc < 10)
         give_up("too few arguments");
     const char *topic = argv[2];
     int partitions = atoi(argv[3]);
     long records = atol(argv[4]);
     size_t size = (size_t)atol(argv[5]), key_size = (size_t)atol(argv[6]);
     int run = atoi(argv[7]);
-    long warm_up = atol(argv[8]), room = atol(argv[9]), place = 0;
+    long warm_up = atol(argv[8]);
     char *data = malloc(VALUES * (size + key_size));
-    FILE *file = fopen(argv[10], "rb");
+    FILE *file = fopen(argv[9], "rb");
     if (run < 1 || run > MOST_RUN || warm_up < FIRST || !file || fread(data, size + key_size, VALUES, file) != VALUES)
         give_up("no data, or RUN or WARM_UP out of range");
     fclose(file);
     char *values = column(data, size, records), *keys = column(data + VALUES * size, key_size, records);
-    char *ring = room ? malloc((size_t)room * (size + key_size)) : NULL;
-    if (!values || !keys || (room && !ring))
+    if (!values || !keys)
         give_up("no memory");
     free(data);
     if (rd_kafka_conf_set(conf, "bootstrap.servers", argv[1], why, sizeof why))
         give_up(why);
-    for (int i = 11; i < argc; i++) {
+    for (int i = 10; i < argc; i++) {
         char *equals = strchr(argv[i], '=');
         if (!equals)
             give_up(argv[i]);
@@ -134,21 +131,14 @@ int main(int argc, char **argv) {
             int n = goal - sent < run ? (int)(goal - sent) : run;
             for (int i = 0; i < n; i++) {
                 size_t at = (size_t)(sent + i < records ? sent + i : (sent + i) % records);
-                char *value = values + at * size, *key = keys + at * key_size;
-                if (ring) {
-                    char *copy = ring + (size_t)place * (size + key_size);
-                    place = place + 1 < room ? place + 1 : 0;
-                    value = memcpy(copy, value, size);
-                    key = memcpy(copy + size, key, key_size);
-                }
                 memset(&messages[i], 0, sizeof messages[i]);
-                messages[i].payload = value;
+                messages[i].payload = values + at * size;
                 messages[i].len = size;
-                messages[i].key = key_size ? key : NULL;
+                messages[i].key = key_size ? keys + at * key_size : NULL;
                 messages[i].key_len = key_size;
                 if (key_size)
                     messages[i].partition =
-                        (int32_t)((fp_murmur2(key, key_size) & 0x7fffffff) % (uint32_t)partitions);
+                        (int32_t)((fp_murmur2(messages[i].key, key_size) & 0x7fffffff) % (uint32_t)partitions);
             }
             for (int left = n; left;) {
                 int accepted =

@@ -21,7 +21,7 @@ from types import ModuleType
 FASTPROD = ("fastprod_send", "fastprod_futures", "fastprod_many", "fastprod_arrow")
 CONFLUENT = ("confluent_plain", "confluent_callback", "confluent_batch", "confluent_asyncio")
 OTHERS = ("aiokafka_send", "kafka_python_send")
-ALL = ("plain_c", "plain_c_copying", *FASTPROD, *CONFLUENT, *OTHERS)
+ALL = ("plain_c", *FASTPROD, *CONFLUENT, *OTHERS)
 
 
 def load(name: str) -> ModuleType:
