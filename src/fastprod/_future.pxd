@@ -1,5 +1,16 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
 
+cdef extern from *:
+    """
+    #if defined(__SANITIZE_ADDRESS__)
+    #define FASTPROD_SLAB 1      /* so that the sanitizer sees each result come and go */
+    #else
+    #define FASTPROD_SLAB 64
+    #endif
+    """
+    enum:
+        FASTPROD_SLAB
+
 # What became of a record: librdkafka's rd_kafka_msg_status_t.
 cdef enum Persisted:
     NOT_PERSISTED
@@ -30,8 +41,9 @@ cdef struct Callback:
     void *future           # owned reference to the FutureRecordMetadata
 
 # The outcome of one batch, shared by the futures of its records. Owned by the
-# batch and its futures together; whoever leaves last frees it.
+# batch and its futures together; whoever leaves last gives it back to its slab.
 cdef struct ProduceResult:
+    ResultSlab *slab
     int32_t balance        # atomic: minus futures that died, plus `futures` once the batch let go
     int32_t futures        # made so far; guarded by the lock under which records are appended
     int32_t partition
@@ -52,7 +64,16 @@ cdef struct ProduceResult:
     Callback *callbacks
     int32_t callback_count
     int32_t callback_capacity
-    ProduceResult *next    # in the queue of results that have callbacks to run
+    ProduceResult *next    # in the queue of results that have callbacks to run; later, of its slab's free ones
+
+# Memory of results. Guarded by the completion lock.
+cdef struct ResultSlab:
+    ResultSlab *next       # in the list of those with a free place
+    ResultSlab *previous
+    int32_t taken          # places that have a result
+    int32_t touched        # places that ever had one
+    ProduceResult *free    # of those the free ones
+    ProduceResult places[FASTPROD_SLAB]
 
 cdef ProduceResult *result_new(int32_t partition) noexcept nogil
 cdef void result_let_go(ProduceResult *result) noexcept nogil

@@ -9,7 +9,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 from fastprod._sync cimport (
     fp_atomic_add, fp_atomic_load, fp_atomic_store, fp_cond, fp_cond_broadcast, fp_cond_init, fp_cond_wait_until,
@@ -40,25 +40,99 @@ cdef enum:
 cdef fp_mutex completion_lock
 cdef fp_cond completed
 cdef int waiters = 0
+# Results do not each have memory of malloc's own. One lasts as long as a future
+# of its batch, while librdkafka allocates and frees a message for each record:
+# among those it would be an island, and after some thousand batches the free
+# memory between the islands lies in pieces. Messages that follow each other are
+# then far apart, and every look at the next one is a cache miss.
+cdef ResultSlab *slabs = NULL      # that have a free place
 fp_mutex_init(&completion_lock)
 fp_cond_init(&completed)
 
 
 def _after_fork_in_child():
     # The parent's threads may have held the lock or waited for the condition;
-    # they are not here to let go of either.
-    global waiters, forks
+    # they are not here to let go of either. Nor to finish with the slabs, which
+    # stay as they are: results of the parent are not given back.
+    global waiters, forks, slabs
     fp_mutex_init(&completion_lock)
     fp_cond_init(&completed)
     waiters = 0
+    slabs = NULL
     forks += 1
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+cdef void slab_join(ResultSlab *slab) noexcept nogil:
+    global slabs
+    slab.previous = NULL
+    slab.next = slabs
+    if slabs is not NULL:
+        slabs.previous = slab
+    slabs = slab
+
+
+cdef void slab_leave(ResultSlab *slab) noexcept nogil:
+    global slabs
+    if slab.previous is NULL:
+        slabs = slab.next
+    else:
+        slab.previous.next = slab.next
+    if slab.next is not NULL:
+        slab.next.previous = slab.previous
+
+
+cdef ProduceResult *slab_take() noexcept nogil:
+    """Room for a result, cleared; NULL if there is no memory. lock: none"""
+    cdef ResultSlab *slab
+    cdef ProduceResult *result = NULL
+    fp_mutex_lock(&completion_lock)
+    if slabs is NULL:
+        slab = <ResultSlab *>malloc(sizeof(ResultSlab))
+        if slab is not NULL:
+            slab.taken = slab.touched = 0
+            slab.free = NULL
+            slab_join(slab)
+    slab = slabs
+    if slab is not NULL:
+        result = slab.free
+        if result is not NULL:
+            slab.free = result.next
+        else:
+            result = &slab.places[slab.touched]
+            slab.touched += 1
+        slab.taken += 1
+        if slab.taken == FASTPROD_SLAB:
+            slab_leave(slab)
+    fp_mutex_unlock(&completion_lock)
+    if result is not NULL:
+        memset(result, 0, sizeof(ProduceResult))
+        result.slab = slab
+    return result
+
+
+cdef void slab_give_back(ProduceResult *result) noexcept nogil:
+    """lock: none"""
+    cdef ResultSlab *slab = result.slab
+    cdef ResultSlab *empty = NULL
+    fp_mutex_lock(&completion_lock)
+    if result.born == forks:
+        if slab.taken == FASTPROD_SLAB:
+            slab_join(slab)
+        result.next = slab.free
+        slab.free = result
+        slab.taken -= 1
+        if slab.taken == 0:
+            slab_leave(slab)
+            empty = slab
+    fp_mutex_unlock(&completion_lock)
+    free(empty)
+
+
 cdef ProduceResult *result_new(int32_t partition) noexcept nogil:
-    cdef ProduceResult *result = <ProduceResult *>calloc(1, sizeof(ProduceResult))
+    cdef ProduceResult *result = slab_take()
     if result is not NULL:
         result.partition = partition
         result.segments = &result.inline_segment
@@ -77,7 +151,7 @@ cdef void result_unref(ProduceResult *result, int32_t amount) noexcept nogil:
             free(result.segments)
         free(result.told)
         free(result.callbacks)
-        free(result)
+        slab_give_back(result)
 
 
 cdef void result_let_go(ProduceResult *result) noexcept nogil:
