@@ -38,12 +38,21 @@ class Mallinfo(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in _names.split()]
 
 
+def mallinfo():
+    figures = ctypes.CDLL(None).mallinfo2
+    figures.restype = Mallinfo
+    return figures()
+
+
 def allocated():
     """Bytes given out and not given back, whatever the allocator keeps beside: no guess, unlike the resident ones."""
-    mallinfo = ctypes.CDLL(None).mallinfo2
-    mallinfo.restype = Mallinfo
     found = mallinfo()
     return found.uordblks + found.hblkhd
+
+
+def free_pieces():
+    """Blocks of free memory, none of them next to another."""
+    return mallinfo().ordblks
 
 
 class Boom(Exception):

@@ -14,6 +14,7 @@ import pytest
 from fastprod import AuthorizationError, DeliveryError, Producer, ProducerRecord
 from fastprod.testing import MockCluster
 from tests.conftest import QUICK
+from tests.leaks import free_pieces
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and glibc's figures")
 LONG_FORM = int(os.environ.get("FASTPROD_LEAKS_RECORDS", 0))
@@ -109,3 +110,21 @@ def test_what_a_record_is_made_of_is_let_go(fails):
     # None's count, and the class's, move by themselves.
     for thing, first, last in zip(things, before, after, strict=True):
         assert abs(last - first) <= (100 if thing is None else 3), (thing, first, last)
+
+
+def test_futures_that_are_kept_do_not_break_the_free_memory_into_pieces():
+    """The results of batches would, each by itself among the messages that librdkafka has for their records."""
+    batches, each = 3000, 20
+    with MockCluster(topics={"t": 4}, process=True) as cluster:
+        producer = Producer(
+            bootstrap_servers=cluster.bootstrap_servers, batch_size=each * 110, linger_ms=5, enable_idempotence=False
+        )
+        values = [bytes(100)] * (batches * each)
+        producer.send_many("t", values).result(60)
+        before = free_pieces()
+        future = producer.send_many("t", values)
+        assert future.result(60).count == len(values)
+        after = free_pieces()
+        producer.close()
+    print(f"{after - before} more pieces of free memory after {batches} batches")
+    assert after - before < batches / 2

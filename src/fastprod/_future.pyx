@@ -85,7 +85,7 @@ cdef void slab_leave(ResultSlab *slab) noexcept nogil:
 
 
 cdef ProduceResult *slab_take() noexcept nogil:
-    """Room for a result, cleared; NULL if there is no memory. lock: none"""
+    """Room for a result, cleared; NULL if there is no memory. lock: any but a leaf"""
     cdef ResultSlab *slab
     cdef ProduceResult *result = NULL
     fp_mutex_lock(&completion_lock)
@@ -114,7 +114,7 @@ cdef ProduceResult *slab_take() noexcept nogil:
 
 
 cdef void slab_give_back(ProduceResult *result) noexcept nogil:
-    """lock: none"""
+    """Takes the room back, and frees a slab that nothing is left in. lock: any but a leaf"""
     cdef ResultSlab *slab = result.slab
     cdef ResultSlab *empty = NULL
     fp_mutex_lock(&completion_lock)
