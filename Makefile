@@ -23,8 +23,8 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/stubtest fastprod._producer fastprod._bulk fastprod._future fastprod._partitioner --ignore-missing-stub
 
-# Beside plain C and the peers: 100 B without and with keys on a mock broker, 7 minutes. FORM=full: all workloads, a real broker
-# and Java's producer too, some 25. Writes bench.json, .md and .svg into build/bench. make bench FORM=full ROUNDS=7
+# Beside plain C and the peers: 100 B without and with keys on a mock broker, 7 minutes. FORM=full: all workloads, a real
+# broker and Java's producer too, some 25. Writes bench.json, .md and .svg into build/bench. make bench FORM=full ROUNDS=7
 bench: $(STAMP)
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python -m benchmarks $(or $(FORM),short) --rounds $(or $(ROUNDS),5)

@@ -93,8 +93,8 @@ def distinct_keys() -> list[bytes]:
 
 BASE = Workload()
 KEYED = replace(BASE, keyed=True)
-# Long enough that what a process does but once, and what the machine does meanwhile, weigh little: a million records take
-# plain C a sixth of a second.
+# Long enough that what a process does but once, and what the machine does meanwhile, weigh little: a million records
+# take plain C a sixth of a second.
 SHORT = (replace(BASE, records=3_000_000), replace(KEYED, records=3_000_000))
 # What a record costs is to be the same along each of these, in a process that has its memory: the kernel gives that
 # page by page, which makes the first records of any client's dearer, those of plain C too.
