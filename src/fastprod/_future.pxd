@@ -71,8 +71,7 @@ cdef struct ResultSlab:
     ResultSlab *next       # in the list of those with a free place
     ResultSlab *previous
     int32_t taken          # places that have a result
-    int32_t touched        # places that ever had one
-    ProduceResult *free    # of those the free ones
+    ProduceResult *free    # the others; NULL: it is not in the list
     ProduceResult places[FASTPROD_SLAB]
 
 cdef ProduceResult *result_new(int32_t partition) noexcept nogil

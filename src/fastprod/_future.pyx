@@ -84,27 +84,31 @@ cdef void slab_leave(ResultSlab *slab) noexcept nogil:
         slab.next.previous = slab.previous
 
 
+cdef ResultSlab *slab_new() noexcept nogil:
+    """An empty one, in the list; NULL if there is no memory. lock: completion"""
+    cdef ResultSlab *slab = <ResultSlab *>malloc(sizeof(ResultSlab))
+    cdef int32_t i
+    if slab is not NULL:
+        slab.taken = 0
+        slab.free = NULL
+        for i in range(FASTPROD_SLAB):
+            slab.places[i].next = slab.free
+            slab.free = &slab.places[i]
+        slab_join(slab)
+    return slab
+
+
 cdef ProduceResult *slab_take() noexcept nogil:
     """Room for a result, cleared; NULL if there is no memory. lock: any but a leaf"""
     cdef ResultSlab *slab
     cdef ProduceResult *result = NULL
     fp_mutex_lock(&completion_lock)
-    if slabs is NULL:
-        slab = <ResultSlab *>malloc(sizeof(ResultSlab))
-        if slab is not NULL:
-            slab.taken = slab.touched = 0
-            slab.free = NULL
-            slab_join(slab)
-    slab = slabs
+    slab = slabs if slabs is not NULL else slab_new()
     if slab is not NULL:
         result = slab.free
-        if result is not NULL:
-            slab.free = result.next
-        else:
-            result = &slab.places[slab.touched]
-            slab.touched += 1
+        slab.free = result.next
         slab.taken += 1
-        if slab.taken == FASTPROD_SLAB:
+        if slab.free is NULL:
             slab_leave(slab)
     fp_mutex_unlock(&completion_lock)
     if result is not NULL:
@@ -119,7 +123,7 @@ cdef void slab_give_back(ProduceResult *result) noexcept nogil:
     cdef ResultSlab *empty = NULL
     fp_mutex_lock(&completion_lock)
     if result.born == forks:
-        if slab.taken == FASTPROD_SLAB:
+        if slab.free is NULL:
             slab_join(slab)
         result.next = slab.free
         slab.free = result
