@@ -12,6 +12,12 @@ cdef enum QueueState:
     QUEUE_PARKED     # waits for its leader's window or for its turn: in the leader's list
     QUEUE_HELD_BACK  # has something to drain, but no more than `allowance` may be in transit
 
+# What expire() takes.
+cdef enum Expiry:
+    OVERDUE                # what has passed delivery.timeout.ms
+    ALL_NOT_HANDED_OVER    # what librdkafka was given nothing of
+    EVERYTHING
+
 # The batches of one partition, oldest first; only the last can be open.
 cdef struct PartitionQueue:
     Topic *topic
@@ -40,6 +46,9 @@ cdef struct PartitionQueue:
     int limited               # one has refused a request as too large
     int alone                 # what was handed over last was a single record, with nothing else outstanding
     int handing               # hand_over() is on the stack
+    int unanswered            # the last request was not answered within delivery.timeout.ms
+    int expiring              # it is in fail_expired()'s list, by the next
+    PartitionQueue *next_expiring
 
 cdef struct QueueList:
     PartitionQueue *first
@@ -156,7 +165,7 @@ cdef class RecordAccumulator:
     cdef void resume_appends(self) noexcept nogil
     # sender thread
     cdef Batch *drain(self, int64_t now_ns, int64_t limit) noexcept nogil
-    cdef Batch *expire(self, int64_t now_ns, int all) noexcept nogil
+    cdef Batch *expire(self, int64_t now_ns, Expiry what) noexcept nogil
     cdef void settle(self, Batch *batch) noexcept nogil
     cdef void set_allowance(self, PartitionQueue *queue, size_t allowance) noexcept nogil
     cdef int64_t prepare_sleep(self, int64_t now_ns, int64_t next_expiry_ns) noexcept nogil

@@ -802,14 +802,14 @@ cdef class RecordAccumulator:
         queue.topic.partitions.queue_lengths[queue.partition] -= 1
         batch.next = NULL
 
-    cdef Batch *expire(self, int64_t now_ns, int all) noexcept nogil:
-        """Takes the batches whose delivery.timeout.ms has passed, chained by next; with all, every one
-        that was not handed over.
+    cdef Batch *expire(self, int64_t now_ns, Expiry what) noexcept nogil:
+        """Takes batches whose time is over, chained by next.
 
-        The caller fails their futures, then calls abandon(). One that was never
-        handed over is the caller's after that. One in transit is not: its arena
-        waits for librdkafka's last report. librdkafka says more exactly what
-        happened, so it gets some grace first. lock: none
+        The caller fails their futures, then calls abandon(). One of which
+        librdkafka was given nothing expires at delivery.timeout.ms to the
+        moment, and is the caller's after that. The arena of another one waits
+        for librdkafka's last report. librdkafka says more exactly what
+        happened, so it gets some grace first. lock: none; the sender's duty
         """
         cdef Batch *chain = NULL
         cdef Batch *last = NULL
@@ -822,10 +822,10 @@ cdef class RecordAccumulator:
             batch = newer
             newer = batch.newer
             age = now_ns - batch.created_ns
-            if not all and age < self.delivery_timeout_ns:
+            if what == OVERDUE and age < self.delivery_timeout_ns:
                 break
-            if batch.state == BATCH_IN_TRANSIT and (
-                    all or age < self.delivery_timeout_ns + self.transit_grace_ns):
+            if batch.state == BATCH_IN_TRANSIT and batch.handed > 0 and what != EVERYTHING and (
+                    what == ALL_NOT_HANDED_OVER or age < self.delivery_timeout_ns + self.transit_grace_ns):
                 continue
             if batch.state != BATCH_IN_TRANSIT:
                 # The oldest of all but those in transit is the head of its queue.
@@ -1101,7 +1101,7 @@ cdef class RecordAccumulator:
 
     def expire_batches(self, now_ms):
         """What has passed delivery.timeout.ms, failed as the sender would; those in transit stay outstanding."""
-        return self.wrap(self.expire(<int64_t>(now_ms * 1_000_000), 0))
+        return self.wrap(self.expire(<int64_t>(now_ms * 1_000_000), OVERDUE))
 
     cdef list wrap(self, Batch *batch):
         cdef Batch *next_batch

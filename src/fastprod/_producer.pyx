@@ -50,11 +50,13 @@ from fastprod.logs import logger
 from fastprod.records import ProducerRecord
 from fastprod.tokens import TokenRefresher
 
-cdef int64_t CALLBACK_TIMEOUT_NS = 5_000_000_000   # what close() grants callbacks when its time is over
-cdef int64_t REMAINS_TIMEOUT_NS = 100_000_000      # and librdkafka's handle, which goes in the background after that
+# What close() grants each of its steps when its time is over: what takes longer ends in the background.
+cdef int64_t STEP_TIMEOUT_NS = 100_000_000
+cdef int64_t LOOK_NS = 5_000_000
+cdef int64_t GIVE_UP_TIMEOUT_NS = 250_000_000      # to the sender, which gives up what has not settled
 cdef enum:
     TOPIC_NAME_LIMIT = 249     # characters: org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
-    TOKEN_TIMEOUT_S = 5        # what close() grants a token provider that has been called
+    TOKEN_TIMEOUT_S = 5        # what a constructor that fails grants a token provider that has been called
     EXIT_TIMEOUT_S = 30        # what an interpreter that exits without close() grants the records
 
 _open_producers = weakref.WeakValueDictionary()   # by id(): unlike a WeakSet's, its refs can be listed in one step
@@ -688,7 +690,8 @@ cdef class Producer:
             self.transactions.refuse_nested()
         self.closing = True
         if not self.close_lock.acquire(timeout=min(max(0, deadline - fp_monotonic_ns()) / 1e9, threading.TIMEOUT_MAX)):
-            if self.open:                  # another thread closes, with more patience: its wait ends by this
+            self.close_deadline = min(self.close_deadline, deadline)   # of another thread, with more patience
+            if self.open:
                 self.accumulator.close_for_appends()
                 self.sender.abort()
             self.close_lock.acquire()
@@ -731,19 +734,21 @@ cdef class Producer:
                 self.sender.stop()
             else:
                 self.sender.abort()
-            while not self.sender.join(fp_slice_end(INT64_MAX)):
-                PyErr_CheckSignals()
-            self.open = False              # nobody touches the transport any more, not to wake the sender either
+            # What was given up fails soon, whatever librdkafka still holds.
+            while self.accumulator.unsettled and not fp_atomic_load(&self.sender.finished):
+                self.wait_closing(&self.sender.finished, LOOK_NS)
+            self.wait_closing(&self.sender.finished, GIVE_UP_TIMEOUT_NS)
+            self.open = False              # but for the sender, nobody touches the transport any more
         if sys.is_finalizing():            # an interpreter that ends runs no Python code of other threads any more
             self.unclosed = False
             return left
         self.callbacks.close()
-        wait_for(&self.callbacks.ended, INT64_MAX if settled else fp_monotonic_ns() + CALLBACK_TIMEOUT_NS)
+        self.wait_closing(&self.callbacks.ended, GIVE_UP_TIMEOUT_NS)
         if self.tokens is not None:
-            self.tokens.close(TOKEN_TIMEOUT_S)
+            self.tokens.close(max(self.close_deadline - fp_monotonic_ns(), STEP_TIMEOUT_NS) / 1e9)
             self.tokens = None             # its queue may be gone when this is called again
         self.metadata.close()
-        wait_for(&self.remains.cleared, max(self.close_deadline, fp_monotonic_ns() + REMAINS_TIMEOUT_NS))
+        self.wait_closing(&self.remains.cleared, STEP_TIMEOUT_NS)
         # A join() that a signal ends takes the thread for ended, so what it does must have been waited for before.
         if fp_atomic_load(&self.callbacks.ended):
             self.callback_thread.join()
@@ -752,6 +757,19 @@ cdef class Producer:
         self.unclosed = False
         _open_producers.pop(id(self), None)
         return left
+
+    cdef int wait_closing(self, int *done, int64_t grace_ns) except -1:
+        """Waits until *done, or the time of close() is over, which a signal handler's may shorten.
+
+        grace_ns: the least time that the wait is given.
+        """
+        cdef int64_t least = fp_monotonic_ns() + grace_ns
+        cdef int ended = 0
+        while not ended and fp_monotonic_ns() < max(least, self.close_deadline):
+            with nogil:
+                ended = wait_completed(done, fp_slice_end(max(least, self.close_deadline)))
+            PyErr_CheckSignals()
+        return 0
 
     def _close_at_exit(self, timeout=EXIT_TIMEOUT_S):
         """For who forgot close(): flushes for a bounded time, and says so on stderr if that fails."""
@@ -938,6 +956,7 @@ cdef class Remains:
     def clear(self):
         if self.transactions is not None:
             self.transactions.end()
+        self.sender.join()
         self.transport.close()
         fp_atomic_store(&self.cleared, 1)
         notify_completed()
@@ -973,16 +992,6 @@ cdef int start_undisturbed(list threads) except -1:
         wait_completed(&starter.done, INT64_MAX)
     if starter.error is not None:
         raise starter.error
-    return 0
-
-
-cdef int wait_for(int *done, int64_t deadline) except -1:
-    """Waits until *done or the deadline; Ctrl-C comes out of it."""
-    cdef int ended = 0
-    while not ended and fp_monotonic_ns() < deadline:
-        with nogil:
-            ended = wait_completed(done, fp_slice_end(deadline))
-        PyErr_CheckSignals()
     return 0
 
 

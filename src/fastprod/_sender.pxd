@@ -18,7 +18,7 @@ cdef class Sender:
     cdef fp_thread thread
     cdef int started
     cdef int sleeping            # atomic: the thread waits for an event, or is about to
-    cdef int stopping            # atomic: end once everything has settled
+    cdef int32_t stopping        # atomic: end once everything has settled
     cdef int32_t giving_up       # atomic: how many want what has not settled to fail: purge() while it waits, abort()
     cdef int finished            # atomic: the thread has ended
     cdef int32_t helpers         # atomic: threads that wait for duty in help()
@@ -34,6 +34,9 @@ cdef class Sender:
     cdef int32_t free_count
     cdef int32_t transit_count
     cdef int64_t next_expiry_ns  # not to look for expired batches before
+    cdef int looked_once         # give_up_all() has been called since hurry()
+    cdef int32_t unanswered_count  # partitions whose last request was not answered in time
+    cdef int unanswered_freed    # a batch of such a partition is gone since feed_unanswered()
     cdef int64_t sleeps_until_ns  # while the thread sleeps; monotonic
     # counters, written under duty
     cdef int64_t records_sent    # acknowledged
@@ -71,10 +74,16 @@ cdef class Sender:
     cdef bint wait_settled(self, int64_t deadline) except -1
     cdef bint wait_callbacks(self, int64_t deadline) except -1
     # lock: duty
+    cdef void look_after_time(self, int64_t now) noexcept nogil
+    cdef void give_up_all(self, int64_t now) noexcept nogil
+    cdef void hurry(self, int32_t *flag) noexcept nogil
     cdef int has_overdue(self, int64_t now) noexcept nogil
     cdef void send(self, Batch *chain) noexcept nogil
     cdef void go_on(self, PartitionQueue *queue) noexcept nogil
     cdef void feed(self, PartitionQueue *queue) noexcept nogil
+    cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil
+    cdef void feed_unanswered(self) noexcept nogil
+    cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil
     cdef void advance(self, PartitionQueue *queue) noexcept nogil
     cdef void give_up(self, Batch *batch, int code) noexcept nogil
     cdef int may_split(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil
@@ -84,6 +93,8 @@ cdef class Sender:
     cdef int take_slot(self, Batch *batch) noexcept nogil
     cdef void note(self, const Report *report) noexcept nogil
     cdef void note_outcome(self, Batch *batch, const Report *report) noexcept nogil
+    cdef void record_outcome(self, Batch *batch, int32_t first, int32_t count, int code, int64_t offset,
+                             int64_t timestamp, int8_t persisted) noexcept nogil
     cdef void note_failure(self, Batch *batch, int code, int8_t persisted) noexcept nogil
     cdef void finish(self, PartitionQueue *queue) noexcept nogil
     cdef void complete_in_order(self, PartitionQueue *queue) noexcept nogil

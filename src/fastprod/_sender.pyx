@@ -10,7 +10,9 @@ from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
-from fastprod._accumulator cimport FlushPoint, PartitionQueue, RecordAccumulator
+from fastprod._accumulator cimport (
+    ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint, PartitionQueue, RecordAccumulator,
+)
 from fastprod._batch cimport BATCH_IN_TRANSIT, Batch, batch_free, batch_portion, batch_records, batch_rewind
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks
@@ -32,11 +34,13 @@ from fastprod.librdkafka import describe
 from fastprod.records import FailedRecord
 
 cdef int64_t OVERSLEPT_NS = 100_000_000
+cdef int64_t LAST_MOMENT_NS = 500_000_000
 cdef enum:
     DRAIN_LIMIT = 128 << 10       # bytes handed over before reports are looked at
     EVENT_LIMIT = 8               # events served before batches are
     DIRECT_LIMIT = 1              # bytes that an application's thread hands over itself: a single batch
     EXPIRY_INTERVAL_MS = 100
+    UNANSWERED_LIMIT = 1 << 20    # bytes of memory that librdkafka may have of a leader's partitions that do not answer
     FIRST_NAP_NS = 250_000        # of a thread whose work the application does
     LONGEST_NAP_NS = 1_000_000
     LONGEST_SLEEP_MS = 1000
@@ -155,16 +159,14 @@ cdef class Sender:
                 fp_yield()
                 fp_mutex_lock(&self.duty)
             now = fp_monotonic_ns()
-            if fp_atomic_load(<const int *>&self.giving_up):
+            if now >= self.next_expiry_ns:
                 self.next_expiry_ns = now + EXPIRY_INTERVAL_MS * <int64_t>1_000_000
-                self.fail_expired(self.accumulator.expire(now, 1), PURGE_QUEUE)
-                self.transport.purge()
-            elif now >= self.next_expiry_ns:
-                self.next_expiry_ns = now + EXPIRY_INTERVAL_MS * <int64_t>1_000_000
-                self.fail_expired(self.accumulator.expire(now, 0), MSG_TIMED_OUT)
-                self.transport.purge_after_fatal()
-                if self.has_overdue(now):
-                    self.transport.nudge()
+                if fp_atomic_load(<const int *>&self.giving_up):
+                    self.give_up_all(now)
+                else:
+                    self.look_after_time(now)
+            if self.unanswered_freed:
+                self.feed_unanswered()
             chain = self.accumulator.drain(now, DRAIN_LIMIT)
             if chain is not NULL:
                 self.send(chain)
@@ -176,7 +178,8 @@ cdef class Sender:
                 fp_atomic_store(&self.sleeping, 1)
                 now = fp_monotonic_ns()   # the drain's is older than what came meanwhile, which would seem to linger
                 until = self.accumulator.prepare_sleep(now, self.next_expiry_ns)
-                if self.transit_count == 0 and fp_atomic_load(&self.stopping) and self.accumulator.unsettled == 0:
+                if self.transit_count == 0 and self.accumulator.unsettled == 0 and (
+                        fp_atomic_load(<const int *>&self.stopping)):
                     break
                 if self.transit_count:
                     until = min(until, self.next_expiry_ns)
@@ -224,9 +227,42 @@ cdef class Sender:
                     &self.wanted, &self.duty, min(fp_monotonic_ns() + nap_ns, self.next_expiry_ns)):
                 break
             nap_ns = min(2 * nap_ns, <int64_t>LONGEST_NAP_NS)
-            if fp_atomic_load(<const int *>&self.giving_up) or fp_monotonic_ns() >= self.next_expiry_ns:
+            if fp_monotonic_ns() >= self.next_expiry_ns:
                 break
         fp_atomic_store(&self.napping, 0)
+
+    cdef void look_after_time(self, int64_t now) noexcept nogil:
+        """What is done every EXPIRY_INTERVAL_MS."""
+        self.fail_expired(self.accumulator.expire(now, OVERDUE), MSG_TIMED_OUT)
+        if fp_atomic_load(<const int *>&self.stopping) and self.accumulator.unsettled == 0:
+            # Every record has its outcome, so nothing that librdkafka still holds is of any worth.
+            self.transport.purge()
+        else:
+            self.transport.purge_after_fatal()
+        if self.has_overdue(now):
+            self.transport.nudge()
+        self.feed_unanswered()
+
+    cdef void give_up_all(self, int64_t now) noexcept nogil:
+        """The same for purge() and abort(): fails every record that has no outcome yet.
+
+        librdkafka is asked to report what it holds, since it knows better what was written. A thread of librdkafka's
+        that is busy, with a DNS query for example, reports late. So what is left at the second look fails without it.
+        """
+        self.fail_expired(self.accumulator.expire(
+            now, EVERYTHING if self.looked_once else ALL_NOT_HANDED_OVER), PURGE_QUEUE)
+        self.looked_once = 1
+        self.transport.purge()
+
+    cdef void hurry(self, int32_t *flag) noexcept nogil:
+        """Raises a flag that run() acts on at once. thread: app, without the GIL  lock: none"""
+        fp_mutex_lock(&self.duty)
+        fp_atomic_add(flag, 1)
+        self.next_expiry_ns = 0
+        self.looked_once = 0
+        if fp_atomic_exchange(&self.sleeping, 0):
+            self.transport.wake()
+        fp_mutex_unlock(&self.duty)
 
     cdef int has_overdue(self, int64_t now) noexcept nogil:
         """Whether a batch in transit may be waiting for an answer that librdkafka no longer waits for."""
@@ -372,20 +408,40 @@ cdef class Sender:
         partitions have in the log without an answer
         (rd_kafka_handle_idempotent_Produce_error). What remains: librdkafka may
         make two requests of what it is handed while it looks.
+
+        A batch whose delivery.timeout.ms has passed is not handed over: it fails.
+        librdkafka counts that time from the hand-over, and so keeps a batch that
+        was handed over late for longer than it should. A partition whose last
+        request was not answered in time is therefore handed over little, and
+        nothing in its last moment, when it would only fail with an open outcome.
         """
         cdef Batch *batch
         cdef int32_t count
         cdef const char *start
         cdef size_t left = 0
+        cdef size_t unanswered = 0
+        cdef int64_t now
         cdef int in_turn = self.ordered or queue.portion > 0
-        if in_turn and (queue.outstanding or queue.held is not NULL):
+        if queue.feeding is NULL or fp_atomic_load(<const int *>&self.giving_up) or (
+                in_turn and (queue.outstanding or queue.held is not NULL)):
             return
+        now = fp_monotonic_ns()
+        if queue.unanswered:
+            unanswered = self.unanswered_bytes(queue.leader)
         queue.handing = 1
         while queue.feeding is not NULL:
             batch = queue.feeding
             if batch.handed == batch.count:
                 queue.feeding = batch.transit_next
                 continue
+            if now - batch.created_ns >= self.accumulator.delivery_timeout_ns:
+                self.give_up(batch, MSG_TIMED_OUT)
+                continue
+            if queue.unanswered and batch.unreported == 0:
+                if unanswered and unanswered + batch.capacity > UNANSWERED_LIMIT or (
+                        now - batch.created_ns >= self.accumulator.delivery_timeout_ns - LAST_MOMENT_NS):
+                    break
+                unanswered += batch.capacity
             if queue.outstanding == 0:
                 # It is the first, or librdkafka has refused all before it at
                 # once, as it does after a fatal error: no report would come
@@ -414,14 +470,43 @@ cdef class Sender:
             queue.portion = FIRST_REQUEST if queue.portion < FIRST_REQUEST else 0
             self.accumulator.set_allowance(queue, queue.portion)
 
+    cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil:
+        """The memory that librdkafka has of a leader's partitions whose last request was not answered in time."""
+        cdef Batch *batch
+        cdef size_t found = 0
+        cdef int32_t i
+        for i in range(self.slot_count):
+            batch = self.slots[i]
+            if batch is not NULL and batch.unreported and (<PartitionQueue *>batch.queue).unanswered and (
+                    (<PartitionQueue *>batch.queue).leader == leader):
+                found += batch.capacity
+        return found
+
+    cdef void feed_unanswered(self) noexcept nogil:
+        """Goes on with partitions that feed() stopped at UNANSWERED_LIMIT, since some of that memory is free again."""
+        cdef PartitionQueue *queue
+        cdef int32_t i
+        self.unanswered_freed = 0
+        if self.unanswered_count == 0:
+            return
+        for i in range(self.slot_count):
+            if self.slots[i] is not NULL:
+                queue = <PartitionQueue *>self.slots[i].queue
+                if queue.unanswered and queue.feeding is not NULL:
+                    self.go_on(queue)   # which may free batches, and leaves their slots NULL
+
+    cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil:
+        if queue.unanswered != unanswered:
+            queue.unanswered = unanswered
+            self.unanswered_count += 1 if unanswered else -1
+
     cdef void give_up(self, Batch *batch, int code) noexcept nogil:
         """Fails the records of a batch that were not handed over."""
-        cdef Report report
-        if batch.handed == batch.count:
+        cdef int32_t first = batch.handed
+        if first == batch.count:
             return
-        refusal(&report, batch.slot, batch.handed, batch.count - batch.handed, code)
         batch.handed = batch.count
-        self.note_outcome(batch, &report)
+        self.record_outcome(batch, first, batch.count - first, code, -1, -1, NOT_PERSISTED)
 
     cdef int take_slot(self, Batch *batch) noexcept nogil:
         cdef int32_t count, i
@@ -453,6 +538,10 @@ cdef class Sender:
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
         batch.unreported -= report.count
         queue.outstanding -= report.count
+        if queue.unanswered and report.code >= 0:
+            self.set_unanswered(queue, 0)
+        elif report.code == MSG_TIMED_OUT:
+            self.set_unanswered(queue, 1)
         if batch.expired or batch.completed:
             pass
         elif self.may_split(queue, batch, report):
@@ -562,16 +651,20 @@ cdef class Sender:
                 persisted = POSSIBLY_PERSISTED
         if code == PURGE_QUEUE and self.transport.fatal_code:
             code = FATAL   # that is why librdkafka purged it
-        result_record(batch.result, report.first, report.count, code, report.offset, report.timestamp, persisted)
-        if code == 0:
-            self.records_sent += report.count
-        else:
-            self.records_failed += report.count
-            self.note_failure(batch, code, persisted)
+        self.record_outcome(batch, report.first, report.count, code, report.offset, report.timestamp, persisted)
         if report.latency_us >= 0:
             self.latency_us += report.latency_us
             self.latency_count += 1
             self.longest_latency_us = max(self.longest_latency_us, report.latency_us)
+
+    cdef void record_outcome(self, Batch *batch, int32_t first, int32_t count, int code, int64_t offset,
+                             int64_t timestamp, int8_t persisted) noexcept nogil:
+        result_record(batch.result, first, count, code, offset, timestamp, persisted)
+        if code == 0:
+            self.records_sent += count
+        else:
+            self.records_failed += count
+            self.note_failure(batch, code, persisted)
 
     cdef void finish(self, PartitionQueue *queue) noexcept nogil:
         """Completes what is over, in order, and lets go of it."""
@@ -614,6 +707,8 @@ cdef class Sender:
             batch.transit_next.transit_previous = batch.transit_previous
         if queue.feeding is batch:   # it expired before its turn
             queue.feeding = batch.transit_next
+        if queue.unanswered:
+            self.unanswered_freed = 1
         self.transit_count -= 1
         if batch.slot >= 0:
             self.slots[batch.slot] = NULL
@@ -643,8 +738,14 @@ cdef class Sender:
         batch.arena = NULL
 
     cdef void fail_expired(self, Batch *chain, int code) noexcept nogil:
+        """Fails what expire() took. What librdkafka has nothing of is freed at once.
+
+        The others go on to release() when their last report has come; until then librdkafka reads their arenas. The
+        queues go on after the walk: that frees batches, and the chain may have them.
+        """
+        cdef PartitionQueue *queues = NULL
+        cdef PartitionQueue *queue
         cdef Batch *batch
-        cdef Batch *in_transit = NULL
         while chain is not NULL:
             batch = chain
             chain = batch.next
@@ -652,24 +753,30 @@ cdef class Sender:
             if batch.completed or is_over(batch):
                 batch.expired = 0   # it was in time
                 continue
+            queue = <PartitionQueue *>batch.queue
             self.fail_rest(batch, code)
             self.complete(batch)
-            if batch.state == BATCH_IN_TRANSIT:
-                self.keep_copy(batch)
-                self.accumulator.abandon(batch)
-                batch.next = in_transit
-                in_transit = batch
-            else:
+            if batch.state != BATCH_IN_TRANSIT:
                 self.dispose(batch)
                 self.accumulator.abandon(batch)
                 batch_free(batch, self.pool)
-        while in_transit is not NULL:
-            # Those go on to release() when their last report has come; until
-            # then librdkafka reads their arenas. Others may have waited for them.
-            batch = in_transit
-            in_transit = batch.next
-            batch.next = NULL
-            self.complete_in_order(<PartitionQueue *>batch.queue)
+                continue
+            if batch.unreported:
+                if code == MSG_TIMED_OUT:
+                    self.set_unanswered(queue, 1)
+                self.keep_copy(batch)
+                self.accumulator.abandon(batch)
+            else:
+                self.release(batch)
+            if not queue.expiring:
+                queue.expiring = 1
+                queue.next_expiring = queues
+                queues = queue
+        while queues is not NULL:
+            queue = queues
+            queues = queue.next_expiring
+            queue.expiring = 0
+            self.go_on(queue)
 
     cdef void fail_rest(self, Batch *batch, int code) noexcept nogil:
         """Fails what has no outcome yet: as possibly persisted what librdkafka has."""
@@ -679,13 +786,10 @@ cdef class Sender:
         if known and batch.result.recorded_end != known:
             known = 0   # reports out of order, or no memory for their outcomes: all of it fails
             batch.result.segment_count = batch.result.unknown = 0
-        self.records_failed += batch.count - known
-        self.note_failure(batch, code, persisted)
         if batch.handed > known:
-            result_record(batch.result, known, batch.handed - known, code, -1, -1, persisted)
-        if batch.count > batch.handed:
-            result_record(batch.result, batch.handed, batch.count - batch.handed, code, -1, -1, NOT_PERSISTED)
-        batch.handed = batch.count
+            self.record_outcome(batch, known, batch.handed - known,
+                                PURGE_INFLIGHT if code == PURGE_QUEUE and batch.unreported else code, -1, -1, persisted)
+        self.give_up(batch, code)
         batch.held_count = 0
         if queue.held is batch:
             while queue.held is not NULL and queue.held.held_count == 0:
@@ -720,11 +824,10 @@ cdef class Sender:
     cdef void drop(self) noexcept nogil:
         """Fails every record that was not handed over. thread: app, without the GIL, appends stopped  lock: none
 
-        Whoever drains hands over before it lets go of duty, but for what feed()
-        holds back until an answer comes: that still goes to librdkafka.
+        What feed() holds back until an answer comes has not been handed over either.
         """
         fp_mutex_lock(&self.duty)
-        self.fail_expired(self.accumulator.expire(fp_monotonic_ns(), 1), PURGE_QUEUE)
+        self.fail_expired(self.accumulator.expire(fp_monotonic_ns(), ALL_NOT_HANDED_OVER), PURGE_QUEUE)
         fp_mutex_unlock(&self.duty)
 
     cdef void forget_failed(self) noexcept nogil:
@@ -908,7 +1011,8 @@ cdef class Sender:
 
     def purge(self):
         """Makes the thread give up what has not settled, as abort() does, and go on."""
-        fp_atomic_add(&self.giving_up, 1)
+        with nogil:
+            self.hurry(&self.giving_up)
         try:
             self.wait_settled(INT64_MAX)
         finally:
@@ -928,23 +1032,19 @@ cdef class Sender:
 
     def stop(self):
         """Lets the thread end once everything has settled."""
-        fp_atomic_store(&self.stopping, 1)
-        self.transport.wake()
+        with nogil:
+            self.hurry(&self.stopping)
 
     def abort(self):
         """Makes the thread give up what has not settled, then end."""
-        fp_atomic_add(&self.giving_up, 1)
-        self.stop()
-
-    def join(self, int64_t until_ns):
-        """Waits until the thread has ended; whether it has by until_ns (monotonic)."""
-        cdef int ended
-        if not self.started:
-            return True
         with nogil:
-            ended = wait_completed(&self.finished, until_ns)
-            if ended:
+            self.hurry(&self.giving_up)
+            self.hurry(&self.stopping)
+
+    def join(self):
+        """Waits until the thread has ended, if it was started. thread: metadata"""
+        if self.started:
+            with nogil:
+                wait_completed(&self.finished, INT64_MAX)
                 fp_thread_join(self.thread)
-        if ended:
             self.started = 0
-        return bool(ended)

@@ -450,8 +450,12 @@ cdef class Transport:
         rd_kafka_queue_yield(self.queue)
 
     cdef void purge(self) noexcept nogil:
-        """Makes librdkafka give up every record it holds; each is still reported."""
-        rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT)
+        """Makes librdkafka give up every record it holds; each is still reported, some time later.
+
+        It does not wait: a thread of librdkafka's may be at a DNS query.
+        """
+        rd_kafka_purge(
+            self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING)
 
     cdef void purge_after_fatal(self) noexcept nogil:
         """Makes librdkafka give up what it will not send any more, if it met a fatal error.

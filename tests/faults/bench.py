@@ -24,8 +24,9 @@ from tests.kafka.fixtures import consume_all
 PATIENCE = 60.0  # seconds for each step that ends by itself when all is well
 LET_GO = 10.0  # seconds after which librdkafka, whose deadline counts from the hand-over, has let go of what expired
 
-# Seconds before each reading of the log; the second and third are done if the one before lacked records. A new leader
-# shows readers no more than it knows its followers to have, and learns that only from their next fetch.
+# Seconds before each reading of the log; the third is done if the second lacked records. A new leader shows readers no
+# more than it knows its followers to have, and learns that only from their next fetch. The second is done too if records
+# failed: those that are reported as not written must not turn up later either.
 SETTLING = (0.0, 0.5, 2.0)
 
 
@@ -157,7 +158,7 @@ class FaultBench:
         for wait in SETTLING:
             time.sleep(wait)
             verdict = oracle.check(records, self._log(names), pool)
-            if "lost" not in verdict.violations:
+            if "lost" not in verdict.violations and (wait or not verdict.failed):
                 break
         return verdict, tuple(problems), sum(at < settled for at in injector.done)
 
