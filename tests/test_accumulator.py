@@ -914,3 +914,51 @@ def test_threads_append_while_batches_are_drained():
     assert not failures
     assert arrived == {(s, p): list(range(p, each, 3)) for s in range(senders) for p in range(3)}
     assert (topic.used, topic.accumulator.unsettled_records) == (0, 0)
+
+
+# What was drained and waits in transit for an answer to what was handed over before.
+
+
+def test_a_drained_batch_that_was_not_handed_over_expires_without_grace():
+    topic = Topic(delivery_timeout_ms=1000, transit_grace_ms=500)
+    topic.put(b"a", now_ms=100)
+    (batch,) = topic.accumulator.drain_batches(100, handed_over=False)
+    assert topic.expire(1099) == []
+    assert values(topic.expire(1100)) == [b"a"]
+    batch.settle()
+
+
+def test_a_batch_counts_as_queued_until_it_is_handed_over():
+    topic = Topic([0, 0])
+    topic.put(b"a", partition=0)
+    topic.put(b"b", partition=1)
+    first, second = topic.accumulator.drain_batches(1, handed_over=False)
+    assert topic.queued == [1, 1]
+    first.settle()
+    assert topic.queued == [0, 1]
+    second.settle()
+    assert topic.queued == [0, 0]
+
+
+def test_records_avoid_a_partition_whose_batches_wait_for_an_answer():
+    topic = Topic([0, 1], batch_size=100, availability_timeout_ms=20, adaptive=False)
+    topic.accumulator.wait_in_transit("t", 0, 1)
+    chosen = [topic.put(b"v" * 100, partition=-1, now_ms=22)[0] for _ in range(20)]
+    assert set(chosen[1:]) == {1}  # the first one's partition was chosen before the timeout had passed
+
+
+@pytest.mark.parametrize("partitioner", ["round_robin", "sticky", "timed_sticky", "random"])
+def test_a_record_that_waits_for_memory_keeps_its_choice(partitioner):
+    topic = Topic([0] * 8, memory=2000, batch_size=1000, partitioner=partitioner, sequential_random=True)
+    with_waits, without = [], []
+    for number in range(40):
+        while True:
+            try:
+                with_waits.append(topic.put(b"v" * 900, partition=-1, now_ms=1 + 1000 * number)[0])
+                break
+            except BufferExhaustedError:
+                settle(topic.drain(1 + 1000 * number))
+    roomy = Topic([0] * 8, memory=1 << 20, batch_size=1000, partitioner=partitioner, sequential_random=True)
+    for number in range(40):
+        without.append(roomy.put(b"v" * 900, partition=-1, now_ms=1 + 1000 * number)[0])
+    assert with_waits == without

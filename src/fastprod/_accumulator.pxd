@@ -34,6 +34,7 @@ cdef struct PartitionQueue:
     PartitionQueue *next      # in the ready list, or in the leader's parked list
     PartitionQueue *previous
     size_t allowance          # bytes that may be in transit, or a single batch; 0: no bound
+    int64_t waiting_ns        # since when no batch was handed over though one of those in transit waits for that; 0: none
     int32_t drained           # batches that were drained and have not settled
     size_t drained_bytes
     # the sender's, guarded by its duty
@@ -166,6 +167,7 @@ cdef class RecordAccumulator:
     # sender thread
     cdef Batch *drain(self, int64_t now_ns, int64_t limit) noexcept nogil
     cdef Batch *expire(self, int64_t now_ns, Expiry what) noexcept nogil
+    cdef void note_fed(self, PartitionQueue *queue, int32_t batches, int waiting, int64_t now_ns) noexcept nogil
     cdef void settle(self, Batch *batch) noexcept nogil
     cdef void set_allowance(self, PartitionQueue *queue, size_t allowance) noexcept nogil
     cdef int64_t prepare_sleep(self, int64_t now_ns, int64_t next_expiry_ns) noexcept nogil
@@ -202,6 +204,8 @@ cdef class RecordAccumulator:
     cdef int held_back(self, PartitionQueue *queue) noexcept nogil
     cdef void hold_back_no_longer(self, PartitionQueue *queue) noexcept nogil
     cdef void refresh_available(self, Topic *topic, int64_t now_ns) noexcept nogil
+    cdef int stalled(self, int64_t since_ns, int64_t now_ns) noexcept nogil
+    cdef void leave_queue(self, Batch *batch) noexcept nogil
     cdef int check_flush_points(self) noexcept nogil
     # tests
     cdef readonly bint woke           # the last put() would have woken the sender

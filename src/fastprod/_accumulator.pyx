@@ -305,14 +305,18 @@ cdef class RecordAccumulator:
     cdef void refresh_available(self, Topic *topic, int64_t now_ns) noexcept nogil:
         """Available is what has a leader that takes data (partitioner.availability.timeout.ms)."""
         cdef int32_t i, available = 0
+        cdef PartitionQueue *queue
         cdef Leader *leader
         for i in range(topic.partitions.count):
-            leader = &self.leaders[topic.queues[i].leader]
+            queue = topic.queues[i]
+            leader = &self.leaders[queue.leader]
             topic.partitions.available[i] = leader.broker >= 0 and not (
-                self.availability_timeout_ns > 0 and leader.blocked_ns > 0 and
-                now_ns - leader.blocked_ns > self.availability_timeout_ns)
+                self.stalled(leader.blocked_ns, now_ns) or self.stalled(queue.waiting_ns, now_ns))
             available += topic.partitions.available[i]
         topic.partitions.available_count = available
+
+    cdef int stalled(self, int64_t since_ns, int64_t now_ns) noexcept nogil:
+        return self.availability_timeout_ns > 0 and since_ns > 0 and now_ns - since_ns > self.availability_timeout_ns
 
     # Append. thread: app, with the GIL
 
@@ -463,6 +467,7 @@ cdef class RecordAccumulator:
                         Appended *appended) noexcept nogil:
         """One attempt. *arena is memory for a new batch, if the caller has any; NULL afterwards if it was used."""
         cdef StickyState *sticky = NULL
+        cdef StickyState unchosen
         cdef PartitionQueue *queue
         cdef Batch *batch
         cdef size_t size       # of the record in format v2, in that batch
@@ -471,6 +476,8 @@ cdef class RecordAccumulator:
             return CLOSED
         if partition < 0:
             sticky = &topic.sticky
+            if sticky.kind != UNIFORM_STICKY:
+                unchosen = sticky[0]
             if sticky.kind == TIMED_STICKY and now_ns == 0:
                 now_ns = fp_monotonic_ns()
             partition = sticky_partition(sticky, &topic.partitions, now_ns)
@@ -507,6 +514,8 @@ cdef class RecordAccumulator:
                                     self.batch_size if queue.hot else min(<size_t>COLD_ARENA, self.batch_size))
                 arena[0] = <char *>self.pool.try_allocate(arena_size[0])
                 if arena[0] is NULL:
+                    if sticky is not NULL and sticky.kind != UNIFORM_STICKY:
+                        sticky[0] = unchosen   # one choice a record: the next attempt makes it again
                     return MEMORY_NEEDED
             batch = self.open_batch(queue, arena[0], arena_size[0], now_ns or fp_monotonic_ns())
             if batch is NULL:
@@ -570,6 +579,7 @@ cdef class RecordAccumulator:
             queue.tail.next = batch
         queue.tail = batch
         queue.topic.partitions.queue_lengths[queue.partition] += 1
+        batch.queued = 1
         batch.incomplete = 1
         batch.older = self.newest
         if self.newest is NULL:
@@ -711,6 +721,7 @@ cdef class RecordAccumulator:
                 continue
             if self.held_back(queue):
                 self.leave_ready(queue, QUEUE_HELD_BACK)
+                queue.waiting_ns = queue.waiting_ns or now_ns
                 end_turn(queue)
                 continue
             batch.cost = transport_cost(batch)
@@ -799,7 +810,6 @@ cdef class RecordAccumulator:
         queue.head = batch.next
         if queue.head is NULL:
             queue.tail = NULL
-        queue.topic.partitions.queue_lengths[queue.partition] -= 1
         batch.next = NULL
 
     cdef Batch *expire(self, int64_t now_ns, Expiry what) noexcept nogil:
@@ -831,6 +841,7 @@ cdef class RecordAccumulator:
                 # The oldest of all but those in transit is the head of its queue.
                 self.take_head(<PartitionQueue *>batch.queue)
                 batch.state = BATCH_CLOSED
+            self.leave_queue(batch)
             batch.expired = 1
             batch.next = NULL
             if last is NULL:
@@ -856,6 +867,7 @@ cdef class RecordAccumulator:
         if not batch.incomplete:
             return
         batch.incomplete = 0
+        self.leave_queue(batch)
         self.unsettled -= batch.count
         if batch.older is NULL:
             self.oldest = batch.newer
@@ -866,6 +878,26 @@ cdef class RecordAccumulator:
         else:
             batch.newer.older = batch.older
         batch.older = batch.newer = NULL
+
+    cdef void note_fed(self, PartitionQueue *queue, int32_t batches, int waiting, int64_t now_ns) noexcept nogil:
+        """librdkafka has all of so many more batches of a partition; whether others wait for an answer first.
+
+        The partitioner sees what waits, here or in transit: it is what a broker that does not answer has most of.
+        lock: none; the sender's duty
+        """
+        fp_mutex_lock(&self.lock)
+        queue.topic.partitions.queue_lengths[queue.partition] -= batches
+        if not waiting and queue.state != QUEUE_HELD_BACK:
+            queue.waiting_ns = 0
+        elif batches or queue.waiting_ns == 0:
+            queue.waiting_ns = now_ns
+        fp_mutex_unlock(&self.lock)
+
+    cdef void leave_queue(self, Batch *batch) noexcept nogil:
+        """Counts the batch in queue_lengths no more. lock: held"""
+        cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
+        queue.topic.partitions.queue_lengths[queue.partition] -= batch.queued
+        batch.queued = 0
 
     cdef void settle(self, Batch *batch) noexcept nogil:
         """The batch is over: its window is free again. The caller owns it from here on. lock: none"""
@@ -1095,9 +1127,23 @@ cdef class RecordAccumulator:
             free(placed)
         return found
 
-    def drain_batches(self, now_ms, limit=1 << 40):
-        """What the sender would hand over now, up to limit bytes, as DrainedBatch objects."""
-        return self.wrap(self.drain(<int64_t>(now_ms * 1_000_000), limit))
+    def drain_batches(self, now_ms, limit=1 << 40, bint handed_over=True):
+        """What the sender would hand over now, up to limit bytes, as DrainedBatch objects.
+
+        handed_over=False: it waits in transit for an answer to what was handed over before.
+        """
+        cdef Batch *chain = self.drain(<int64_t>(now_ms * 1_000_000), limit)
+        cdef Batch *batch = chain
+        while batch is not NULL and handed_over:
+            batch.handed = batch.count
+            batch.queued = 0
+            self.note_fed(<PartitionQueue *>batch.queue, 1, 0, 0)
+            batch = batch.next
+        return self.wrap(chain)
+
+    def wait_in_transit(self, str name, int32_t partition, now_ms):
+        """A batch that was drained waits for an answer to the one before it."""
+        self.note_fed(self.find(name).queues[partition], 0, 1, <int64_t>(now_ms * 1_000_000))
 
     def expire_batches(self, now_ms):
         """What has passed delivery.timeout.ms, failed as the sender would; those in transit stay outstanding."""

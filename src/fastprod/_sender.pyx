@@ -417,6 +417,7 @@ cdef class Sender:
         """
         cdef Batch *batch
         cdef int32_t count
+        cdef int32_t fed = 0
         cdef const char *start
         cdef size_t left = 0
         cdef size_t unanswered = 0
@@ -424,6 +425,8 @@ cdef class Sender:
         cdef int in_turn = self.ordered or queue.portion > 0
         if queue.feeding is NULL or fp_atomic_load(<const int *>&self.giving_up) or (
                 in_turn and (queue.outstanding or queue.held is not NULL)):
+            if queue.feeding is not NULL and queue.waiting_ns == 0:
+                self.accumulator.note_fed(queue, 0, 1, fp_monotonic_ns())
             return
         now = fp_monotonic_ns()
         if queue.unanswered:
@@ -462,7 +465,11 @@ cdef class Sender:
             batch.unreported += count
             self.transport.hand_over(queue.topic.handle, batch, count, sender_note, <void *>self)
             left -= min(left, <size_t>(batch.cursor - start))
+            if batch.handed == batch.count and batch.queued:
+                batch.queued = 0
+                fed += 1
         queue.handing = 0
+        self.accumulator.note_fed(queue, fed, queue.feeding is not NULL, now)
 
     cdef void advance(self, PartitionQueue *queue) noexcept nogil:
         """All that was handed over has been reported, and some of it was delivered."""
