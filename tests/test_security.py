@@ -249,6 +249,21 @@ def test_a_token_that_librdkafka_refuses(secure_kafka):
     assert "unexpired token" in str(error) and "canary" not in str(error)
 
 
+@pytest.mark.parametrize("factor", [10**3, 10**6, 10**9])
+def test_an_expiry_in_another_unit_is_refused_at_once(secure_kafka, factor):
+    def provider(config):
+        token, expiry = unsigned_token(300)
+        return token, expiry * factor
+
+    error = refused(bearer(secure_kafka, provider), AuthenticationError)
+    assert "seconds, not ms" in str(error) and "sasl.oauthbearer.token.provider" in str(error)
+
+
+def test_a_life_instead_of_an_expiry_is_refused_at_once(secure_kafka):
+    error = refused(bearer(secure_kafka, lambda config: (unsigned_token(300)[0], 300)), AuthenticationError)
+    assert "the expiry, 300, is over" in str(error) and "seconds since the epoch" in str(error)
+
+
 def test_a_token_that_the_broker_refuses(secure_kafka):
     error = refused(bearer(secure_kafka, lambda config: ("no.jwt.at-all", time.time() + 60)), AuthenticationError)
     assert "no.jwt" not in str(error)

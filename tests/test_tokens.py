@@ -1,5 +1,7 @@
 """TokenRefresher: what a provider may return, and that its failures and delays stay its own."""
 
+import datetime
+import decimal
 import queue
 import re
 import threading
@@ -47,6 +49,9 @@ def given_by(provider):
     [
         (("t", 1.5), ("t", 1500, "", {})),
         (("t", 2, None, None), ("t", 2000, "", {})),
+        (("t", 253_402_300_799), ("t", 253_402_300_799_000, "", {})),  # the year 9999: for ever, to some
+        (("t", decimal.Decimal("1.5")), ("t", 1500, "", {})),
+        (("t", -(10**400)), ("t", 0, "", {})),
         (("t", 2, "me"), ("t", 2000, "me", {})),
         (("t", 2, "me", {"a": "b"}), ("t", 2000, "me", {"a": "b"})),
     ],
@@ -67,8 +72,21 @@ def test_what_a_provider_may_return(returned, given):
         ((b"canary", 1), "token must be str, not bytes"),
         (("canary", "soon"), "expiry must be a number of seconds .* not str"),
         (("canary", True), "expiry must be a number"),
-        (("canary", float("nan")), "ValueError"),
-        (("canary", float("inf")), "OverflowError"),
+        (("canary", datetime.datetime.now()), r"number of seconds .* not datetime: give its timestamp\(\)"),
+        (("canary", datetime.timedelta(hours=1)), "number of seconds .* not timedelta"),
+        (("canary", None), "number of seconds .* not NoneType"),
+        (("canary", float("nan")), "number of seconds .* not nan"),
+        (("canary", float("inf")), "inf, .* seconds, not ms"),
+        (("canary", time.time() * 1000), "seconds, not ms"),
+        (("canary", int(time.time()) * 1000), "seconds, not ms"),
+        (("canary", time.time_ns()), "seconds, not ms"),
+        (("canary", 10**5000), "seconds, not ms"),
+        (("canary ", 1), "visible ASCII"),
+        (("canary\n", 1), "visible ASCII"),
+        (("canary\x7f", 1), "visible ASCII"),
+        (("canaryé", 1), "visible ASCII"),
+        (("", 1), "token is empty"),
+        (("t", 1, "me", {"a": "canary\1"}), "extension 'a' holds"),
         (("canary", 1, 5), "principal must be str"),
         (("canary", 1, "me", [("a", "b")]), "dict of str to str"),
         (("canary", 1, "me", {"a": 1}), "dict of str to str"),

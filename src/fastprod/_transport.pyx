@@ -530,6 +530,9 @@ cdef class Transport:
         cdef list encoded = [part.encode() for pair in extensions.items() for part in pair]
         cdef bytes principal_bytes = principal.encode()
         cdef Py_ssize_t i
+        if expiry_ms <= fp_wall_ms():
+            raise ValueError(f"the expiry, {expiry_ms / 1000:.0f}, is over: it must be that of an unexpired token, in "
+                             f"seconds since the epoch, which is {fp_wall_ms() / 1000:.0f} s ago")
         if len(encoded) > 32:
             raise ValueError(f"{len(extensions)} extensions are more than 16")
         for i in range(len(encoded)):

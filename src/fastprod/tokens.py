@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
+
+_LATEST_S = 253_402_300_800  # the end of the year 9999; times since 1978 are beyond it if they are in ms
 
 
 class TokenSink(Protocol):
@@ -62,15 +65,35 @@ def _checked(given: Any) -> tuple[str, int, str, dict[str, str]]:
     extensions = {} if len(rest) < 2 or rest[1] is None else rest[1]
     if not isinstance(token, str):
         raise TypeError(f"the token must be str, not {type(token).__name__}")
-    if isinstance(expiry, bool) or not isinstance(expiry, (int, float)):
-        raise TypeError(f"the expiry must be a number of seconds since the epoch, not {type(expiry).__name__}")
     if not isinstance(principal, (str, type(None))):
         raise TypeError(f"the principal must be str, not {type(principal).__name__}")
     if not isinstance(extensions, dict) or not all(isinstance(text, str) for text in _texts(extensions)):
         raise TypeError("the extensions must be a dict of str to str")
     if "\0" in "".join((token, principal or "", *_texts(extensions))):  # C would take it for the end
         raise ValueError("there is a NUL in the token, the principal or the extensions")
-    return token, int(expiry * 1000), principal or "", extensions
+    # librdkafka refuses them too, but quotes what it refuses.
+    if not token or not all(0x21 <= byte <= 0x7E for byte in token.encode()):
+        raise ValueError("the token is empty, or holds something else than visible ASCII characters, such as a space")
+    for name, value in extensions.items():
+        if not all(0x20 <= byte <= 0x7E or byte in b"\t\r\n" for byte in value.encode()):
+            raise ValueError(f"the value of the extension {name!r} holds something else than ASCII text")
+    return token, _expiry_ms(expiry), principal or "", extensions
+
+
+def _expiry_ms(expiry: Any) -> int:
+    """TypeError, ValueError or OverflowError if it is no time, or one that can only be in another unit than seconds."""
+    if isinstance(expiry, bool) or not (hasattr(expiry, "__float__") or hasattr(expiry, "__index__")):
+        hint = ": give its timestamp()" if hasattr(expiry, "timestamp") else ""
+        raise TypeError(f"the expiry must be a number of seconds since the epoch, not {type(expiry).__name__}{hint}")
+    try:
+        seconds = float(expiry)
+    except OverflowError:  # an int that large
+        seconds = math.inf if expiry > 0 else 0
+    if math.isnan(seconds):
+        raise ValueError("the expiry must be a number of seconds since the epoch, not nan")
+    if seconds > _LATEST_S:
+        raise OverflowError(f"the expiry, {seconds:g}, is after the year 9999: it must be in seconds, not ms")
+    return int(max(seconds, 0) * 1000)
 
 
 def _texts(extensions: dict[Any, Any]) -> list[Any]:
