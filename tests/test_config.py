@@ -4,6 +4,7 @@ import ctypes
 import glob
 import importlib.util
 import os
+import pathlib
 import pickle
 import re
 
@@ -457,8 +458,21 @@ def test_a_passed_value_must_be_plain(value):
 @pytest.mark.parametrize(
     "value",
     ["", ",", " ", "host", "host:0", "host:65536", "host:-1", "host:x", "host:", ":9092", "[::1", "[::1]", "::1:9092"]
-    + ["h:9092,", ",h:9092", "h:9092,,i:9092", "h:9092\0", "h\0:9092", "h:9092\n", "a b:9092", "hö:9092", "h:٣"]
-    + ["h:" + "9" * 5000, "PLAINTEXT://h:9092", "h:9092:9092", "[]:9092", "[1.2]:9092", ["h:9092", ""], ["h"], []]
+    + ["h:9092,", ",h:9092", "h:9092,,i:9092", "h:9092\0", "h\0:9092", "h:9092\ni:9092", "a b:9092", "hö:9092", "h:٣"]
+    + [
+        "h:" + "9" * 5000,
+        "PLAINTEXT//h:9092",
+        "SSL://",
+        "a b://h:1",
+        "SSL://h:1/x",
+        "x://SSL://h:1",
+        "h:9092:9092",
+        "[]:9092",
+        "[1.2]:9092",
+        ["h:9092", ""],
+        ["h"],
+        [],
+    ]
     + [5, None, True, b"h:9092", {"h": 9092}, ["h:9092", 5], ",".join(f"h{i}:9092" for i in range(10_000))],
 )
 def test_bad_bootstrap_servers(value):
@@ -475,11 +489,88 @@ def test_bad_bootstrap_servers(value):
         ("h:9092,h:9092", "h:9092"),
         ("[::1]:9092,[fe80::1%eth0]:1", "[::1]:9092,[fe80::1%eth0]:1"),
         ("kafka_1.my-domain.example:65535", "kafka_1.my-domain.example:65535"),
+        ("h:09092", "h:09092"),
     ],
 )
 def test_good_bootstrap_servers(value, stored):
     result = resolve({"bootstrap.servers": value})
     assert result.bootstrap_servers == result.librdkafka["bootstrap.servers"] == stored
+
+
+@pytest.mark.parametrize("value", ["h:1\n", "\r\n h:1", "h:1\x1f", ["h:1\n"], "h:1 \n,\th:1"])
+def test_white_space_around_bootstrap_servers_is_dropped_as_in_java(value):
+    assert resolve({"bootstrap.servers": value}).librdkafka["bootstrap.servers"] == "h:1"
+
+
+@pytest.mark.parametrize("scheme", ["PLAINTEXT", "plaintext", "INTERNAL", "my_own", "x-1.y%", ""])
+def test_schemes_of_bootstrap_servers_are_dropped_as_in_java(scheme):
+    result = resolve({"bootstrap.servers": f"{scheme}://h1:9092, {scheme}://[::1]:9093\n"})
+    assert result.bootstrap_servers == result.librdkafka["bootstrap.servers"] == "h1:9092,[::1]:9093"
+
+
+@pytest.mark.parametrize(
+    ("servers", "protocol", "said"),
+    [
+        ("SSL://h:9093", "PLAINTEXT", "names SSL, .* security.protocol=PLAINTEXT holds"),
+        ("sasl_ssl://h:9093,PLAINTEXT://h:9092", "ssl", "names PLAINTEXT, SASL_SSL, .* security.protocol=SSL holds"),
+        ("SASL_SSL://h:9093", "sasl_ssl", None),
+        ("EXTERNAL://h:9093", "SSL", None),
+    ],
+)
+def test_a_scheme_that_contradicts_security_protocol_is_told(servers, protocol, said):
+    result, notes = noted({"bootstrap.servers": servers, "security.protocol": protocol})
+    assert "://" not in result.bootstrap_servers
+    assert len(notes) == (said is not None) and all(re.search(said, note) for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("bootstrap.servers", "h:1,", "an entry is empty"),
+        ("bootstrap.servers", "h:1\ni:2", "'h:1.ni:2' must be host:port .* comma"),
+        ("bootstrap.servers", "h:70000", "'h:70000' must have a port from 1 to 65535"),
+        ("bootstrap.servers", b"h:1", "must be a str or a list of str, not bytes"),
+        ("bootstrap.servers", ["h:1", 5], "must be a str or a list of str, not of int"),
+        ("bootstrap.servers", "h\0:1", "must not hold NUL"),
+        ("client.id", 5, "must be a str, not int"),
+        ("client.id", "a\0", "must not hold NUL"),
+        ("client.rack", "\ud800", "must not hold NUL or lone surrogates"),
+        ("sasl.password", b"x", "must be a str, not bytes"),
+        ("ssl.cipher.suites", "a\0", "must not hold NUL"),
+        ("linger.ms", b"5", "must be a number"),
+        ("linger.ms", "1_0", "must be a number"),
+        ("transactional.id", " ", "a str that is not empty"),
+    ],
+)
+def test_an_error_gives_the_true_reason(name, value, said):
+    with pytest.raises(ConfigError, match=said):
+        resolve({name: value})
+
+
+@pytest.mark.parametrize("name", ["client.id", "client.rack", "transactional.id"])
+def test_texts_are_trimmed_as_in_java(name):
+    assert resolve({name: " \t a b\r\n"}).librdkafka[name] == "a b"
+    assert resolve({name: "\u00a0a"}).librdkafka[name] == "\u00a0a"
+
+
+@pytest.mark.parametrize("name", ["sasl.username", "sasl.password", "ssl.key.password", "ssl.keystore.password"])
+def test_secrets_are_not_trimmed(name):
+    assert resolve({"security.protocol": "SASL_SSL", name: " a \n"}).librdkafka[name] == " a \n"
+
+
+def test_paths_in_str_are_trimmed_and_others_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (" ca.pem", "ca.pem"):
+        (tmp_path / name).write_text("-----BEGIN CERTIFICATE-----\n")
+    assert resolve({"ssl.ca.location": " ca.pem\n"}).librdkafka["ssl.ca.location"] == "ca.pem"
+    kept = resolve({"ssl.ca.location": pathlib.Path(" ca.pem")}).librdkafka["ssl.ca.location"]
+    assert os.path.samefile(kept, tmp_path / " ca.pem") and not kept[0].isspace()
+
+
+def test_what_java_writes_in_another_way_is_taken():
+    resolve({"transaction.two.phase.commit.enable": " False", "ssl.enabled.protocols": "TLSv1.2, TLSv1.3 "})
+    properties = resolve({"ssl.endpoint.identification.algorithm": "HTTPS"}).librdkafka
+    assert properties["ssl.endpoint.identification.algorithm"] == "https"
 
 
 def test_10_000_hosts_are_refused():

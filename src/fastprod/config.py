@@ -20,6 +20,7 @@ from .errors import ConfigError
 from .options import ALIASES, FOREIGN, OPTIONS, PARTITIONERS, Option, denied, dotted, is_sensitive, redact
 
 _client_numbers = itertools.count(1)
+_SPACE = "".join(map(chr, range(33)))  # what Java trims
 
 
 class ProducerConfig:
@@ -117,7 +118,7 @@ def resolve(
             if value is not None:
                 _put(forced if raw else passed, name, _property_text(key, value), key, spelling)
         elif option.owner == "refused":
-            if _text(value) not in ("", _text(option.default)):
+            if _compact(value) not in ("", _compact(option.default)):
                 raise ConfigError(f"{key} is not supported: {option.doc}")
         elif value is not None:
             _put(given, option.name, _PARSERS[option.unit](option, key, value), key, spelling)
@@ -131,9 +132,20 @@ def resolve(
         for name, value in given.items()
         if OPTIONS[name].owner == "no effect" and value not in ("", OPTIONS[name].default)
     ]
+    schemes = _take_schemes(values)
     _check_together(values, given, notes)
     properties = _transport(values, given, passed) | passed | forced
+    for name, read in (("linger.ms", float), ("max.in.flight.requests.per.connection", int)):
+        try:
+            read(properties[name])
+        except ValueError:
+            raise ConfigError(f"{name}={properties[name]!r}: must be a number") from None
     _check_security(properties, values, notes)
+    if others := schemes - {properties["security.protocol"].upper()}:
+        notes.append(
+            f"bootstrap.servers names {', '.join(sorted(others))}, which has no effect: "
+            f"security.protocol={properties['security.protocol']} holds for all brokers"
+        )
     for note in notes:
         warn(note, stacklevel=2)
     return ProducerConfig(values, properties, frozenset(given))
@@ -189,7 +201,7 @@ def _bad(option: Option, key: str, value: object, wanted: str) -> ConfigError:
 
 def _whole(option: Option, key: str, value: Any) -> int:
     try:
-        if isinstance(value, bool) or (isinstance(value, str) and not value.strip().lstrip("+-").isdigit()):
+        if isinstance(value, bool) or (isinstance(value, str) and not value.strip(_SPACE).lstrip("+-").isdigit()):
             raise ValueError
         number = int(value) if isinstance(value, str) else operator.index(value)
         if option.valid is not None and number not in option.valid:
@@ -201,7 +213,9 @@ def _whole(option: Option, key: str, value: Any) -> int:
 
 def _real(option: Option, key: str, value: Any) -> float:
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
+        if isinstance(value, (bool, bytes, bytearray)) or (isinstance(value, str) and "_" in value):
+            raise ValueError
+        number = float(value)
         if not math.isfinite(number):
             raise ValueError
         if isinstance(option.valid, range) and not option.valid.start <= number <= option.valid.stop - 1:
@@ -214,15 +228,16 @@ def _real(option: Option, key: str, value: Any) -> float:
 def _bool(option: Option, key: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
+    if isinstance(value, str) and value.strip(_SPACE).lower() in ("true", "false"):
+        return value.strip(_SPACE).lower() == "true"
     raise _bad(option, key, value, "true or false")
 
 
 def _string(option: Option, key: str, value: Any) -> str:
-    if not isinstance(value, str) or not _is_clean(value):
-        raise _bad(option, key, value, "a str without NUL or lone surrogates")
-    text = value.strip() if option.valid else value
+    """As Java, it trims; but not secrets, which go through as they are."""
+    text = _clean(option, key, value, "a str")
+    if not is_sensitive(option.name):
+        text = text.strip(_SPACE)
     if option.valid and text not in option.valid:
         raise _bad(option, key, value, "")
     if not text and option.default is None:
@@ -230,50 +245,66 @@ def _string(option: Option, key: str, value: Any) -> str:
     return text
 
 
+def _clean(option: Option, key: str, value: Any, wanted: str) -> str:
+    if not isinstance(value, str):
+        raise _bad(option, key, value, f"{wanted}, not {type(value).__name__}")
+    if not _is_clean(value):
+        raise ConfigError(f"{key}={_show(option.name, value)}: must not hold NUL or lone surrogates")
+    return value
+
+
 def _name(option: Option, key: str, value: Any) -> str:
     if isinstance(value, str):
         for allowed in map(str, option.valid or ()):
-            if allowed.lower() == value.strip().lower():
+            if allowed.lower() == value.strip(_SPACE).lower():
                 return allowed
     raise _bad(option, key, value, "")
 
 
 def _acks(option: Option, key: str, value: Any) -> str:
-    text = str(value).strip() if isinstance(value, (int, str)) else ""
+    text = str(value).strip(_SPACE) if isinstance(value, (int, str)) else ""
     if text not in (option.valid or ()):
         raise _bad(option, key, value, "")
     return "all" if text == "-1" else text
 
 
 def _list(option: Option, key: str, value: Any) -> str:
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) and item.isprintable() for item in items):
-        raise _bad(option, key, value, "a str, or a list of str")
-    return ",".join(item.strip() for item in items)
+    if isinstance(value, (list, tuple)):
+        if others := [type(item).__name__ for item in value if not isinstance(item, str)]:
+            raise _bad(option, key, value, f"a str or a list of str, not of {others[0]}")
+        value = ",".join(value)
+    text = _clean(option, key, value, "a str or a list of str")
+    return ",".join(item.strip(_SPACE) for item in text.split(","))
+
+
+_HOST = re.compile(r"(?:(?P<scheme>[\w\-%.]*)://)?(?P<host>\[[\w.:%]*:[\w.:%]*\]|[\w\-.]+):(?P<port>\d+)", re.ASCII)
 
 
 def _hosts(option: Option, key: str, value: Any) -> str:
-    hosts = [host.strip() for host in _list(option, key, value).split(",")]
+    if "@" in repr(value):  # a password may stand before it
+        raise ConfigError(f"{key}: an entry has an @; it must be host:port, and credentials belong into sasl.*")
+    hosts = _list(option, key, value).split(",")
     if len(hosts) > 1000:
         raise ConfigError(f"{key} names {len(hosts)} hosts; a few are enough, since brokers name the others")
     for entry in hosts:
-        shown = repr(entry) if "@" not in entry else "an entry with @"
-        if "://" in entry:
-            raise ConfigError(f"{key}: {shown} must be host:port without a scheme; security.protocol says how to speak")
-        host, _, port = entry.rpartition(":")
-        if host.startswith("[") and host.endswith("]"):
-            good = ":" in host and all(c.isalnum() or c in ":.%" for c in host[1:-1])
-        else:
-            good = bool(host) and all(c.isalnum() or c in "-._" for c in host)
-        if not (good and entry.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65_535):
-            raise ConfigError(f"{key}: {shown} must be host:port or [IPv6]:port, with a port from 1 to 65535")
+        match = _HOST.fullmatch(entry)
+        if not entry:
+            raise ConfigError(f"{key}={_show(key, value)}: an entry is empty")
+        if not match:
+            raise ConfigError(f"{key}: {_show(key, entry)} must be host:port or [IPv6]:port; a comma separates entries")
+        if not 1 <= int(match["port"].lstrip("0")[:6] or 0) <= 65_535:
+            raise ConfigError(f"{key}: {_show(key, entry)} must have a port from 1 to 65535")
     return ",".join(dict.fromkeys(hosts))
 
 
 def _file(option: Option, key: str, value: Any) -> str:
     if option.maps_to == "ssl.ca.location" and value == "probe":
         return "probe"  # librdkafka then looks where distributions keep their certificates
-    path = _string(option, key, os.fspath(value) if isinstance(value, os.PathLike) else value)
+    if isinstance(value, os.PathLike):
+        path = _clean(option, key, os.fspath(value), "a path of str")
+        path = os.path.join(os.curdir, path) if path[:1].isspace() else path  # librdkafka would drop the space
+    else:
+        path = _string(option, key, value)
     try:
         if os.path.isfile(path):  # a pipe must be left for librdkafka to read
             with open(path, "rb") as file:
@@ -343,6 +374,11 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _compact(value: Any) -> str:
+    """For comparison: as Java, without white space around it or the items of a list, and true in any case."""
+    return ",".join(item.strip(_SPACE) for item in _text(value).split(",")).lower()
+
+
 def _property_text(key: str, value: Any) -> str:
     if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
         raise ConfigError(f"{key}={_show(key, value)}: must be a str, int, float or bool")
@@ -354,6 +390,13 @@ def _property_text(key: str, value: Any) -> str:
 def _is_clean(text: str) -> bool:
     """Whether C can be given it."""
     return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _take_schemes(values: dict[str, Any]) -> set[str]:
+    """Takes the schemes from bootstrap.servers, as Java does; those that are security protocols, in capitals."""
+    found = [entry.rpartition("://") for entry in (values["bootstrap.servers"] or "").split(",")]
+    values["bootstrap.servers"] = ",".join(dict.fromkeys(host for _, _, host in found))
+    return {scheme.upper() for scheme, _, _ in found}.intersection(OPTIONS["security.protocol"].valid or ())
 
 
 def _check_together(values: dict[str, Any], given: Mapping[str, Any], notes: list[str]) -> None:

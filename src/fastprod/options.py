@@ -139,7 +139,7 @@ _ROWS = (
     _rdk("ssl.certificate.location", "PEM file", None, None, "Client certificate, " + _PEM_DOC),
     _rdk("ssl.key.password", "text", None, None, "Password of the client key."),
     _rdk("ssl.cipher.suites", "list", None, None, "Cipher suites, by OpenSSL's names."),
-    _rdk("ssl.endpoint.identification.algorithm", "text", "https", ("https", "none", ""), "none: host name unchecked."),
+    _rdk("ssl.endpoint.identification.algorithm", "name", "https", ("https", "none", ""), "none: host name unchecked."),
     _rdk("enable.ssl.certificate.verification", "bool", True, None, "false: the broker's certificate is not checked."),
     _refused("ssl.protocol", "TLSv1.3", _JVM + "; restrict it by ssl.cipher.suites"),
     _refused("ssl.enabled.protocols", "TLSv1.2,TLSv1.3", _JVM + "; restrict it by ssl.cipher.suites"),
