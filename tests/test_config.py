@@ -1,5 +1,6 @@
 """config.py: the table, bad input, Java's rules, secrets, and every property against the real librdkafka."""
 
+import base64
 import ctypes
 import glob
 import importlib.util
@@ -1034,6 +1035,113 @@ def test_good_files(tmp_path):
 def test_key_and_certificate_need_each_other(name):
     with pytest.raises(ConfigError, match="without its"):
         resolve({name: "-----BEGIN x"})
+
+
+# PEM
+
+DATA = base64.b64encode(bytes(range(200))).decode()
+LINES = [DATA[i : i + 64] for i in range(0, len(DATA), 64)]
+ENCRYPTED = ["Proc-Type: 4,ENCRYPTED", "DEK-Info: AES-256-CBC,0123456789ABCDEF0123456789ABCDEF", ""]
+
+
+def pem_lines(label, header=()):
+    return [f"-----BEGIN {label}-----", *header, *LINES, f"-----END {label}-----"]
+
+
+SPELLINGS = {
+    "lines": "\n".join,
+    "spaces": " ".join,
+    "literal \\n": "\\n".join,
+    "literal \\r\\n": "\\r\\n".join,
+    "CR and LF": "\r\n".join,
+    "CR": "\r".join,
+    "tabs": "\t".join,
+    "blank lines": lambda lines: "\n\n".join(lines),
+    "indented": lambda lines: "\n   ".join(lines) + "\n",
+    "in quotes": lambda lines: f'"{" ".join(lines)}"',
+    "text around": lambda lines: "Bag Attributes: a-b\n" + "\n".join(lines) + "\nsubject=x",
+}
+
+
+def of_pem(**texts):
+    """The properties that hold PEM, for options whose names end so."""
+    known = {
+        "ca": "ssl.truststore.certificates",
+        "key": "ssl.keystore.key",
+        "chain": "ssl.keystore.certificate.chain",
+    }
+    properties = resolve({known[name]: text for name, text in texts.items()}).librdkafka
+    return {name.split(".")[1]: text for name, text in properties.items() if name.endswith(".pem")}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_pem_is_taken_however_its_lines_are_broken(spelling):
+    write = SPELLINGS[spelling]
+    certificate, key = pem_lines("CERTIFICATE"), pem_lines("PRIVATE KEY")
+    wanted = {"ca": certificate * 2, "certificate": certificate * 3, "key": key}
+    found = of_pem(ca=write(certificate * 2), chain=write(certificate * 3), key=write(key))
+    assert found == {name: "\n".join(lines) + "\n" for name, lines in wanted.items()}
+
+
+@pytest.mark.parametrize("alias", ["ssl.ca.pem", "ssl_ca_pem", "librdkafka.ssl.ca.pem", "https.ca.pem"])
+def test_pem_is_taken_by_librdkafkas_names_too(alias):
+    text = "\n".join(pem_lines("CERTIFICATE")) + "\n"
+    properties = resolve({alias: text.replace("\n", " ")}).librdkafka
+    assert text in properties.values()
+
+
+@pytest.mark.parametrize("label", ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_keys_of_every_kind_keep_their_label_and_how_they_are_encrypted(label, spelling):
+    chain = "\n".join(pem_lines("CERTIFICATE")) + "\n"
+    header = ENCRYPTED if label in ("RSA PRIVATE KEY", "EC PRIVATE KEY") else ()
+    text = SPELLINGS[spelling](pem_lines(label, header))
+    assert of_pem(key=text, chain=chain)["key"] == "\n".join(pem_lines(label, header)) + "\n"
+
+
+def test_of_pem_with_keys_and_certificates_each_option_takes_its_own():
+    store = " ".join(pem_lines("EC PARAMETERS") + pem_lines("PRIVATE KEY") + pem_lines("CERTIFICATE"))
+    found = of_pem(key=store, chain=store)
+    assert [found["key"].count("BEGIN"), found["certificate"].count("BEGIN")] == [1, 1]
+    assert "PRIVATE KEY" in found["key"] and "PRIVATE KEY" not in found["certificate"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("ssl.truststore.certificates", "canary", "is not PEM: it has no -----BEGIN CERTIFICATE-----"),
+        ("ssl.ca.pem", "/etc/canary.pem", "is not PEM"),
+        ("ssl_ca_pem", " ".join(pem_lines("PRIVATE KEY")), "holds no CERTIFICATE, but PRIVATE KEY"),
+        ("ssl.truststore.certificates", " ".join(pem_lines("CERTIFICATE")[:-1]), "is cut off"),
+        ("ssl.truststore.certificates", "-----BEGIN CERTIFICATE-----canary!-----END CERTIFICATE-----", "than base64"),
+        ("ssl.truststore.certificates", "-----BEGIN CERTIFICATE----- -----END CERTIFICATE-----", "than base64"),
+        ("ssl.keystore.key", "canary", "is not PEM: it has no -----BEGIN PRIVATE KEY-----"),
+        ("ssl.keystore.key", " ".join(pem_lines("PRIVATE KEY") * 2), "holds 2 private keys"),
+        ("ssl.key.pem", " ".join(pem_lines("OPENSSH PRIVATE KEY")), "ssh-keygen"),
+    ],
+)
+def test_what_is_no_pem_is_refused_with_the_reason_and_without_the_secret(name, text, said):
+    certificate = {} if "ca" in name or "trust" in name else {"ssl.certificate.pem": " ".join(pem_lines("CERTIFICATE"))}
+    with pytest.raises(ConfigError) as caught:
+        resolve({name: text, **certificate})
+    assert str(caught.value).startswith(f"{name}: ") and said in str(caught.value)
+    assert "canary" not in str(caught.value) and LINES[0][:20] not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_files_with_pem_on_one_line_are_taken_too(tmp_path):
+    ca, store, plain = tmp_path / "ca.pem", tmp_path / "store.pem", tmp_path / "plain.pem"
+    ca.write_text(" ".join(pem_lines("CERTIFICATE")))
+    store.write_text(" ".join(pem_lines("PRIVATE KEY") + pem_lines("CERTIFICATE")))
+    plain.write_text("\n".join(["subject=x", *pem_lines("CERTIFICATE")]))
+    found = resolve({"ssl.ca.location": ca, "ssl.keystore.type": "PEM", "ssl.keystore.location": store}).librdkafka
+    assert not [name for name in found if name.endswith(".location")]
+    assert found["ssl.ca.pem"] == found["ssl.certificate.pem"] == "\n".join(pem_lines("CERTIFICATE")) + "\n"
+    assert found["ssl.key.pem"] == "\n".join(pem_lines("PRIVATE KEY")) + "\n"
+    assert resolve({"ssl.ca.location": plain}).librdkafka["ssl.ca.location"] == str(plain)
+    ca.write_text(" ".join(pem_lines("CERTIFICATE")[:-1]))
+    with pytest.raises(ConfigError, match=r"ssl\.ca\.location='.*ca\.pem': is cut off"):
+        resolve({"ssl.ca.location": ca})
 
 
 def test_a_token_endpoint_implies_oidc():

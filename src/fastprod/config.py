@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from . import jaas
+from . import jaas, pem
 from .errors import ConfigError
 from .options import ALIASES, FOREIGN, OPTIONS, PARTITIONERS, Option, denied, dotted, is_sensitive, redact
 
@@ -146,6 +146,7 @@ def resolve(
             f"bootstrap.servers names {', '.join(sorted(others))}, which has no effect: "
             f"security.protocol={properties['security.protocol']} holds for all brokers"
         )
+    _read_pem(properties, spelling)
     for note in notes:
         warn(note, stacklevel=2)
     return ProducerConfig(values, properties, frozenset(given))
@@ -397,6 +398,27 @@ def _take_schemes(values: dict[str, Any]) -> set[str]:
     found = [entry.rpartition("://") for entry in (values["bootstrap.servers"] or "").split(",")]
     values["bootstrap.servers"] = ",".join(dict.fromkeys(host for _, _, host in found))
     return {scheme.upper() for scheme, _, _ in found}.intersection(OPTIONS["security.protocol"].valid or ())
+
+
+def _read_pem(properties: dict[str, str], spelling: Mapping[str, str]) -> None:
+    """Writes PEM as librdkafka reads it. A file whose PEM it could not read is given as text."""
+    spelling = dict(spelling)
+    for part in ("ca", "certificate", "key"):
+        file = properties.get(f"ssl.{part}.location", "")
+        if os.access(file, os.R_OK) and os.path.isfile(file) and f"ssl.{part}.pem" not in properties:
+            with open(file, encoding="latin-1") as opened:
+                text = opened.read()
+            if not pem.is_plain(text):
+                del properties[f"ssl.{part}.location"]
+                properties[f"ssl.{part}.pem"] = text
+                spelling[f"ssl.{part}.pem"] = f"ssl.{part}.location={_show('', file)}"
+    for name in [name for name in properties if name.endswith(".pem")]:
+        kind = pem.PRIVATE_KEY if name.endswith("key.pem") else pem.CERTIFICATE
+        try:
+            properties[name] = pem.normalize(properties[name], kind)
+        except ValueError as error:  # never from it: the traceback would show the text
+            given = spelling.get(ALIASES.get(name, name)) or spelling.get(name, name)
+            raise ConfigError(f"{given}: {error}") from None
 
 
 def _check_together(values: dict[str, Any], given: Mapping[str, Any], notes: list[str]) -> None:
