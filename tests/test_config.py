@@ -760,6 +760,14 @@ def of_jaas(text, mechanism):
         (f'{PLAIN_MODULE} Required password="b" username=a;', "PLAIN", ("a", "b")),
         (f'{SCRAM_MODULE} required username="a" password=";=\\"\\\\";', "SCRAM-SHA-512", ("a", ';="\\')),
         (f'{SCRAM_MODULE} required username="a" password="";', "SCRAM-SHA-256", ("a", "")),
+        (f"{PLAIN_MODULE} required username='a' password='b\"c';", "PLAIN", ("a", 'b"c')),
+        (
+            rf'{PLAIN_MODULE} required username="\141" password="\n\t\r\f\b\v\a\x\400";',
+            "PLAIN",
+            ("a", "\n\t\r\f\b\v\ax 0"),
+        ),
+        (f'/* a */ {PLAIN_MODULE} required // b\n username="a" password=" b ";', "PLAIN", ("a", " b ")),
+        (f"{PLAIN_MODULE} required username=ü€ password='/*b*/';", "PLAIN", ("ü€", "/*b*/")),
     ],
 )
 def test_jaas_user_and_password(text, mechanism, read):
@@ -788,7 +796,11 @@ def test_jaas_client_of_oauthbearer():
         (f'{PLAIN_MODULE} required username="canary" password="canary"', "semicolon"),
         (f'{PLAIN_MODULE} required username="canary" password="canary";;', "name="),
         (f'{PLAIN_MODULE} required username="canary" password="canary;', "double quotes"),
-        (f"{PLAIN_MODULE} required username='canary' password='canary';", "double quotes"),
+        (f'{PLAIN_MODULE} required username="canary" password="canary\n";', "double quotes"),
+        (f'{PLAIN_MODULE} required username="canary" password="canary\\0";', "NUL"),
+        (f'{PLAIN_MODULE} required username="canary" password=;;', "name="),
+        (f'{PLAIN_MODULE} required username="canary" password= = ;', "name="),
+        (f"{PLAIN_MODULE} required username=canary password=can/ary;", "semicolon"),
         (f'{PLAIN_MODULE} required username="canary";', "both username and password"),
         (f'{PLAIN_MODULE} required username "canary" password "canary";', "name="),
         (f'{SCRAM_MODULE} required username="canary" password="canary" tokenauth="true";', "other options"),

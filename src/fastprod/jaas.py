@@ -1,6 +1,6 @@
 """Java's ``sasl.jaas.config``: ``<login module> <flag> <name>=<value> ... ;``, as far as librdkafka can do the same.
 
-Source: org.apache.kafka.common.security.JaasConfig.
+Source: org.apache.kafka.common.security.JaasConfig, and java.io.StreamTokenizer by which it reads.
 """
 
 from __future__ import annotations
@@ -23,8 +23,18 @@ _MODULES = {
     ),
 }
 _FLAGS = ("required", "requisite", "sufficient", "optional")
-_QUOTED = r'"(?:[^"\\\n]|\\.)*"'
-_TOKEN = re.compile(rf"\s*(?:({_QUOTED})|([\w.$-]+)|(=)|(;))")
+# Java's StreamTokenizer: what it skips, a quoted text, a word, a sign.
+_TOKEN = re.compile(
+    r"""
+    [\x00-\x20]+ | /\*.*?(?:\*/|\Z) | /[^\r\n]*
+    | (?P<quoted> "(?:[^"\\\r\n]|\\.)*" | '(?:[^'\\\r\n]|\\.)*' )
+    | (?P<word> [\w.$\-\xa0-\U0010ffff]+ )
+    | (?P<sign> [=;] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\([0-3][0-7]{2}|[0-7]{1,2}|.)", re.DOTALL)
+_ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
 class Login(NamedTuple):
@@ -45,16 +55,18 @@ def parse(text: str) -> Login:
     if flag.lower() not in _FLAGS:
         raise ValueError("after the login module there must be a flag, such as required")
     mechanisms, names = _MODULES[module]
-    if not tokens[2:] or tokens[-1] != (";", False):
+    if not tokens[2:] or tokens[-1] != (";", True):
         raise ValueError("a semicolon must end it")
     pairs, options = tokens[2:-1], {}
     if len(pairs) % 3:
         raise ValueError('options must be name="value"')
-    for (name, _), equals, (value, _) in zip(pairs[::3], pairs[1::3], pairs[2::3], strict=True):
-        if equals != ("=", False):
+    for (name, _), equals, (value, is_sign) in zip(pairs[::3], pairs[1::3], pairs[2::3], strict=True):
+        if equals != ("=", True) or is_sign:
             raise ValueError('options must be name="value"')
         if name not in names:
             raise ValueError(f"librdkafka can do nothing with other options of this module than {', '.join(names)}")
+        if "\0" in value:
+            raise ValueError("librdkafka takes no NUL in a value")
         options[names[name]] = value
     if names is _PASSWORD and len(options) < len(names):
         raise ValueError("the module needs both username and password")
@@ -62,15 +74,22 @@ def parse(text: str) -> Login:
 
 
 def _tokens(text: str) -> list[tuple[str, bool]]:
-    """The words and signs, each with whether it was quoted."""
-    found, place, text = [], 0, text.strip()
+    """The words and signs, each with whether it is a sign."""
+    found, place = [], 0
     while place < len(text):
         match = _TOKEN.match(text, place)
         if match is None:
-            raise ValueError('values must be in double quotes, with \\" and \\\\ for " and \\')
-        if quoted := match[1]:
-            found.append((re.sub(r"\\(.)", r"\1", quoted[1:-1]), True))
-        else:
-            found.append((match[0].strip(), False))
+            raise ValueError(
+                'values must be in double quotes that close on the same line, with \\" and \\\\ for " and \\'
+            )
+        if quoted := match["quoted"]:
+            found.append((_ESCAPE.sub(_unescaped, quoted[1:-1]), False))
+        elif match["word"] or match["sign"]:
+            found.append((match[0], match["sign"] is not None))
         place = match.end()
     return found
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match[1]
+    return chr(int(code, 8)) if code[0] in "01234567" else _ESCAPED.get(code, code)
