@@ -142,6 +142,7 @@ enum { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN = -187 };
     X(void, rd_kafka_conf_destroy, (rd_kafka_conf_t *))                                       \
     X(int, rd_kafka_conf_set,                                                                 \
       (rd_kafka_conf_t *, const char *, const char *, char *, size_t))                        \
+    X(int, rd_kafka_conf_get, (const rd_kafka_conf_t *, const char *, char *, size_t *))      \
     X(void, rd_kafka_conf_set_events, (rd_kafka_conf_t *, int))                               \
     X(void, rd_kafka_conf_set_opaque, (rd_kafka_conf_t *, void *))                            \
     X(int, rd_kafka_conf_set_ssl_cert_verify_cb,                                              \
@@ -155,6 +156,8 @@ enum { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN = -187 };
     X(void, rd_kafka_conf_enable_sasl_queue, (rd_kafka_conf_t *, int))                        \
     X(rd_kafka_queue_t *, rd_kafka_queue_get_sasl, (rd_kafka_t *))                            \
     X(rd_kafka_error_t *, rd_kafka_sasl_background_callbacks_enable, (rd_kafka_t *))          \
+    X(rd_kafka_error_t *, rd_kafka_sasl_set_credentials,                                      \
+      (rd_kafka_t *, const char *, const char *))                                             \
     X(const char *, rd_kafka_event_config_string, (rd_kafka_event_t *))                       \
     X(rd_kafka_resp_err_t, rd_kafka_oauthbearer_set_token,                                    \
       (rd_kafka_t *, const char *, int64_t, const char *, const char **, size_t, char *,      \

@@ -3,11 +3,12 @@
 import warnings
 
 import pytest
+import trustme
 
-from fastprod import config
+from fastprod import config, jaas, pem
 from fastprod.errors import ConfigError
 from fastprod.options import ALIASES, OPTIONS, is_sensitive
-from tests.kafka.oracle import java_options, java_takes
+from tests.kafka.oracle import java_options, java_reads, java_takes
 
 pytestmark = pytest.mark.kafka
 
@@ -151,3 +152,70 @@ def test_what_java_takes_and_refuses_is_taken_and_refused(kafka_libs):
     by_java = java_takes(TOGETHER)
     assert any(by_java) and not all(by_java)
     assert [mapping for mapping, java in zip(TOGETHER, by_java, strict=True) if taken(mapping) != java] == []
+
+
+PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+TEXTS = ["a", " a\n", "\t a b \r\n", "\u00a0a", "\x1fa\x01"]
+HOSTS = [
+    "h:1",
+    "h:1\n",
+    "PLAINTEXT://h:1",
+    "ssl://h:1",
+    "my_own://h:1",
+    "x-1.y%://h:1",
+    "://h:1",
+    " SASL_SSL://[::1]:1 ",
+]
+HOSTS += ["h", "h:", "a b://h:1", "x://SSL://h:1", "SSL://h:1/x", "h:1/", "h h:1", "u@h:1", "hö:1", "ü://h:1", "h:+1"]
+LOGINS = [
+    f"{PLAIN} {rest}"
+    for rest in (
+        'required username="a" password=" b c ";',
+        "required username='a' password='b\"c';",
+        r"""required username="\\141" password="\\n\\t\\r\\f\\b\\v\\a\\x\\400\\'\\"";""".replace("\\\\", "\\"),
+        "/* x */ required // y\n username=a password=b;",
+        "REQUIRED password=b username='a' ;\n",
+        "required username=a password=b; x",
+        "required username=a password=b",
+        "required username=a password=b/c;",
+        "required username=a password=;",
+        "required username=ü€ password='\\\n';",
+    )
+]
+BREAKS = ["\n", " ", "\r\n", "\t", "\n\n", "\n   "]
+
+
+def test_values_are_read_as_java_reads_them(kafka_libs):
+    certificate = trustme.CA().cert_pem.bytes().decode().splitlines()
+    pems = [line_end.join(certificate) for line_end in BREAKS]
+    pems += [
+        "\n".join(certificate * 2),
+        "a b\n" + "\n".join(certificate) + "\nc d\n",
+        " ".join(certificate[:-1]),
+        "canary",
+        "",
+    ]
+
+    def here(kind, value):
+        try:
+            if kind == "text":
+                return config.resolve({"bootstrap.servers": "h:1", "client.id": value}, {}).client_id
+            if kind == "host":
+                return (
+                    config.resolve({"bootstrap.servers": value}, {}).bootstrap_servers.replace("[", "").replace("]", "")
+                )
+            if kind == "jaas":
+                read = jaas.parse(value).options
+                return f"[{read['sasl.password']}, {read['sasl.username']}]"
+            return str(pem.normalize(value, pem.CERTIFICATE).count("BEGIN"))
+        except ValueError:
+            return None
+
+    kinds = {"text": TEXTS, "host": HOSTS, "jaas": LOGINS, "certificates": pems}
+    values = [(kind, value) for kind, some in kinds.items() for value in some]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours = [here(kind, value) for kind, value in values]
+    java = java_reads(values)
+    assert java.count(None) > 10
+    assert [row for row in zip(values, ours, java, strict=True) if row[1] != row[2]] == []

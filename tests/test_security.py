@@ -13,7 +13,7 @@ import pytest
 from fastprod import AuthenticationError, ConfigError, KafkaError, Producer
 from fastprod.errors import MetadataTimeoutError
 from tests.kafka.fixtures import consume_all
-from tests.kafka.security import PASSWORD, USER
+from tests.kafka.security import PASSWORD, SPACED_PASSWORD, SPACED_USER, USER
 
 pytestmark = pytest.mark.kafka
 
@@ -125,6 +125,43 @@ def test_user_and_password_from_javas_jaas(secure_kafka, mechanism, jaas):
     options = sasl(secure_kafka, mechanism, **{"sasl.jaas.config": jaas})
     del options["sasl.username"], options["sasl.password"]
     assert arrives(secure_kafka, options)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+@pytest.mark.parametrize("prefix", ["", "librdkafka."])
+def test_white_space_at_the_ends_of_user_and_password(secure_kafka, mechanism, prefix, caplog):
+    options = sasl(secure_kafka, mechanism)
+    del options["sasl.username"], options["sasl.password"]
+    caplog.set_level(logging.DEBUG, "fastprod")
+    options |= {prefix + "sasl.username": SPACED_USER, prefix + "sasl.password": SPACED_PASSWORD}
+    assert arrives(secure_kafka, options)
+    assert "bootstrap.servers" not in caplog.text  # librdkafka says that it has none, until the login is set
+
+
+def test_white_space_in_javas_jaas(secure_kafka):
+    module = f'{JAAS}.plain.PlainLoginModule required username="{SPACED_USER}"'
+    options = sasl(secure_kafka, "PLAIN")
+    del options["sasl.username"], options["sasl.password"]
+    password = SPACED_PASSWORD.replace("\t", "\\t")
+    assert arrives(secure_kafka, {**options, "sasl.jaas.config": f'{module} password="{password}";'})
+
+
+def test_a_wrong_password_with_white_space(secure_kafka):
+    error = refused(sasl(secure_kafka, "SCRAM-SHA-256", **{"sasl.password": " " + PASSWORD}), AuthenticationError)
+    assert "sasl.mechanism and the credentials" in str(error) and PASSWORD not in str(error)
+
+
+@pytest.mark.parametrize("line_end", [" ", "\\n", "\r\n"])
+def test_mutual_tls_with_pem_on_one_line(secure_kafka, line_end):
+    ca, store = (line_end.join(file.read_text().splitlines()) for file in (secure_kafka.ca, secure_kafka.client))
+    options = tls(secure_kafka, "MUTUAL", **{"ssl.keystore.key": store, "ssl.keystore.certificate.chain": store})
+    del options["ssl.ca.location"]
+    assert arrives(secure_kafka, {**options, "ssl.truststore.certificates": ca})
+
+
+def test_bootstrap_servers_with_a_scheme(secure_kafka):
+    options = tls(secure_kafka)
+    assert arrives(secure_kafka, {**options, "bootstrap.servers": f"ssl://{options['bootstrap.servers']}\n"})
 
 
 def test_credentials_over_plaintext_need_leave(secure_kafka):

@@ -77,6 +77,8 @@ cdef extern from "librdkafka.h" nogil:
     void rd_kafka_conf_destroy "fp_librdkafka.rd_kafka_conf_destroy"(rd_kafka_conf_t *) noexcept
     int rd_kafka_conf_set "fp_librdkafka.rd_kafka_conf_set"(
         rd_kafka_conf_t *, const char *, const char *, char *, size_t) noexcept
+    int rd_kafka_conf_get "fp_librdkafka.rd_kafka_conf_get"(
+        const rd_kafka_conf_t *, const char *, char *, size_t *) noexcept
     void rd_kafka_conf_set_events "fp_librdkafka.rd_kafka_conf_set_events"(rd_kafka_conf_t *, int) noexcept
     void rd_kafka_conf_set_opaque "fp_librdkafka.rd_kafka_conf_set_opaque"(rd_kafka_conf_t *, void *) noexcept
     int rd_kafka_conf_set_ssl_cert_verify_cb "fp_librdkafka.rd_kafka_conf_set_ssl_cert_verify_cb"(
@@ -92,6 +94,8 @@ cdef extern from "librdkafka.h" nogil:
     rd_kafka_queue_t *rd_kafka_queue_get_sasl "fp_librdkafka.rd_kafka_queue_get_sasl"(rd_kafka_t *) noexcept
     rd_kafka_error_t *rd_kafka_sasl_background_callbacks_enable \
         "fp_librdkafka.rd_kafka_sasl_background_callbacks_enable"(rd_kafka_t *) noexcept
+    rd_kafka_error_t *rd_kafka_sasl_set_credentials "fp_librdkafka.rd_kafka_sasl_set_credentials"(
+        rd_kafka_t *, const char *, const char *) noexcept
     const char *rd_kafka_event_config_string "fp_librdkafka.rd_kafka_event_config_string"(rd_kafka_event_t *) noexcept
     int rd_kafka_oauthbearer_set_token "fp_librdkafka.rd_kafka_oauthbearer_set_token"(
         rd_kafka_t *, const char *, int64_t, const char *, const char **, size_t, char *, size_t) noexcept

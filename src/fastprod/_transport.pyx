@@ -15,6 +15,9 @@ from fastprod.errors import ConfigError, KafkaError
 from fastprod.librdkafka import address
 from fastprod.options import redact
 
+LOGIN = ("sasl.username", "sasl.password")
+C_SPACE = " \t\n\v\f\r"   # what isspace() takes
+
 cdef uint64_t PLAIN = 0x80000000   # in what a record carries: it went by produce_batch
 cdef uint64_t SINGLE = 0x40000000   # it is the only one of its batch
 cdef uint64_t INDEX = 0x3fffffff
@@ -53,6 +56,49 @@ cdef str advice(const char *refusal):
         return (". GSSAPI is what sasl.mechanism is unless you set it: set PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or "
                 "OAUTHBEARER, or let FASTPROD_LIBRDKAFKA name a librdkafka that has GSSAPI")
     return ""
+
+
+cdef int check_kept(rd_kafka_conf_t *conf, str name, str value) except -1:
+    """ConfigError unless librdkafka has the value that was set.
+
+    It drops white space before a text, and from a number what follows the digits; then it wraps at 32 bits.
+    """
+    cdef bytes encoded = name.encode()
+    cdef size_t size = 0
+    cdef bytearray text
+    if not value or rd_kafka_conf_get(conf, encoded, NULL, &size) != RD_KAFKA_CONF_OK:
+        return 0
+    text = bytearray(size)
+    rd_kafka_conf_get(conf, encoded, text, &size)
+    kept = text.rstrip(b"\0").decode("utf-8", "replace")
+    if kept == value:
+        return 0
+    if value.lstrip(C_SPACE) == kept:
+        raise ConfigError(f"{name}={redact(name, repr(value))}: librdkafka drops white space at the beginning, so that "
+                          "another value would be used: give one that does not begin with it")
+    try:
+        changed = kept.lstrip("-").isdigit() and float(kept) != float(value)
+    except ValueError:    # all is a number to librdkafka, but 5x is not
+        changed = value.strip(C_SPACE)[0] in "+-.0123456789"
+    if changed:
+        raise ConfigError(f"{name}={redact(name, repr(value))}: librdkafka would read {redact(name, kept)}")
+    return 0
+
+
+cdef bint has_exact_login(dict properties):
+    """Whether user and password must be told to the handle, since the text configuration would change them."""
+    login = [properties.get(name, "") for name in LOGIN]
+    return all(login) and any(text[0] in C_SPACE for text in login)
+
+
+cdef int log_in(rd_kafka_t *rk, bytes user, bytes password) except -1:
+    """Gives user and password as they are. They are read whenever a connection authenticates."""
+    cdef rd_kafka_error_t *error = rd_kafka_sasl_set_credentials(rk, user, password)
+    if error is not NULL:
+        code = rd_kafka_error_code(error)
+        rd_kafka_error_destroy(error)
+        raise KafkaError(f"librdkafka does not take user and password (code {code})", code=code)
+    return 0
 
 
 cdef void *opaque(Batch *batch, int32_t index, uint64_t plain) noexcept nogil:
@@ -127,6 +173,8 @@ cdef class Transport:
         cdef char text[512]
         cdef int events = RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG
         cdef rd_kafka_conf_t *conf
+        cdef bint exact_login = has_exact_login(properties)
+        cdef dict text_properties = properties
         fp_mutex_init(&self.error_lock)
         self.callbacks = callbacks
         self.without_acks = properties.get("acks") == "0"
@@ -136,11 +184,21 @@ cdef class Transport:
         self.arguments_size = FIXED_ARGUMENTS + 16
         if self.messages is NULL or self.arguments is NULL:
             raise MemoryError()
+        if exact_login:    # no brokers until the handle has it, or a connection may come first
+            if properties.get("client.dns.lookup", "use_all_dns_ips") != "use_all_dns_ips":
+                raise ConfigError(f"{LOGIN[0]} or {LOGIN[1]} begins with white space: for librdkafka to keep it, "
+                                  "client.dns.lookup must be use_all_dns_ips")
+            text_properties = properties | dict.fromkeys(LOGIN, "set below")
+            del text_properties["bootstrap.servers"]
         conf = rd_kafka_conf_new()
-        for name, value in properties.items():
-            if rd_kafka_conf_set(conf, name.encode(), value.encode(), text, sizeof(text)) != RD_KAFKA_CONF_OK:
-                rd_kafka_conf_destroy(conf)
-                raise ConfigError(f"{name}: {redact(name, text.decode('utf-8', 'replace'))}")
+        try:
+            for name, value in text_properties.items():
+                if rd_kafka_conf_set(conf, name.encode(), value.encode(), text, sizeof(text)) != RD_KAFKA_CONF_OK:
+                    raise ConfigError(f"{name}: {redact(name, text.decode('utf-8', 'replace'))}")
+                check_kept(conf, name, value)
+        except BaseException:
+            rd_kafka_conf_destroy(conf)
+            raise
         rd_kafka_conf_interceptor_add_on_new(conf, b"fastprod", add_interceptors, <void *>self)
         rd_kafka_conf_set_opaque(conf, &self.certificate_error)
         if properties.get("enable.ssl.certificate.verification", "true") == "true":
@@ -159,6 +217,10 @@ cdef class Transport:
             self.sasl_queue = rd_kafka_queue_get_sasl(self.rk)
         elif properties.get("sasl.mechanism") == "OAUTHBEARER":
             self.serve_tokens_in_background()
+        if exact_login:
+            user, password = (properties[name].encode() for name in LOGIN)
+            log_in(self.rk, user, password)
+            self.bootstrap(properties["bootstrap.servers"].encode())
         rd_kafka_set_log_queue(self.rk, NULL)
 
     def __dealloc__(self):
@@ -349,7 +411,8 @@ cdef class Transport:
                             rd_kafka_event_error_is_fatal(event))
             self.callbacks.want_refresh()
         elif kind == RD_KAFKA_EVENT_LOG:
-            if rd_kafka_event_log(event, &facility, &text, &level) == 0:
+            if (rd_kafka_event_log(event, &facility, &text, &level) == 0
+                    and strstr(text, b"No `bootstrap.servers` configured") is NULL):   # they come after the login
                 self.callbacks.log(level, facility, text)
         rd_kafka_event_destroy(event)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,15 @@ def java_takes(configs: Sequence[Mapping[str, object]]) -> list[bool]:
     if len(answers) != len(configs):
         raise RuntimeError(f"CheckOracle.java answered {len(answers)} of {len(configs)} configurations")
     return [answer == "taken" for answer in answers]
+
+
+def java_reads(values: Sequence[tuple[str, str]]) -> list[str | None]:
+    """How Java reads each (kind, value), the kinds being ReadOracle.java's; None if it refuses it."""
+    arguments = [part for kind, value in values for part in (kind, base64.b64encode(value.encode()).decode())]
+    answers = [line for line in _ask("ReadOracle.java", *arguments) if line.split()[0] in ("taken", "refused")]
+    if len(answers) != len(values):
+        raise RuntimeError(f"ReadOracle.java answered {len(answers)} of {len(values)} values")
+    return [base64.b64decode(answer[6:]).decode() if answer != "refused" else None for answer in answers]
 
 
 def java_errors() -> dict[int, tuple[str, bool]]:

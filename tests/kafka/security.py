@@ -12,6 +12,7 @@ from tests.kafka.node import free_ports
 from tests.kafka.server import KafkaServer
 
 USER, PASSWORD = "alice", "alice-s3cret"
+SPACED_USER, SPACED_PASSWORD = " bob", " \tbob's s3cret "
 
 # Listener -> how it speaks. MUTUAL asks for the client's certificate; that of MISNAMED is made out to another host.
 LISTENERS = {
@@ -22,8 +23,9 @@ LISTENERS = {
     "SASL_PLAINTEXT": "SASL_PLAINTEXT",
 }
 _JAAS = "org.apache.kafka.common.security"
+_PLAIN_USERS = f'user_{USER}="{PASSWORD}" "user_{SPACED_USER}"="{SPACED_PASSWORD}"'
 _MODULES = {
-    "PLAIN": f'{_JAAS}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";',
+    "PLAIN": f"{_JAAS}.plain.PlainLoginModule required {_PLAIN_USERS};",
     "SCRAM-SHA-256": f"{_JAAS}.scram.ScramLoginModule required;",
     "SCRAM-SHA-512": f"{_JAAS}.scram.ScramLoginModule required;",
     # Without a handler of its own Kafka takes any token whose claims hold, signed or not.
@@ -67,9 +69,10 @@ class SecureKafka(KafkaServer):
         super().start(timeout)
         mechanisms = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
         for mechanism in mechanisms:
-            known = UserScramCredentialUpsertion(USER, ScramCredentialInfo(mechanism, 4096), PASSWORD.encode())
-            for future in self.admin.alter_user_scram_credentials([known]).values():
-                future.result(timeout)
+            for user, password in ((USER, PASSWORD), (SPACED_USER, SPACED_PASSWORD)):
+                known = UserScramCredentialUpsertion(user, ScramCredentialInfo(mechanism, 4096), password.encode())
+                for future in self.admin.alter_user_scram_credentials([known]).values():
+                    future.result(timeout)
 
     def _listeners(self) -> dict[str, object]:
         added = "".join(f",{name}://{self.address(name)}" for name in LISTENERS)

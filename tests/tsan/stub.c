@@ -470,6 +470,9 @@ EXPORT int rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char
         conf->in_turn |= strcmp(value, "1") == 0;
     return RD_KAFKA_CONF_OK;
 }
+EXPORT int rd_kafka_conf_get(const rd_kafka_conf_t *conf, const char *name, char *text, size_t *size) {
+    return RD_KAFKA_CONF_UNKNOWN;
+}
 EXPORT void rd_kafka_conf_set_events(rd_kafka_conf_t *conf, int events) {}
 EXPORT void rd_kafka_conf_set_opaque(rd_kafka_conf_t *conf, void *opaque) {}
 EXPORT int rd_kafka_conf_set_ssl_cert_verify_cb(rd_kafka_conf_t *conf, rd_kafka_ssl_cert_verify_cb_t verify) {
@@ -530,6 +533,9 @@ EXPORT rd_kafka_error_t *rd_kafka_abort_transaction(rd_kafka_t *rk, int timeout_
 /* Not called by the workload; every function must be there */
 
 EXPORT rd_kafka_error_t *rd_kafka_sasl_background_callbacks_enable(rd_kafka_t *rk) { return error_new(-1); }
+EXPORT rd_kafka_error_t *rd_kafka_sasl_set_credentials(rd_kafka_t *rk, const char *user, const char *password) {
+    return error_new(-1);
+}
 EXPORT rd_kafka_resp_err_t rd_kafka_oauthbearer_set_token(
     rd_kafka_t *rk, const char *token, int64_t expiry, const char *principal, const char **extensions, size_t count,
     char *text, size_t size) {
