@@ -33,6 +33,8 @@ def complaint_about(source):
         ("a.csv", "csv"),
         ("a.CSV", "csv"),
         ("a.csv.gz", "csv"),
+        ("a.csv.zst", "csv"),
+        ("a.tsv.BZ2", "csv"),
         ("a.ndjson", "ndjson"),
         ("a.jsonl.gz", "ndjson"),
         ("a.txt", "lines"),
@@ -50,8 +52,10 @@ def test_the_suffix_tells_the_format(name, format):
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("o.csv.zst", "o.csv.zst: the suffix '.zst' tells no format: give --format"),
-        ("a.tsv.gz", "a.tsv.gz: the suffix '.tsv' tells no format: give --format"),
+        (
+            "o.xml.zst",
+            "o.xml.zst: the suffix '.xml' tells no format: give --format, one of lines, ndjson, csv, parquet, arrow",
+        ),
         (
             "x.JSON",
             "x.JSON: the suffix '.JSON' tells no format: give --format, which is ndjson for one object per line",

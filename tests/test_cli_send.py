@@ -239,7 +239,7 @@ def test_the_number_of_futures_is_bounded(write, monkeypatch):
         (["-", "--embedded", "--key", "id"], "<stdin> is read as lines, which have no fields"),
         (["-", "--embedded", "--partitions", "0"], "the number of partitions of t is 0"),
         (["-", "--bootstrap-servers", "h:1", "-X", "linger.mss=1"], "linger.mss"),
-        (["o.csv.zst", "--embedded"], "o.csv.zst: the suffix '.zst' tells no format: give --format\n"),
+        (["o.xls.gz", "--embedded"], "the suffix '.xls' tells no format: it is a workbook; save the sheet as CSV\n"),
         (
             ["-", "--embedded", "-X", "transactional.id=a"],
             "-X transactional.id=a: this command opens no transaction; leave transactional.id out\n",

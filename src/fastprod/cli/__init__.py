@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 
 import fastprod
 
 from .. import librdkafka
-from . import send
+from . import console, send
 
 
 class _Version(argparse.Action):
@@ -18,7 +19,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help="show the versions of fastprod and librdkafka")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"fastprod {fastprod.__version__}, librdkafka {librdkafka.version()}")
+        console.write(sys.stdout, f"fastprod {fastprod.__version__}, librdkafka {librdkafka.version()}\n")
         parser.exit()
 
 
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     send.add_parser(commands)
+    console.open_standard_streams()
     arguments = parser.parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     return run(arguments)

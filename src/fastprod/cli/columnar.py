@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import content
 
 if TYPE_CHECKING:
     from .readers import Record, Source
@@ -46,7 +47,7 @@ def check(name: str, path: str, format: str) -> None:
         raise ValueError(f"{name} is read with pyarrow, which is not installed: pip install 'fastprod[arrow]'")
     if path == "-" and format == "parquet":
         raise ValueError("a Parquet file has its index at its end, so it cannot come from standard input")
-    if path.endswith(".gz"):
+    if content.packing_of_suffix(path) is not None:
         raise ValueError(f"{name} is not unpacked: {format} files are compressed inside")
 
 
@@ -74,12 +75,18 @@ def read(source: Source) -> Iterator[Rows]:
             wanted = list(dict.fromkeys(name for name in (value, source.key) if name is not None))
             for batch in batches(wanted):
                 for part in _portions(batch.select(wanted)):
+                    if source.stop.number and os.path.isfile(source.path):  # a pipe's batch is lost if it is not sent
+                        return
                     rows = Rows(part, value, source.key, source.line + 1)
                     source.line += part.num_rows
                     yield rows
         except (pyarrow.ArrowException, OSError, EOFError) as error:
+            if source.cut:
+                source.unfinished = True
+                return
             raise source.error(f"not {source.format.capitalize()}, or damaged: {error}") from None
-    source.columnar_position = 0  # as that of a file that is closed
+    if os.path.isfile(source.path):
+        source.columnar_position = os.path.getsize(source.path)
 
 
 def _is_bytes_or_text(type: Any) -> bool:
@@ -115,28 +122,28 @@ def _arrow(source: Source, stack: contextlib.ExitStack) -> tuple[Any, Any]:
     """The file format, known by its first bytes, or the stream."""
     from pyarrow import OSFile, PythonFile, ipc
 
-    if source.path == "-":
-        stream = PythonFile(sys.stdin.buffer, mode="r")
+    regular = os.path.isfile(source.path)
+    if not regular:
+        stream = PythonFile(source.open(stack), mode="r")
     else:
         stream = stack.enter_context(OSFile(source.path))
-        if os.path.isfile(source.path):
-            with open(source.path, "rb") as start:
-                if start.read(len(_FILE_MAGIC)) == _FILE_MAGIC:
-                    file = stack.enter_context(ipc.open_file(stream))
-                    size = os.path.getsize(source.path)
+        with open(source.path, "rb") as start:
+            if start.read(len(_FILE_MAGIC)) == _FILE_MAGIC:
+                file = stack.enter_context(ipc.open_file(stream))
+                size = os.path.getsize(source.path)
 
-                    def from_file(columns: list[str]) -> Iterator[Any]:
-                        for i in range(file.num_record_batches):
-                            yield file.get_batch(i)
-                            source.columnar_position = size * (i + 1) // file.num_record_batches
+                def from_file(columns: list[str]) -> Iterator[Any]:
+                    for i in range(file.num_record_batches):
+                        yield file.get_batch(i)
+                        source.columnar_position = size * (i + 1) // file.num_record_batches
 
-                    return file.schema, from_file
+                return file.schema, from_file
     reader = stack.enter_context(ipc.open_stream(stream))
 
     def from_stream(columns: list[str]) -> Iterator[Any]:
         for batch in reader:
             yield batch
-            if source.path != "-":
+            if regular:
                 source.columnar_position = stream.tell()
 
     return reader.schema, from_stream

@@ -7,7 +7,6 @@ import collections
 import contextlib
 import itertools
 import logging
-import os
 import re
 import sys
 import threading
@@ -28,15 +27,17 @@ from ..errors import (
 from ..options import dotted, redact
 from ..records import BulkMetadata, RecordMetadata
 from ..testing import MockCluster
+from . import console
 from .columnar import Rows
 from .readers import FORMATS, Input, InputError
+from .stop import GRACE, Stop, Stopped
 
 LOOK_RECORDS = 10_000  # records, or seconds, between two looks at what is done
 LOOK_SECONDS = 0.5
 MOST_OUTSTANDING = 200_000  # records whose outcome is not counted yet
 READY_TIMEOUT = 30.0  # seconds to connect
 SILENT_SECONDS = 1.0  # of them, before it says that it waits
-INTERRUPT_TIMEOUT = 10.0  # seconds for what is under way at Ctrl-C
+INTERRUPT_TIMEOUT = GRACE  # seconds for what is under way at Ctrl-C
 MOST_BARS = 24  # partitions
 MOST_KEYS = 200_000  # that --embedded checks
 MOST_UNREAD = 4 << 20  # bytes sent and not yet read back: below what a mock partition keeps
@@ -52,14 +53,23 @@ ndjson: a value is the line's bytes as they stand
 csv:    a value is the row as a JSON object of strings, named by the header line
 parquet, arrow: a value is what the column "value" has, or that of --value; bytes or text, and null is a tombstone
 
-The format follows the suffix: .csv, .ndjson or .jsonl, .parquet, .arrow, .arrows, .feather or .ipc; .txt, .log, none
-and standard input are lines; any other needs --format. .gz after one of text is unpacked. Parquet and Arrow need
-pyarrow: pip install 'fastprod[arrow]'
+The format follows the suffix: .csv, .tsv, .ndjson or .jsonl, .parquet, .arrow, .arrows, .feather or .ipc; .txt, .log,
+none and standard input are lines; any other needs --format. Parquet and Arrow need pyarrow:
+pip install 'fastprod[arrow]'
+
+The first bytes tell whether text is packed, from standard input, too: gzip, bzip2 and xz are unpacked; so is zstd with
+Python 3.14 or the package backports.zstd, and lz4 with the package lz4. Text is UTF-8. What is something else than its
+format is refused.
 """
 _EXIT_CODES = """
+signals: SIGINT (Ctrl-C), SIGTERM and SIGHUP end the input. What was read by then, and what the pipe holds, is sent and
+waited for, up to 10 s; a second SIGINT or SIGTERM ends that wait, and a third the process. The summary is printed.
+
 exit code: 0 all records were acknowledged; 1 some were not, or the input is malformed; 2 nothing was sent, because
-the arguments, the configuration, the topic, the brokers or the first record did not allow it; 130 interrupted
+the arguments, the configuration, the topic, the brokers or the first record did not allow it; 130 ended by SIGINT,
+143 by SIGTERM, 129 by SIGHUP. A closed standard output or standard error changes nothing
 """
+_GIVEN_UP = (-152, -151)  # librdkafka's _PURGE_QUEUE and _PURGE_INFLIGHT: close() came first
 # After one of these every further record fails too.
 _HOPELESS = (AuthenticationError, AuthorizationError, UnknownTopicOrPartitionError)
 
@@ -116,6 +126,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--partitions", type=int, metavar="N", help="of the topic of --embedded (default: 12)")
     parser.add_argument("--key", metavar="FIELD", help="the field or column that becomes the key")
     parser.add_argument("--value", metavar="COLUMN", help='the column of the values, for parquet and arrow ("value")')
+    parser.add_argument(
+        "--delimiter",
+        type=_delimiter,
+        metavar="CHARACTER",
+        help="between the fields of CSV, tab for a tab (default: the one of , ; | and tab that the header line shows)",
+    )
     parser.add_argument("--format", choices=FORMATS, help="of all files (default: by the suffix of each)")
     parser.add_argument(
         "-X",
@@ -134,22 +150,34 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _delimiter(text: str) -> str:
+    text = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(text) != 1 or text in '"\r\n':
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character, or tab")
+    return text
+
+
 def run(arguments: argparse.Namespace, *, producer_factory: ProducerFactory | None = None) -> int:
     """Sends the files and returns the exit code; the summary goes to stdout, messages go to stderr."""
+    stop = Stop()
     try:
-        records = _input(arguments)
-        with _log_to_stderr(), _brokers(arguments) as config:
-            producer, partitions = _connect(producer_factory or _new_producer, config, arguments.topic)
-            try:
-                if not arguments.embedded:
-                    return _transfer(arguments, records, producer, partitions, None)
-                with ReadBack(config["bootstrap.servers"], arguments.topic, partitions) as read_back:
-                    return _transfer(arguments, records, producer, partitions, read_back)
-            finally:
-                _close(producer)  # nothing is left to wait for
+        with stop, stop.raising():
+            records = _input(arguments, stop)
+            with _log_to_stderr(), _brokers(arguments) as config:
+                producer, partitions = _connect(producer_factory or _new_producer, config, arguments.topic)
+                try:
+                    if not arguments.embedded:
+                        return _transfer(arguments, records, producer, partitions, stop, None)
+                    with ReadBack(config["bootstrap.servers"], arguments.topic, partitions) as read_back:
+                        return _transfer(arguments, records, producer, partitions, stop, read_back)
+                finally:
+                    _close(producer)  # nothing is left to wait for
     except _RefusedError as error:
         _say(str(error))
         return 2
+    except Stopped:
+        _say(stop.reason)
+        return stop.code
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
@@ -163,7 +191,7 @@ class Tally:
         self.bytes = 0  # of keys and values that were acknowledged
         self.acknowledged = 0
         self.failed = 0
-        self.unsettled = 0  # given up at an interrupt; they may have been written
+        self.unsettled = 0  # given up at a signal; they may have been written
         self.reasons: dict[tuple[str, int | None], list[Any]] = {}  # kind of error -> [records, first message]
 
     def acknowledge(self, metadata: RecordMetadata | BulkMetadata) -> None:
@@ -177,6 +205,9 @@ class Tally:
         self.bytes += max(0, metadata.serialized_key_size) + max(0, metadata.serialized_value_size)
 
     def fail(self, error: KafkaError, place: str = "") -> None:
+        if error.code in _GIVEN_UP:
+            self.unsettled += 1
+            return
         self.failed += 1
         reason = self.reasons.setdefault((type(error).__name__, error.code), [0, f"{place}{error}"])
         reason[0] += 1
@@ -239,14 +270,13 @@ class Outstanding:
 
 
 def _say(message: str) -> None:
-    print(f"fastprod send: {message}", file=sys.stderr, flush=True)
+    console.write(sys.stderr, f"fastprod send: {message}\n")
 
 
 def _show(*lines: str) -> None:
-    try:
-        print(*lines, sep="\n", flush=True)
-    except BrokenPipeError:  # whoever read it has gone, as head does; at its end the interpreter would try again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    error = console.write(sys.stdout, "".join(f"{line}\n" for line in lines))
+    if error is not None and not isinstance(error, BrokenPipeError):  # whoever read it may go, as head does
+        _say(f"the summary cannot be written: {error}")
 
 
 class _FirstOfItsKind(logging.Filter):
@@ -266,7 +296,7 @@ class _FirstOfItsKind(logging.Filter):
 @contextlib.contextmanager
 def _log_to_stderr() -> Iterator[None]:
     """Shows the producer's warnings in this command's style."""
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler(console.Lenient(sys.stderr))
     handler.addFilter(_FirstOfItsKind())
     handler.setFormatter(logging.Formatter("fastprod send: %(message)s"))
     logger = logging.getLogger("fastprod")
@@ -277,9 +307,9 @@ def _log_to_stderr() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _input(arguments: argparse.Namespace) -> Input:
+def _input(arguments: argparse.Namespace, stop: Stop) -> Input:
     try:
-        return Input(arguments.files, arguments.format, arguments.key, arguments.value)
+        return Input(arguments.files, arguments.format, arguments.key, arguments.value, arguments.delimiter, stop)
     except (ValueError, OSError) as error:
         raise _RefusedError(str(error)) from None
 
@@ -357,30 +387,50 @@ def _connect(factory: ProducerFactory, config: Mapping[str, str], topic: str) ->
 
 
 def _transfer(
-    arguments: argparse.Namespace, records: Input, producer: Producer, partitions: int, read_back: ReadBack | None
+    arguments: argparse.Namespace,
+    records: Input,
+    producer: Producer,
+    partitions: int,
+    stop: Stop,
+    read_back: ReadBack | None,
 ) -> int:
     """Sends everything, prints the summary and returns the exit code."""
     tally = Tally()
     outstanding = Outstanding(tally)
     started = time.monotonic()
-    with _progress(arguments.progress, records, tally):
-        code = _send_all(producer, arguments.topic, records, outstanding, read_back)
+
+    def announce() -> None:
+        _say(f"{stop.reason}; waiting up to {INTERRUPT_TIMEOUT:.0f} s for what is under way")
+
+    # Closing ends whatever waits for the producer: send(), flush(), the result of a future.
+    with stop.graceful(announce, lambda: _close(producer)), _progress(arguments.progress, records, tally):
+        code = _send_all(producer, arguments.topic, records, outstanding, stop, read_back)
         if not _flush(producer, INTERRUPT_TIMEOUT if code == 130 else None) and code != 130:
             code = 130
             _flush(producer, INTERRUPT_TIMEOUT)
         outstanding.finish()
         seconds = time.monotonic() - started
+    if stop.number:
+        left_out = ", but for the record that was not read to its end" if records.unfinished else ""
+        _say(f"the input was read up to {records.place}{left_out}")
     pace = "" if read_back is None else ", at the pace of reading back"
     _show(*_summary(arguments.topic, tally, partitions, seconds, pace))
     intact = True
     if read_back is not None:
         intact, lines = read_back.finish(tally)
         _show(*lines)
+    if stop.number:
+        return stop.code
     return code or int(not intact or tally.failed > 0 or tally.unsettled > 0)
 
 
 def _send_all(
-    producer: Producer, topic: str, records: Input, outstanding: Outstanding, read_back: ReadBack | None
+    producer: Producer,
+    topic: str,
+    records: Input,
+    outstanding: Outstanding,
+    stop: Stop,
+    read_back: ReadBack | None,
 ) -> int:
     """Sends until the input ends or something stops it, says what, and returns the exit code so far.
 
@@ -409,7 +459,10 @@ def _send_all(
         _say(f"stopped: {error}")
         return 1
     except (KafkaError, OSError) as error:
-        _say(f"stopped at {records.place}: {error}")
+        if isinstance(error, OSError) and not isinstance(error, KafkaError) and not outstanding.begun:
+            raise _RefusedError(f"{records.place}: {error}") from None
+        if not stop.hurried:
+            _say(f"stopped at {records.place}: {error}")
         return 1
     return 0
 
@@ -521,7 +574,8 @@ def _bar(total: int | None) -> tuple[contextlib.AbstractContextManager[Any], Cal
         return None
     text = TextColumn("{task.fields[acknowledged]:,} records acknowledged")
     columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), text)
-    progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
+    lenient: Any = console.Lenient(sys.stderr)
+    progress = Progress(*columns, console=Console(file=lenient), auto_refresh=False, transient=True)
     task = progress.add_task("send", total=total, acknowledged=0)
 
     def draw(records: Input, tally: Tally) -> None:

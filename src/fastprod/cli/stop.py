@@ -1,0 +1,118 @@
+"""How signals end a command: the input ends, and what was read of it is still delivered."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+GRACE = 10.0  # seconds for what is under way when the first signal comes
+SIGNALS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "ended by SIGTERM",
+    signal.SIGHUP: "ended by SIGHUP",
+}
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal came where nothing is lost by an exception."""
+
+
+class Stop:
+    """Whether a signal has asked for the end. Handles SIGINT, SIGTERM and SIGHUP while it is entered.
+
+    The first signal sets `number`, and in `raising()` it raises Stopped, unless `graceful()` is entered there.
+    The second hurries, and the third kills the process. A further SIGHUP does neither: when a terminal hangs up, both
+    the kernel and the shell send one.
+
+    Only the main thread can handle signals; elsewhere none is handled. Nor is one that is ignored, as under nohup.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0  # of the first signal
+        self.hurried = False
+        self.reader = -1  # a descriptor that becomes readable at the first signal; -1 if none is handled
+        self._writer = -1
+        self._raises = False
+        self._previous: dict[int, Any] = {}
+        self._seen: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put() is safe in a signal handler; 0 is the end
+
+    @property
+    def code(self) -> int:
+        """The exit code, as a shell has it."""
+        return 128 + (self.number or signal.SIGINT)
+
+    @property
+    def reason(self) -> str:
+        return SIGNALS[signal.Signals(self.number or signal.SIGINT)]
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            self.reader, self._writer = os.pipe()
+            for number in SIGNALS:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        if self._writer >= 0:
+            os.close(self._writer)
+            os.close(self.reader)
+            self.reader = self._writer = -1
+
+    def _handle(self, number: int, _: object) -> None:
+        if self.number:
+            if number != signal.SIGHUP:
+                for each in self._previous:
+                    signal.signal(each, signal.SIG_DFL)
+                self._seen.put(number)
+            return
+        self.number = number
+        os.write(self._writer, b"\0")
+        self._seen.put(number)
+        if self._raises:
+            raise Stopped
+
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """For a call that waits and of which nothing is lost: a signal raises Stopped; so does one that came before."""
+        before, self._raises = self._raises, True
+        try:
+            if self.number:
+                raise Stopped
+            yield
+        finally:
+            self._raises = before
+
+    @contextlib.contextmanager
+    def graceful(self, announce: Callable[[], object], hurry: Callable[[], object]) -> Iterator[None]:
+        """Signals raise nothing in the body, and after it.
+
+        A thread calls announce() at the first one, and hurry() at the second or GRACE seconds later. hurry() must end
+        all that the body may wait for.
+        """
+
+        def watch() -> None:
+            if not self._seen.get():
+                return
+            announce()
+            with contextlib.suppress(queue.Empty):
+                if not self._seen.get(timeout=GRACE):
+                    return
+            self.hurried = True
+            hurry()
+
+        self._raises = False
+        thread = threading.Thread(target=watch, name="fastprod-signals", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._seen.put(0)
+            thread.join()
