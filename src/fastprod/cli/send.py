@@ -7,6 +7,7 @@ import collections
 import contextlib
 import itertools
 import logging
+import os
 import re
 import sys
 import threading
@@ -24,12 +25,12 @@ from ..errors import (
     RecordTooLargeError,
     UnknownTopicOrPartitionError,
 )
-from ..options import dotted, redact
 from ..records import BulkMetadata, RecordMetadata
 from ..testing import MockCluster
-from . import console
+from . import console, settings
 from .columnar import Rows
 from .readers import FORMATS, Input, InputError
+from .settings import Settings, SettingsError
 from .stop import GRACE, Stop, Stopped
 
 LOOK_RECORDS = 10_000  # records, or seconds, between two looks at what is done
@@ -62,6 +63,10 @@ Python 3.14 or the package backports.zstd, and lz4 with the package lz4. Text is
 format is refused.
 """
 _EXIT_CODES = """
+options: -X is stronger than -F, which is stronger than the environment: FASTPROD_SASL_PASSWORD is sasl.password, and
+FASTPROD_LIBRDKAFKA_<PROPERTY> a property of librdkafka. Other users of the machine can read a command line: give
+secrets by another way than -X KEY=VALUE.
+
 signals: SIGINT (Ctrl-C), SIGTERM and SIGHUP end the input. What was read by then, and what the pipe holds, is sent and
 waited for, up to 10 s; a second SIGINT or SIGTERM ends that wait, and a third the process. The summary is printed.
 
@@ -139,7 +144,16 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an option of the producer, such as linger.ms=100",
+        help="an option of the producer, such as linger.ms=100; KEY=@FILE takes the file's text without its last line "
+        "end, and KEY=@@ is a value that begins with @",
+    )
+    parser.add_argument(
+        "-F",
+        dest="option_files",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="options of the producer, as a .properties file of Java",
     )
     parser.add_argument(
         "--progress",
@@ -163,8 +177,9 @@ def run(arguments: argparse.Namespace, *, producer_factory: ProducerFactory | No
     try:
         with stop, stop.raising():
             records = _input(arguments, stop)
-            with _log_to_stderr(), _brokers(arguments) as config:
-                producer, partitions = _connect(producer_factory or _new_producer, config, arguments.topic)
+            options = _options(arguments)
+            with _log_to_stderr(), _brokers(arguments, options) as config:
+                producer, partitions = _connect(producer_factory or _new_producer, config, arguments.topic, options)
                 try:
                     if not arguments.embedded:
                         return _transfer(arguments, records, producer, partitions, stop, None)
@@ -314,35 +329,42 @@ def _input(arguments: argparse.Namespace, stop: Stop) -> Input:
         raise _RefusedError(str(error)) from None
 
 
-def _options(arguments: argparse.Namespace) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for text in arguments.options:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise _RefusedError(f"-X {text} is not KEY=VALUE")
-        if options.setdefault(name, value) != value:
-            both = f"{redact(name, options[name])} and {redact(name, value)}"
-            raise _RefusedError(f"-X {name} is given twice, with different values: {both}; leave one out")
-        if dotted(name).removeprefix("librdkafka.") == "transactional.id":
-            raise _RefusedError(f"-X {text}: this command opens no transaction; leave {name} out")
+def _options(arguments: argparse.Namespace) -> Settings:
+    try:
+        options = settings.read(os.environ, arguments.option_files, arguments.options)
+    except SettingsError as error:
+        raise _RefusedError(str(error)) from None
+    for name, origin in options.origins.items():
+        if settings.setting(name) == "transactional.id":
+            given = f"-X {name}={options.options[name]}" if origin == "-X" else f"{name} from {origin}"
+            raise _RefusedError(f"{given}: this command opens no transaction; leave {name} out")
     return options
 
 
 @contextlib.contextmanager
-def _brokers(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
+def _brokers(arguments: argparse.Namespace, options: Settings) -> Iterator[dict[str, str]]:
     """The producer's configuration; the embedded broker, if one is asked for, runs as long."""
-    config = _options(arguments)
-    given = [name for name in ("bootstrap.servers", "bootstrap_servers") if name in config]
-    if arguments.bootstrap_servers and given or arguments.embedded and (given or arguments.bootstrap_servers):
+    given = options.origin_of("bootstrap.servers")
+    if (
+        arguments.bootstrap_servers
+        and arguments.embedded
+        or (given == "-X" and (arguments.bootstrap_servers or arguments.embedded))
+    ):
         raise _RefusedError("--bootstrap-servers, --embedded and -X bootstrap.servers exclude each other")
     if arguments.partitions is not None and not arguments.embedded:
         raise _RefusedError("--partitions is for --embedded; the topic of a real cluster has those it has")
     if arguments.bootstrap_servers:
-        config["bootstrap.servers"] = arguments.bootstrap_servers
+        options.add({"bootstrap.servers": arguments.bootstrap_servers}, {"bootstrap.servers": "--bootstrap-servers"})
     elif not arguments.embedded and not given:
         raise _RefusedError("say where to send: --bootstrap-servers HOST:PORT,... or --embedded")
+    shown = settings.in_clear(arguments.options)
+    if shown:
+        _say(
+            f"note: every user of this machine can read {', '.join(shown)} in the list of processes; "
+            f"give -F FILE, -X {shown[0]}=@FILE or {settings.variable(shown[0])} instead"
+        )
     if not arguments.embedded:
-        yield config
+        yield options.options
         return
     partitions = 12 if arguments.partitions is None else arguments.partitions
     try:
@@ -350,7 +372,8 @@ def _brokers(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
     except (ValueError, RuntimeError) as error:
         raise _RefusedError(str(error)) from None
     with cluster:
-        yield {**config, "bootstrap.servers": cluster.bootstrap_servers}
+        options.add({"bootstrap.servers": cluster.bootstrap_servers}, {"bootstrap.servers": "--embedded"})
+        yield options.options
 
 
 def _new_producer(config: Mapping[str, str]) -> Producer:
@@ -360,14 +383,16 @@ def _new_producer(config: Mapping[str, str]) -> Producer:
     return producer
 
 
-def _connect(factory: ProducerFactory, config: Mapping[str, str], topic: str) -> tuple[Producer, int]:
+def _connect(
+    factory: ProducerFactory, config: Mapping[str, str], topic: str, options: Settings
+) -> tuple[Producer, int]:
     """A producer that has reached the brokers, and the topic's number of partitions."""
     try:
         with warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always")
             producer = factory(config)
     except KafkaError as error:
-        raise _RefusedError(str(error)) from None
+        raise _RefusedError(options.explained(str(error))) from None
     for note in notes:
         _say(f"note: {note.message}")
     waiting = threading.Timer(SILENT_SECONDS, _say, [f"waiting up to {READY_TIMEOUT:.0f} s for a broker"])
@@ -382,7 +407,8 @@ def _connect(factory: ProducerFactory, config: Mapping[str, str], topic: str) ->
     except BaseException as error:
         _close(producer)
         if isinstance(error, (KafkaError, TimeoutError, ValueError)):
-            raise _RefusedError(str(error)) from None
+            message = options.explained(str(error), isinstance(error, AuthenticationError))
+            raise _RefusedError(message) from None
         raise
 
 
