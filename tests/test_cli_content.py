@@ -11,6 +11,7 @@ import sys
 import tarfile
 import threading
 import zipfile
+import zlib
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -260,6 +261,7 @@ OTHERS = {
     "tar.gz": (gzip.compress(tar_of(b"a\n1\n")), "a tar archive", "unpack it, and give the files that were in it"),
     "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 512, "an old file of Excel", "save the sheet as CSV"),
     "compress": (b"\x1f\x9d\x90a\x0a", "data of compress", "gzip -dc"),
+    "zlib": (zlib.compress(LINES), "zlib data", "unpack it first"),
     "sqlite": (b"SQLite format 3\0\x10\0", "an SQLite database", "as CSV"),
     "pdf": (b"%PDF-1.7\n1 0 obj\n", "a PDF document", "no records"),
     "gzip twice": (gzip.compress(gzip.compress(LINES)), "gzip data in gzip data", "unpack it first"),

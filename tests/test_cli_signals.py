@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import gzip
+import io
 import os
 import pty
 import signal
@@ -13,7 +14,9 @@ import termios
 import threading
 import time
 
+import pyarrow as pa
 import pytest
+from pyarrow import ipc
 
 from fastprod.cli import main, send
 from fastprod.testing import MockCluster
@@ -106,6 +109,7 @@ def test_a_signal_delivers_what_the_pipe_holds(cluster):
         (["--format", "ndjson"], b'{"a": 1}\n{"a":', 1, 1),
         (["--format", "csv"], b'a;b\n1;2\n3;"4\n', 1, 3),
         (["--format", "csv"], b"a;b", 0, None),
+        (["--format", "csv"], b"a;b\n", 0, None),
         ([], gzip.compress(b"one\ntwo\nthree\n" * 1000)[:-12], 2500, None),
     ],
 )
@@ -120,21 +124,6 @@ def test_an_unfinished_record_is_left_out(cluster, arguments, data, count, line)
     if line:
         assert acknowledged == count
         assert f"the input was read up to <stdin>:{line}, but for the record that was not read to its end\n" in err
-
-
-def test_a_signal_before_the_first_line(cluster):
-    with sending(cluster, "-") as process:
-        assert eventually(lambda: connected(process), LONG)
-        process.send_signal(signal.SIGTERM)
-        code, out, err = end(process)
-    assert code == 143 and ("t: 0 records acknowledged" in out or err == "fastprod send: ended by SIGTERM\n")
-
-
-def connected(process):
-    """Whether it has met a broker: it has a socket."""
-    folder = f"/proc/{process.pid}/fd"
-    with contextlib.suppress(OSError):
-        return any(os.readlink(f"{folder}/{name}").startswith("socket:") for name in os.listdir(folder))
 
 
 def test_a_signal_while_it_connects(tmp_path):
@@ -221,6 +210,35 @@ def test_a_second_signal_hurries(cluster, number, options):
     assert "Traceback" not in err
 
 
+def test_a_second_signal_hurries_once_the_input_has_ended(cluster):
+    with sending(cluster, "-") as process, pausing_once_connected(cluster, process):
+        give(process, b"second\n")
+        process.stdin.close()
+        process.send_signal(signal.SIGTERM)
+        process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        code, out, _ = end(process)
+    assert code == 143 and "t: 1 records acknowledged, 0 failed\n  1 records given up" in out
+
+
+def test_a_signal_delivers_the_batches_of_an_arrow_stream(cluster):
+    """A batch that came in part is left out."""
+    batch = pa.record_batch({"value": [b"x" * 100] * 50})
+    out = io.BytesIO()
+    with ipc.new_stream(out, batch.schema) as writer:
+        writer.write_batch(batch)
+        writer.write_batch(batch)
+        whole = out.tell()
+        writer.write_batch(batch)
+    for extra in (0, 100):
+        with sending(cluster, "-", "--format", "arrow") as process:
+            give(process, out.getvalue()[: whole + extra])
+            process.send_signal(signal.SIGTERM)
+            code, text, err = end(process)
+        assert code == 143 and "t: 100 records acknowledged, 0 failed\n" in text
+        assert err.count("\n") == 2 and "the input was read up to <stdin>:100" in err
+
+
 def test_a_second_hang_up_does_not_hurry(cluster):
     with sending(cluster, "-") as process:
         with pausing_once_connected(cluster, process):
@@ -269,6 +287,7 @@ def test_a_terminal_that_hangs_up(cluster, tmp_path, out_too):
         os.write(ours, b"1\n2\n")
         assert eventually(lambda: held(theirs) == 4, LONG)
         streams = {"stdin": theirs, "stdout": theirs if out_too else out, "stderr": theirs}
+        streams["env"] = {**ENVIRONMENT, "TERM": "xterm"}  # with a bar
         with sending(cluster, "-", "-X", "linger.ms=100000", preexec_fn=take_terminal, **streams) as process:
             assert eventually(lambda: held(theirs) == 0, LONG)
             os.close(ours)
@@ -294,6 +313,19 @@ def test_output_that_is_closed_or_full_changes_nothing(cluster, tmp_path, closed
     else:
         assert done.stdout == b""
     wait_for_records(cluster.bootstrap_servers, 2)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--version", "--help", "send --help", "--bogus", "send none --topic t --embedded"]
+)
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">/dev/full", "2>/dev/full"])
+def test_what_only_prints_ends_well_without_output(arguments, closed):
+    command = f"{sys.executable} -m fastprod {arguments} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env=ENVIRONMENT, timeout=LONG)
+    fails = "help" not in arguments and "version" not in arguments
+    assert done.returncode == (2 if fails else 0)
+    assert bool(done.stderr) == (fails and "2>" not in closed)
+    assert bool(done.stdout) == (not fails and "2>" in closed)
 
 
 def test_messages_do_not_go_to_standard_output_when_standard_error_is_closed(tmp_path):
@@ -347,7 +379,8 @@ def test_a_file_that_vanishes_before_its_turn(cluster, tmp_path, gone):
 
 def test_an_embedded_broker_outlives_the_signal(tmp_path):
     command = [sys.executable, "-m", "fastprod", "send", "-", "--topic", "t", "--embedded", "-X", "linger.ms=100000"]
-    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=ENVIRONMENT, process_group=0) as process:
+    streams = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE}
+    with subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True, **streams) as process:
         give(process, b"line\n" * 20)
         os.killpg(process.pid, signal.SIGINT)
         code, out, _ = end(process)

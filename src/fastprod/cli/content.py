@@ -132,6 +132,7 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _ARCHIVE),
     (rb"Rar!\x1a\x07", "a RAR archive", _ARCHIVE),
     (rb"\x1f[\x9d\xa0\x1e]", "data of compress or pack", f"{_UNPACK}: gzip -dc"),
+    (rb"\x78[\x01\x9c\xda]", "zlib data", _UNPACK),
     (rb"LZIP\x01", "lzip data", f"{_UNPACK}: lzip -dc"),
     (rb"\x89LZO\0", "lzop data", f"{_UNPACK}: lzop -dc"),
     (rb"\x02\x21\x4c\x18", "lz4 data of the legacy format", f"{_UNPACK}: lz4 -dc"),
