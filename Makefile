@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench bench-stages bench-partitioning budget readme faults life machine leaks fuzz sanitize tsan valgrind wheel clean
+.PHONY: demo test lint bench bench-stages bench-partitioning bench-grid budget readme faults life machine leaks fuzz sanitize tsan valgrind wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.flights build/flights.ndjson
@@ -38,6 +38,12 @@ bench-stages: $(STAMP)
 bench-partitioning: $(STAMP)
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.partitioning --rounds $(or $(ROUNDS),1)
+
+# Rates over a grid of settings, to find cliffs: value size, batch.size, partitions, buffer.memory, linger. Some 10 minutes;
+# FORM=full: more of each and a real broker, two hours. Tables and a heat map into build/grid. make bench-grid ROUNDS=5
+bench-grid: $(STAMP)
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.grid $(or $(FORM),short) --rounds $(or $(ROUNDS),3)
 
 # What a record may cost in instructions, counted anew by valgrind: tests/instructions/budget.json, which the tests hold.
 budget: $(STAMP)
