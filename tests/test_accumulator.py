@@ -782,8 +782,42 @@ def test_an_arena_does_not_grow_past_those_who_wait():
     waiter.join(20)
     assert topic.queued == [1, 1]
     batches = topic.drain(1_000_001)
-    assert [len(value) for value in values(batches)] == [800, 5000]
+    assert sorted(len(value) for value in values(batches)) == [800, 5000]
     settle(batches)
+
+
+def test_a_batch_that_waits_for_memory_to_grow_stays_open_and_grows():
+    topic = Topic(memory=8192, batch_size=4096, linger_ms=1_000_000)
+    topic.put(bytes(800))  # an arena of 1024 bytes
+    held = topic.pool.allocate_buffer(7000)
+    waiter = threading.Thread(target=topic.put, args=(bytes(800),), kwargs={"max_block_ms": 20_000}, daemon=True)
+    waiter.start()
+    assert eventually(lambda: topic.pool.queued)
+    held.deallocate()
+    waiter.join(20)
+    assert topic.queued == [1]
+    assert topic.used == 4096
+    (batch,) = topic.drain(1_000_001)
+    assert [len(value) for _, value, _, _ in batch.records] == [800, 800]
+    settle([batch])
+    assert topic.used == 0
+
+
+def test_a_batch_that_went_while_its_record_waited_is_followed_by_a_new_one():
+    topic = Topic(memory=8192, batch_size=4096, linger_ms=1_000_000)
+    topic.put(bytes(800))
+    held = topic.pool.allocate_buffer(7000)
+    waiter = threading.Thread(target=topic.put, args=(bytes(800),), kwargs={"max_block_ms": 20_000}, daemon=True)
+    waiter.start()
+    assert eventually(lambda: topic.pool.queued)
+    settle(topic.drain(1_000_001))  # somebody waits for memory, so it goes
+    held.deallocate()
+    waiter.join(20)
+    assert topic.queued == [1]
+    batches = topic.drain(2_000_002)
+    assert [len(value) for value in values(batches)] == [800]
+    settle(batches)
+    assert topic.used == 0
 
 
 def test_a_record_that_was_refused_leaves_nothing():

@@ -505,6 +505,17 @@ def test_len_counts_what_has_not_settled(make, topic):
     assert len(producer) == 0
 
 
+@pytest.mark.parametrize(("partitions", "memory", "least"), [(100, 400_000, 20), (30, 100_000, 13)])
+def test_small_memory_does_not_make_small_batches(make, mock_cluster, topic, partitions, memory, least):
+    """4 kB a partition: half-filled arenas take all of it, and each batch that goes makes room for others to fill."""
+    mock_cluster.create_topic(name := f"{topic}-{partitions}", partitions)
+    producer = make(buffer_memory=memory, linger_ms=10_000, acks=1, enable_idempotence=False)
+    for i in range(20_000):
+        producer.send(name, bytes(100), partition=i * 7919 % partitions)
+    figures = producer.metrics()
+    assert figures["record-send-total"] / figures["request-total"] >= least
+
+
 def test_memory_in_use_is_that_of_the_records_of_all_open_producers(make, topic):
     before = memory_in_use()
     first, second = make(linger_ms=60_000), make(linger_ms=60_000)

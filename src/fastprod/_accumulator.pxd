@@ -184,7 +184,8 @@ cdef class RecordAccumulator:
                         CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
                         Appended *appended) noexcept nogil
     cdef Batch *open_batch(self, PartitionQueue *queue, char *arena, size_t size, int64_t now_ns) noexcept nogil
-    cdef size_t room_in_tail(self, PartitionQueue *queue, const fp_record *record) noexcept nogil
+    cdef size_t room_in_tail(self, PartitionQueue *queue, const fp_record *record, char **arena,
+                             size_t *arena_size) noexcept nogil
     cdef void close_batch(self, PartitionQueue *queue, Batch *batch) noexcept nogil
     cdef void make_ready(self, PartitionQueue *queue) noexcept nogil
     cdef int is_full(self, PartitionQueue *queue) noexcept nogil

@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset, strdup
 from fastprod._batch cimport (
     BATCH_CLOSED, BATCH_IN_TRANSIT, BATCH_OPEN, batch_append, batch_append_bare, batch_append_run, batch_fits_arena,
-    batch_free, batch_grow, batch_new, batch_records,
+    batch_free, batch_grow, batch_move, batch_new, batch_records,
 )
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport (
@@ -486,7 +486,9 @@ cdef class RecordAccumulator:
                 if sticky_update(sticky, &topic.partitions, 0, 1):
                     partition = sticky.current
         queue = topic.queues[partition]
-        size = self.room_in_tail(queue, record)
+        size = self.room_in_tail(queue, record, arena, arena_size)
+        if size == 0 and not self.is_full(queue):
+            return MEMORY_NEEDED   # so that the batch can grow
         if size == 0:
             # A batch may have been closed, though the record goes elsewhere.
             appended.wake = self.ready.first is not NULL
@@ -496,14 +498,18 @@ cdef class RecordAccumulator:
             if sticky_update(sticky, &topic.partitions, 0, 1):
                 partition = sticky.current
                 queue = topic.queues[partition]
-                size = self.room_in_tail(queue, record)
+                size = self.room_in_tail(queue, record, arena, arena_size)
+                if size == 0 and not self.is_full(queue):
+                    return MEMORY_NEEDED
         if size == 0:
             if abort_on_new_batch:
                 return ABORTED
             if sticky is not NULL and sticky.kind == STICKY:
                 partition = sticky_on_new_batch(sticky, &topic.partitions)
                 queue = topic.queues[partition]
-                size = self.room_in_tail(queue, record)
+                size = self.room_in_tail(queue, record, arena, arena_size)
+                if size == 0 and not self.is_full(queue):
+                    return MEMORY_NEEDED
         batch = queue.tail
         before = 0
         if size:
@@ -543,8 +549,14 @@ cdef class RecordAccumulator:
             sticky_update(sticky, &topic.partitions, batch.wire_size - before, self.is_full(queue))
         return APPENDED
 
-    cdef size_t room_in_tail(self, PartitionQueue *queue, const fp_record *record) noexcept nogil:
-        """The record's size in the open batch, if it fits; else 0, and the batch is closed."""
+    cdef size_t room_in_tail(self, PartitionQueue *queue, const fp_record *record, char **arena,
+                             size_t *arena_size) noexcept nogil:
+        """The record's size in the open batch, if it fits; else 0, and the batch is closed.
+
+        But it stays open if it may grow and the pool has no memory for that: the caller waits for an arena of
+        *arena_size bytes, and the batch moves there. If it were closed, small memory would make small batches, which
+        give memory back in small pieces: of 1000 partitions with 4 MB none would get beyond 1024 bytes.
+        """
         cdef Batch *batch = queue.tail
         cdef size_t capacity, size
         cdef int64_t delta
@@ -559,10 +571,18 @@ cdef class RecordAccumulator:
             capacity = batch.capacity
             while capacity < self.batch_size:
                 capacity = min(GROWTH * capacity, self.batch_size)
-                if batch.used + fp_arena_size(record, record.timestamp - batch.base_timestamp) <= capacity:
+                if batch.used + fp_arena_size(record, record.timestamp - batch.base_timestamp) > capacity:
+                    continue
+                if arena[0] is NULL:
                     if batch_grow(batch, capacity, self.pool):
                         return size
-                    break   # no memory to spare: close it, and let the record wait in line for a new one
+                    arena_size[0] = capacity
+                    return 0
+                if arena_size[0] < capacity:
+                    break   # it is for a new batch: another thread has opened this one meanwhile
+                batch_move(batch, arena[0], arena_size[0], self.pool)
+                arena[0] = NULL
+                return size
         self.close_batch(queue, batch)
         return 0
 

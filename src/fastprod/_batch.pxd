@@ -51,6 +51,7 @@ cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t n
 cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil
 cdef int batch_fits_arena(Batch *batch, const fp_record *record) noexcept nogil
 cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nogil
+cdef void batch_move(Batch *batch, char *arena, size_t capacity, BufferPool pool) noexcept nogil
 cdef int32_t batch_portion(Batch *batch, size_t limit) noexcept nogil
 cdef void batch_rewind(Batch *batch, int32_t index) noexcept nogil
 cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_size) noexcept nogil

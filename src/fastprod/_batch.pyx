@@ -5,6 +5,7 @@ Source: org.apache.kafka.clients.producer.internals.ProducerBatch.
 
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport result_let_go, result_new
 from fastprod._record cimport (
@@ -64,6 +65,14 @@ cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nog
     batch.arena = arena
     batch.capacity = capacity
     return 1
+
+
+cdef void batch_move(Batch *batch, char *arena, size_t capacity, BufferPool pool) noexcept nogil:
+    """Puts the records into a larger arena, which the batch owns from now on."""
+    memcpy(arena, batch.arena, batch.used)
+    pool.deallocate(batch.arena, batch.capacity)
+    batch.arena = arena
+    batch.capacity = capacity
 
 
 cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_size) noexcept nogil:
