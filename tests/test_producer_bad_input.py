@@ -9,6 +9,8 @@ import mmap
 import re
 import sys
 import threading
+import types
+import unittest.mock
 
 import pytest
 
@@ -337,6 +339,113 @@ def test_a_coroutine_function_in_disguise_is_refused_by_send(producer, on_delive
     check_refused(
         producer, lambda: producer.send(TOPIC, b"v", on_delivery=on_delivery), TypeError, "coroutine function"
     )
+def confluents(err, msg):
+    raise AssertionError("the arguments are the other way round")
+
+
+def forwarding(function):
+    @functools.wraps(function)
+    def forward(*arguments):
+        return function(*arguments)
+
+    return forward
+
+
+class Confluents:
+    def told(self, error, metadata):
+        raise AssertionError("the arguments are the other way round")
+
+    def __call__(self, exc, metadata):
+        raise AssertionError("the arguments are the other way round")
+
+    @classmethod
+    def of_the_class(cls, err, msg):
+        raise AssertionError("the arguments are the other way round")
+
+    @staticmethod
+    def of_nothing(kafka_error, _):
+        raise AssertionError("the arguments are the other way round")
+
+
+SWAPPED = {
+    "function": (confluents, "err"),
+    "lambda": (lambda e, m: None, "e"),
+    "error_or_none": (lambda error_or_none, metadata_or_none: None, "error_or_none"),
+    "one alone": (lambda exception: None, "exception"),
+    "method": (Confluents().told, "error"),
+    "__call__": (Confluents(), "exc"),
+    "classmethod": (Confluents.of_the_class, "err"),
+    "staticmethod": (Confluents.of_nothing, "kafka_error"),
+    "partial": (functools.partial(lambda key, err, msg: None, b"key"), "err"),
+    "partial of a method": (functools.partial(Confluents().told), "error"),
+    "decorated": (forwarding(confluents), "err"),
+}
+
+
+@pytest.mark.parametrize("way", SWAPPED)
+def test_a_callback_that_expects_the_error_first_is_refused_by_send(producer, way):
+    on_delivery, name = SWAPPED[way]
+    said = rf"on_delivery is called with \(metadata, error\), .* first parameter is named '{name}': exchange the two"
+    for _ in range(2):  # what is known of the first must not let the second pass
+        check_refused(producer, lambda: producer.send(TOPIC, b"v", on_delivery=on_delivery), TypeError, said)
+
+
+STRAIGHT = {
+    "anything": lambda a, b: None,
+    "unnamed": lambda _, error: None,
+    "either in the first": lambda metadata_or_error, error: None,
+    "both alike": lambda err_or_metadata, err: None,
+    "an event": lambda event, error: None,
+    "bound": functools.partial(lambda error_count, metadata, error: None, 0),
+    "any number": lambda *errors: None,
+    "decorated": forwarding(lambda metadata, error: None),
+    "builtin": print,
+    "method of a builtin": [].__init__,
+    "mock": unittest.mock.Mock(),
+}
+
+
+@pytest.mark.parametrize("way", STRAIGHT)
+def test_a_callback_whose_parameters_do_not_say_that_is_taken(producer, way, monkeypatch):
+    monkeypatch.setattr("sys.unraisablehook", lambda raised: None)  # some cannot be called with two
+    assert producer.send(TOPIC, b"v", on_delivery=STRAIGHT[way]).result(20).topic == TOPIC
+    producer.flush(20)
+
+
+def test_one_function_may_be_a_good_callback_bound_and_a_bad_one_unbound(producer):
+    def told(err, metadata, error):
+        pass
+
+    said = "first parameter is named 'err'"
+    for _ in range(2):
+        assert producer.send(TOPIC, b"v", on_delivery=functools.partial(told, 1)).result(20).topic == TOPIC
+        assert producer.send(TOPIC, b"v", on_delivery=types.MethodType(told, 1)).result(20).topic == TOPIC
+        check_refused(producer, lambda: producer.send(TOPIC, b"v", on_delivery=told), TypeError, said)
+
+
+class SwappedInterceptor:
+    def on_acknowledgement(self, error, metadata):
+        raise AssertionError("the arguments are the other way round")
+
+
+class AsyncInterceptor:
+    async def on_acknowledgement(self, metadata, error):
+        raise AssertionError("never awaited")
+
+
+@pytest.mark.parametrize(
+    ("interceptor", "said"),
+    [
+        (SwappedInterceptor(), "SwappedInterceptor.on_acknowledgement is called with .* named 'error': exchange"),
+        (AsyncInterceptor(), "AsyncInterceptor.on_acknowledgement is a coroutine function"),
+    ],
+    ids=["swapped", "async"],
+)
+def test_an_interceptor_that_would_take_an_acknowledgement_wrongly_makes_no_producer(mock_cluster, interceptor, said):
+    with pytest.raises(ConfigError, match=f"interceptors: {said}"):
+        Producer(bootstrap_servers=mock_cluster.bootstrap_servers, interceptors=[interceptor])
+
+
 
 
 @pytest.mark.parametrize("way", ["partial", "class", "__call__"])

@@ -32,7 +32,7 @@ import itertools
 from collections import Counter
 
 from fastprod._future import wait_deadline
-from fastprod.errors import BulkDeliveryError, ForkedProducerError, joint_persisted
+from fastprod.errors import BulkDeliveryError, ForkedProducerError, KafkaError, joint_persisted, set_place
 from fastprod.librdkafka import describe
 from fastprod.records import BulkMetadata
 
@@ -138,6 +138,8 @@ cdef class BulkFuture:
         try:
             error.sent = self
             error.index = self.count
+        set_place(error, self.topic, None)
+        self.broken_off = True
             if reading:
                 error.add_note(f"It came at index {self.count} of the call; "
                                + ("the records before that were sent." if self.count else "nothing was sent."))
@@ -502,8 +504,12 @@ cdef class BulkAppend:
         cdef Appended appended
         cdef Placed placed
         callback.function = NULL
-        self.accumulator.append(self.entry.topic, self.partitions[i], &self.records[i], self.epoch, 0, 0, &callback, 0,
-                                &appended)
+        try:
+            self.accumulator.append(self.entry.topic, self.partitions[i], &self.records[i], self.epoch, 0, 0,
+                                    &callback, 0, &appended)
+        except KafkaError as error:
+            set_place(error, self.entry.name, self.partitions[i])
+            raise
         placed.result = appended.result
         placed.index = appended.index
         placed.partition = appended.partition
@@ -607,6 +613,8 @@ cdef class SequenceAppend(BulkAppend):
                 if not PyBytes_CheckExact(<object>key):
                     return i
                 record.key = PyBytes_AS_STRING(<object>key)
+            if i < count:
+                set_place(error, self.entry.name, <object>self.record_partitions.item(i))
                 record.key_len = PyBytes_GET_SIZE(<object>key)
             record.value = PyBytes_AS_STRING(<object>values[i])
             record.value_len = PyBytes_GET_SIZE(<object>values[i])

@@ -90,6 +90,8 @@ cdef int result_add_callback(ProduceResult *result, int32_t index, CallbackKind 
                              void *function, void *future) noexcept nogil
 
 cdef int check_callback(object function, str what) except -1
+cdef int check_order(object function, str what) except -1
+cdef int check_delivery_callback(object function) except -1
 
 cdef int wait_completed(int *done, int64_t until_ns) noexcept nogil
 cdef void notify_completed() noexcept nogil

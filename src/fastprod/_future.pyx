@@ -5,10 +5,11 @@ FutureRecordMetadata: a future is a pointer to the batch's result and an index.
 """
 
 cimport cython
+from cpython.dict cimport PyDict_GetItem
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 from fastprod._sync cimport (
@@ -17,6 +18,9 @@ from fastprod._sync cimport (
 )
 
 import os
+import re
+from functools import partial
+from types import CodeType
 
 from fastprod.errors import ForkedProducerError, for_delivery
 from fastprod.librdkafka import describe
@@ -29,9 +33,22 @@ cdef extern from *:
     enum:
         FASTPROD_CO_COROUTINE
 
+cdef extern from "Python.h":
+    bint PyFunction_Check(object)
+    PyObject *PyFunction_GetCode(object)
+    bint PyMethod_Check(object)
+    PyObject *PyMethod_GET_FUNCTION(object)
+
 cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
 cdef enum:
     CRIT_SYS_RESOURCE = -194   # librdkafka's, for want of memory
+    MOST_CHECKED = 256
+
+# Names of a parameter that takes an error: err, error_or_none, kafkaError, _exc; but not message_or_error.
+names_error = re.compile(
+    r"(?!.*(?:meta|msg|message|record|result|outcome|success))(?:.*_)?(?:kafka)?"
+    r"(?:e|err|error|ex|exc|exception|failure)(?:_or_none)?_*", re.IGNORECASE).fullmatch
+cdef dict checked_codes = {}   # id of a function's code -> (the code, how many arguments are bound); callbacks' so far
 
 # One lock and one condition for every result of the process. A condition per
 # batch would cost more than the batches of an idle producer are worth, and
@@ -372,18 +389,82 @@ def wait_deadline(timeout):
 cdef int check_callback(object function, str what) except -1:
     if not callable(function):
         raise TypeError(f"{what} must be callable, not {type(function).__name__}: {function!r:.60}")
-    code = getattr(function, "__code__", None)
-    if code is None:                       # a functools.partial has func, an object its class's __call__
-        code = getattr(getattr(function, "func", type(function).__call__), "__code__", None)
+    _, code, _ = code_of(function)
     if code is not None and code.co_flags & FASTPROD_CO_COROUTINE:
         raise TypeError(f"{what} is a coroutine function, which nobody would await: await the future instead")
+    return 0
+
+
+cdef tuple code_of(object function):
+    """What is called in the end, its code, and how many arguments it is given besides; code is None for what has none.
+
+    A functools.partial and a bound method have a function, an object has its class's __call__.
+    """
+    cdef Py_ssize_t bound = 0
+    while True:
+        if isinstance(function, partial):
+            bound += len(function.args)
+            function = function.func
+        elif PyMethod_Check(function):
+            bound += 1
+            function = <object>PyMethod_GET_FUNCTION(function)
+        else:
+            break
+    code = getattr(function, "__code__", None)
+    if code is None and not isinstance(function, type):
+        bound += 1
+        function = type(function).__call__
+        code = getattr(function, "__code__", None)
+    return function, code if isinstance(code, CodeType) else None, bound
+
+
+cdef int check_order(object function, str what) except -1:
+    """TypeError if the names of its parameters say that it expects the error first, as (err, msg) does."""
+    function, code, bound = code_of(function)
+    while code is not None and code.co_argcount == 0 and hasattr(function, "__wrapped__"):
+        function, code, _ = code_of(function.__wrapped__)   # of a decorator's (*args)
+    if code is None:
+        return 0
+    names = code.co_varnames[bound:code.co_argcount]
+    if names and names_error(names[0]) and not (len(names) > 1 and names_error(names[1])):
+        raise TypeError(
+            f"{what} is called with (metadata, error), one of which is None, but its first parameter is named "
+            f"{names[0]!r}: exchange the two. confluent-kafka has the error first, fastprod the metadata")
+    return 0
+
+
+cdef int check_delivery_callback(object function) except -1:
+    """TypeError unless function(metadata, error) may be called. Records mostly share the function or its code."""
+    cdef object inner = function
+    cdef Py_ssize_t bound = 0
+    cdef PyObject *known
+    if PyMethod_Check(inner):
+        inner = <object>PyMethod_GET_FUNCTION(inner)
+        bound = 1
+    if PyFunction_Check(inner):
+        code = <object>PyFunction_GetCode(inner)
+    else:
+        _, code, bound = code_of(function)
+    if code is not None:
+        known = PyDict_GetItem(checked_codes, <uintptr_t><PyObject *>code)
+        if known is not NULL and (<tuple>known)[1] == bound:
+            return 0
+    check_callback(function, "on_delivery")
+    check_order(function, "on_delivery")
+    if code is not None and not hasattr(inner, "__wrapped__"):
+        if len(checked_codes) >= MOST_CHECKED:
+            checked_codes.clear()
+        checked_codes[<uintptr_t><PyObject *>code] = code, bound
     return 0
 
 
 @cython.final
 @cython.freelist(1024)
 cdef class FutureRecordMetadata:
-    """The outcome of one record, to come: ``result()``, ``await``, or a callback.
+    """FutureRecordMetadata()
+--
+
+    The outcome of one record, to come: ``result()``, ``await``, or a callback.
 
     Owns a share of its batch's ProduceResult. It settles when the whole batch
     has settled. Thread-safe. Who gets an answer from it (result, exception, await)
@@ -471,6 +552,10 @@ cdef class FutureRecordMetadata:
         if not self.register(DONE_CALLBACK, function):
             self.tell()
             function(self)
+
+    def __reduce__(self):
+        raise TypeError("a FutureRecordMetadata cannot be copied or pickled: the outcome is told in this process only. "
+                        "Ask it here, and pass on what result() or exception() gives")
 
     cdef int refuse_in_child(self) except -1:
         if not self.settled() and self.produced.born != forks:

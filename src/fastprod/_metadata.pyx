@@ -17,7 +17,8 @@ import array
 import threading
 
 from fastprod.errors import (
-    MetadataTimeoutError, ProducerClosedError, UnknownTopicOrPartitionError, for_authentication, for_delivery,
+    KafkaError, MetadataTimeoutError, ProducerClosedError, UnknownTopicOrPartitionError, for_authentication,
+    for_delivery, set_place,
 )
 from fastprod.librdkafka import describe
 from fastprod.records import Cluster, PartitionInfo
@@ -195,12 +196,16 @@ cdef class ProducerMetadata:
             raise ValueError(f"partition is {partition}: it must be 0 to {INT32_MAX}")
         if partition >= entry.partitions:
             deadline[0] = deadline[0] or fp_monotonic_ns() + max_block_ns
-            self.ready(max(0, deadline[0] - fp_monotonic_ns()) / 1e9)
-            if partition >= entry.partitions:
-                raise UnknownTopicOrPartitionError(
-                    f"partition {partition} of {entry.name!r} does not exist: it has the partitions "
-                    f"0 to {entry.partitions - 1}",
-                    code=UNKNOWN_TOPIC_OR_PART, retriable=True)
+            try:
+                self.ready(max(0, deadline[0] - fp_monotonic_ns()) / 1e9)
+                if partition >= entry.partitions:
+                    raise UnknownTopicOrPartitionError(
+                        f"partition {partition} of {entry.name!r} does not exist: it has the partitions "
+                        f"0 to {entry.partitions - 1}",
+                        code=UNKNOWN_TOPIC_OR_PART, retriable=True)
+            except KafkaError as error:
+                set_place(error, entry.name, partition)
+                raise
         return partition
 
     def want(self):

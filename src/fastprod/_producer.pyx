@@ -12,7 +12,8 @@ from fastprod._buffer_pool cimport BufferPool
 from fastprod._bulk cimport BulkFuture, Column, SequenceAppend, future_of_call
 from fastprod._callbacks cimport Callbacks, unraisable
 from fastprod._future cimport (
-    ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, check_callback, forks, notify_completed, wait_completed,
+    ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, check_callback, check_delivery_callback, check_order, forks,
+    notify_completed, wait_completed,
 )
 from fastprod._input cimport (
     Span, checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release,
@@ -43,8 +44,8 @@ from fastprod._transaction import transaction
 from fastprod._transport import knows
 from fastprod.config import resolve
 from fastprod.errors import (
-    DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, SerializationError, TransactionStateError,
-    for_several,
+    ConfigError, DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, SerializationError,
+    TransactionStateError, for_several, set_place,
 )
 from fastprod.logs import logger
 from fastprod.records import ProducerRecord
@@ -212,6 +213,8 @@ cdef class Producer:
             first_allowance=first_allowance(properties["acks"], settings.enable_idempotence),
             seed=int.from_bytes(os.urandom(7), "little"))
         self.callbacks = Callbacks()
+        for interceptor in self.interceptors:
+            check_interceptor(interceptor)
         self.transport = Transport(
             properties, self.callbacks, settings.sasl_oauthbearer_token_provider is not None)
         settings.forget_secrets()
@@ -261,7 +264,8 @@ cdef class Producer:
         UTF-8), None, or what the serializers take. partition: number, or None to let the partitioner choose.
         timestamp: ms since the epoch, None for now. headers: pairs of str and what a value may be, or a mapping.
         on_delivery(metadata_or_None, error_or_None): called once from the callback thread, in order within a
-        partition but for what was given up before it was handed to librdkafka.
+        partition but for what was given up before it was handed to librdkafka. error.topic and error.partition tell
+        where the record was meant to go. It is not called if send() raises.
 
         Blocks while the topic is not known yet or buffer.memory is full, at most max.block.ms in all:
         MetadataTimeoutError, UnknownTopicOrPartitionError, BufferExhaustedError. An application far ahead of
@@ -284,10 +288,16 @@ cdef class Producer:
 
     cdef FutureRecordMetadata send_fields(self, object topic, object value, object key, object partition,
                                           object timestamp, object headers, object on_delivery):
-        self.check_open()
-        if not self.plain:
-            return self.send_through(topic, value, key, partition, timestamp, headers, on_delivery)
-        return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, None)
+        try:
+            self.check_open()
+            if on_delivery is not None:
+                check_delivery_callback(on_delivery)
+            if self.plain:
+                return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, None)
+        except KafkaError as error:
+            set_place(error, topic, partition)
+            raise
+        return self.send_through(topic, value, key, partition, timestamp, headers, on_delivery)
 
     cdef FutureRecordMetadata send_bare(self, object topic, object value, object key):
         """send_fields() in the common case, of bytes for the topic of the last record and for an open batch.
@@ -342,8 +352,6 @@ cdef class Producer:
         if entry is None or topic is not entry.name or self.transport.fatal_code:
             deadline = self.block_deadline()
             entry = self.topic_metadata(topic, deadline)
-        if on_delivery is not None:
-            check_callback(on_delivery, "on_delivery")
         record.timed = timestamp is not None
         record.timestamp = fp_wall_clock_ms(&self.clock) if timestamp is None else checked_timestamp(timestamp)
         fp_no_headers(&record)
@@ -577,9 +585,13 @@ cdef class Producer:
         if type(topic) is not str or topic not in self.metadata.topics:
             check_topic(topic)
             topic = str.__str__(topic)     # of an enum, its value
-        if self.transport.fatal_code:
-            self.refuse()
-        return self.metadata.topic(topic, max(0, deadline - fp_monotonic_ns()) / 1e9)
+        try:
+            if self.transport.fatal_code:
+                self.refuse()
+            return self.metadata.topic(topic, max(0, deadline - fp_monotonic_ns()) / 1e9)
+        except KafkaError as error:
+            set_place(error, topic, None)
+            raise
 
     cdef int check_open(self) except -1:
         if not self.open or self.born != forks:
@@ -1028,3 +1040,17 @@ cdef class Acknowledgement:
                     unraisable(raised, interceptor)   # the others and on_delivery still hear of it
         if self.on_delivery is not None:
             self.on_delivery(metadata, error)
+cdef int check_interceptor(object interceptor) except -1:
+    """ConfigError unless its on_acknowledgement(), if it has one, may be called with (metadata, error)."""
+    function = getattr(interceptor, "on_acknowledgement", None)
+    if function is None:
+        return 0
+    what = f"interceptors: {type(interceptor).__name__}.on_acknowledgement"
+    try:
+        check_callback(function, what)
+        check_order(function, what)
+    except TypeError as error:
+        raise ConfigError(str(error)) from None
+    return 0
+
+

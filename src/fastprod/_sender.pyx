@@ -31,7 +31,7 @@ from fastprod._transport cimport Report, Transport, refusal
 import sys
 
 from fastprod.librdkafka import describe
-from fastprod.records import FailedRecord
+from fastprod.records import FailedRecord, ProducerRecord
 
 cdef int64_t OVERSLEPT_NS = 100_000_000
 cdef int64_t LAST_MOMENT_NS = 500_000_000
@@ -959,6 +959,7 @@ cdef class Sender:
                     if contents is not None:
                         key, value, headers, timestamp = contents[i]
                         error = segment_error(segment, topic, batch.result.partition)
+                        error.record = ProducerRecord(topic, value, key, batch.result.partition, timestamp, headers)
                         records.append(
                             FailedRecord(topic, batch.result.partition, key, value, headers, timestamp, error))
                 batch = batch.next

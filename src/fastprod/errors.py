@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .records import FailedRecord  # which needs KafkaError
+    from .records import FailedRecord, ProducerRecord  # which need KafkaError
 
 # Codes after which the same record, sent again, may well be accepted: the cluster was between two states.
 _TRANSIENT = frozenset(
@@ -49,10 +50,18 @@ class KafkaError(Exception):
     abortable: the open transaction cannot be committed any more; abort it, and do its work again.
     persisted: for the failure of a record, whether it is in the log all the same: "no", "possibly" or "yes".
         None where no record is concerned.
+    topic: of the record or call that failed. None where no single topic is concerned.
+    partition: of that record. None where it had none yet, or where no single record is concerned.
+    record: the record itself, as serialized. Only the errors in ``DeliveryError.records`` have it, which flush() and
+        close() raise: the memory of a record is given back as soon as its future or callback has its error. Bind what
+        a callback needs of it, as with ``functools.partial``.
     """
 
     persisted: str | None = None
     abortable: bool = False
+    topic: str | None = None
+    partition: int | None = None
+    record: ProducerRecord | None = None
 
     def __init__(self, message: str, *, code: int | None = None, retriable: bool = False, fatal: bool = False) -> None:
         super().__init__(message)
@@ -240,7 +249,25 @@ def for_delivery(code: int, reason: str, persisted: str, topic: str, partition: 
         fatal=code == _FATAL or kind is FencedError,
     )
     error.persisted = persisted
+    set_place(error, topic, partition)
     return error
+
+
+def set_place(error: BaseException, topic: object, partition: object) -> None:
+    """Lets a KafkaError say which topic and partition it is about, as far as these are known and it does not say so.
+
+    topic, partition: as given to ``send()``, so perhaps no topic and no partition at all.
+    """
+    if not isinstance(error, KafkaError):
+        return
+    if error.topic is None and isinstance(topic, str) and topic:
+        error.topic = str.__str__(topic)  # of an enum, its value
+    if error.partition is None and not isinstance(partition, bool):
+        try:
+            number = operator.index(partition)  # type: ignore[arg-type]
+        except Exception:  # None, or no number; neither is what the error is about
+            return
+        error.partition = number if number >= 0 else None
 
 
 def for_several(
