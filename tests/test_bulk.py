@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import copy
 import os
 import pickle
 import sys
@@ -19,6 +20,7 @@ from fastprod import (
     BufferExhaustedError,
     BulkDeliveryError,
     BulkFuture,
+    BulkMetadata,
     DeliveryError,
     ForkedProducerError,
     MetadataTimeoutError,
@@ -122,6 +124,76 @@ def test_what_comes_out_of_the_call_can_be_pickled(make, topic):
     assert caught.value.sent.result(10).count == 1
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (str(copy), copy.index, copy.sent) == (str(caught.value), 1, None)
+
+
+@pytest.mark.parametrize("wrong", [[b"a", 5], [b"a", bytes(2_000_000)]], ids=["TypeError", "RecordTooLargeError"])
+def test_what_comes_out_of_the_call_can_be_copied_and_keeps_what_it_says(make, topic, wrong):
+    with pytest.raises((TypeError, RecordTooLargeError)) as caught:
+        make().send_many(topic, wrong)
+    for twin in (copy.copy(caught.value), copy.deepcopy(caught.value)):
+        assert (type(twin), str(twin), twin.index) == (caught.type, str(caught.value), 1)
+        assert twin.sent.result(10).count == 1
+    twin = pickle.loads(pickle.dumps(caught.value))
+    assert getattr(twin, "topic", topic) == topic
+
+
+class Elsewhere:
+    """An interceptor that sends every second record to another topic, to the same partition."""
+
+    def __init__(self, topic):
+        self.topic = topic
+        self.count = 0
+
+    def on_send(self, record):
+        self.count += 1
+        if self.count % 2 == 0:
+            record.topic = self.topic
+        return record
+
+
+@pytest.mark.parametrize("way", ["send_many", "send_arrow"])
+def test_topics_that_an_interceptor_chose_are_not_mixed(make, mock_cluster, topic, read, way):
+    other = topic + "-other"
+    mock_cluster.create_topic(other, PARTITIONS)
+    before = make()
+    before.send_many(other, [b"before"] * 30, partitions=1).result(10)
+    producer = make(interceptors=[Elsewhere(other)])
+    if way == "send_many":
+        bulk = producer.send_many(topic, [b"v"] * 11, partitions=1)
+    else:
+        bulk = producer.send_arrow(topic, pyarrow.table({"value": ["v"] * 11}), partition=1)
+    metadata = bulk.result(10)
+    assert metadata == (topic, 11, 11, {1: (6, 0, 5)})
+    assert metadata.other_topics == {other: {1: (5, 30, 34)}}
+    assert len(read(topic, 6)) == 6
+    twin = pickle.loads(pickle.dumps(metadata))
+    assert (type(twin), twin, twin.other_topics) == (BulkMetadata, metadata, metadata.other_topics)
+    assert other in repr(metadata)
+    assert before.send_many(topic, [b"v"]).result(10).other_topics == {}
+
+
+def test_a_call_whose_records_an_interceptor_sent_elsewhere_altogether(make, mock_cluster, topic):
+    mock_cluster.create_topic(topic + "-other", PARTITIONS)
+
+    class All(Elsewhere):
+        def on_send(self, record):
+            record.topic = self.topic
+            return record
+
+    metadata = make(interceptors=[All(topic + "-other")]).send_many(topic, [b"v"] * 3, partitions=0).result(10)
+    assert metadata == (topic, 3, 3, {})
+    assert metadata.other_topics == {topic + "-other": {0: (3, 0, 2)}}
+
+
+def test_failures_say_to_which_topic_an_interceptor_had_sent_them(make, cluster):
+    cluster.create_topic("other", PARTITIONS)
+    producer = make(cluster.bootstrap_servers, interceptors=[Elsewhere("other")])
+    producer.partitions_for(TOPIC), producer.partitions_for("other")
+    cluster.push_request_errors("Produce", [INVALID_RECORD] * 20)
+    error = producer.send_many(TOPIC, [b"v"] * 4, partitions=0).exception(10)
+    assert [(index, failed.topic) for index, failed in error.failures] == [
+        (0, TOPIC), (1, "other"), (2, TOPIC), (3, "other")]  # fmt: skip
+    assert error.topic is None
 
 
 def test_keys_are_placed_as_by_send_and_keep_their_order(make, topic, read, rng):

@@ -1,15 +1,31 @@
 """Futures and callbacks: what a record's outcome looks like from each side that can ask for it."""
 
 import asyncio
+import copy
 import functools
 import gc
+import pickle
 import threading
 import time
 from collections import Counter
 
+import pyarrow
 import pytest
 
-from fastprod import AuthorizationError, DeliveryError, KafkaError, Producer, RecordMetadata
+from fastprod import (
+    AuthorizationError,
+    DeliveryError,
+    KafkaError,
+    MetadataTimeoutError,
+    Producer,
+    ProducerClosedError,
+    ProducerRecord,
+    RecordMetadata,
+    RecordTooLargeError,
+    SerializationError,
+    UnknownTopicOrPartitionError,
+    partition_for_key,
+)
 from fastprod.testing import MockCluster
 from tests.conftest import QUICK
 
@@ -408,6 +424,83 @@ def test_on_delivery_gets_either_metadata_or_an_error(make, failing, topic):
     bad.flush(10)
     (metadata, none), (nothing, error) = told
     assert metadata.topic == topic and none is nothing is None and type(error) is AuthorizationError
+
+
+class Hearing:
+    def __init__(self):
+        self.told = []
+
+    def on_acknowledgement(self, metadata, error):
+        self.told.append(error)
+
+
+@pytest.mark.parametrize("partition", [None, 3])
+def test_an_error_says_which_topic_and_partition_it_is_about_wherever_it_is_told(make, failing, partition):
+    told, hearing = [], Hearing()
+    producer = make(failing.bootstrap_servers, interceptors=[hearing])
+    future = producer.send("t", b"v", b"k", partition=partition, on_delivery=lambda _, error: told.append(error))
+    future.add_done_callback(lambda done: told.append(done.exception(0)))
+    bulk = producer.send_many("t", [b"v"], [b"k"], partitions=partition)
+    expected = ("t", partition_for_key(b"k", PARTITIONS) if partition is None else partition, None)
+    told += [future.exception(10), *(error for _, error in bulk.exception(10).failures)]
+    producer.flush(10)
+    told += hearing.told
+    assert [(error.topic, error.partition, error.record) for error in told] == [expected] * 6
+    assert (bulk.exception(0).topic, bulk.exception(0).partition) == ("t", None)
+    for duplicate in (lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy):
+        assert [(error.topic, error.partition) for error in map(duplicate, told)] == [expected[:2]] * 6
+
+
+def test_what_flush_raises_has_errors_that_have_their_records(make, failing):
+    producer = make(failing.bootstrap_servers)
+    producer.send("t", b"v", b"k", partition=2, timestamp=0, headers=[("", None), ("h", b"1")])
+    with pytest.raises(DeliveryError) as caught:
+        producer.flush(10)
+    (failed,) = caught.value.records
+    record = ProducerRecord("t", b"v", b"k", 2, 0, [("", None), ("h", b"1")])
+    assert (failed.error.topic, failed.error.partition, failed.error.record) == ("t", 2, record)
+    twin = pickle.loads(pickle.dumps(caught.value)).records[0].error
+    assert (twin.topic, twin.partition, twin.record) == ("t", 2, record)
+
+
+def test_what_send_raises_says_which_topic_and_partition_it_is_about(make, topic):
+    producer = make(max_block_ms=100)
+    refused = [
+        ((topic, bytes(2_000_000)), {"partition": 1}, RecordTooLargeError, topic, 1),
+        ((topic, bytes(2_000_000)), {}, RecordTooLargeError, topic, None),
+        ((topic, b"v"), {"partition": 77}, UnknownTopicOrPartitionError, topic, 77),
+        ((topic, "\ud800"), {"partition": 0}, SerializationError, topic, 0),
+        ((topic + "-missing", b"v"), {"partition": 5}, MetadataTimeoutError, topic + "-missing", 5),
+        ((ProducerRecord(topic, bytes(2_000_000), None, 2),), {}, RecordTooLargeError, topic, 2),
+    ]
+    for arguments, options, kind, about, partition in refused:
+        with pytest.raises(kind) as caught:
+            producer.send(*arguments, **options)
+        assert (caught.value.topic, caught.value.partition) == (about, partition)
+    with pytest.raises(MetadataTimeoutError) as caught:
+        producer.partitions_for(topic + "-missing")
+    assert caught.value.topic == topic + "-missing"
+    with pytest.raises(RecordTooLargeError) as caught:
+        producer.send_many(topic, [b"v", bytes(2_000_000)], partitions=[0, 3])
+    assert (caught.value.topic, caught.value.partition, caught.value.index) == (topic, 3, 1)
+    with pytest.raises(UnknownTopicOrPartitionError) as caught:
+        producer.send_arrow(topic, pyarrow.table({"value": ["a", "b"], "at": [0, 9]}), partition="at")
+    assert (caught.value.topic, caught.value.partition, caught.value.index) == (topic, 9, 1)
+    producer.close(10)
+    with pytest.raises(ProducerClosedError) as caught:
+        producer.send(topic, b"v", partition=1)
+    assert (caught.value.topic, caught.value.partition) == (topic, 1)
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_future_is_neither_copied_nor_pickled(make, topic, duplicate):
+    producer = make()
+    for future in (producer.send(topic, b"v"), producer.send_many(topic, [b"v"])):
+        with pytest.raises(TypeError, match="Future.* cannot be copied or pickled"):
+            duplicate(future)
+        future.result(10)
+        with pytest.raises(TypeError, match="Future.* cannot be copied or pickled"):
+            duplicate(future)
 
 
 def test_a_callback_that_raises_hinders_no_other(make, topic, unraisable):

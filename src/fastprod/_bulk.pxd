@@ -28,6 +28,7 @@ cdef class BulkFuture:
     cdef Run *runs
     cdef int borrows                       # the shares are those of `futures`, which keeps them
     cdef list futures
+    cdef bint broken_off                   # it is the `sent` of what came out of the call
     cdef Py_ssize_t run_count
     cdef Py_ssize_t run_capacity
     cdef Py_ssize_t settled                # the runs before this one have settled
@@ -42,6 +43,7 @@ cdef class BulkFuture:
     cdef int room(self, int32_t partition) noexcept nogil
     cdef Py_ssize_t first_unsettled(self) except? -2
     cdef list failures(self)
+    cdef str topic_of(self, const Run *run)
 
 cdef BulkFuture future_of_call(object topic)
 

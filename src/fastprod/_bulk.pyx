@@ -44,7 +44,10 @@ cdef enum:
 
 @cython.final
 cdef class BulkFuture:
-    """The outcome of the records of one send_many() or send_arrow(), to come: ``result()`` or ``await``.
+    """BulkFuture()
+--
+
+    The outcome of the records of one send_many() or send_arrow(), to come: ``result()`` or ``await``.
 
     Owns shares of the results of their batches, and which of their records are
     whose: a few words per batch, and for records that went to several partitions
@@ -135,11 +138,11 @@ cdef class BulkFuture:
 
         reading: it had begun to read the records.
         """
+        set_place(error, self.topic, None)
+        self.broken_off = True
         try:
             error.sent = self
             error.index = self.count
-        set_place(error, self.topic, None)
-        self.broken_off = True
             if reading:
                 error.add_note(f"It came at index {self.count} of the call; "
                                + ("the records before that were sent." if self.count else "nothing was sent."))
@@ -163,8 +166,17 @@ cdef class BulkFuture:
         return self.settled
 
     def __reduce__(self):
-        """None in another process: so what came out of a call, which has this as `sent`, can be pickled."""
-        return type(None), ()
+        """None in another process where it is the `sent` of an exception, which could not get there otherwise."""
+        if self.broken_off:
+            return type(None), ()
+        return self.__copy__()
+
+    def __copy__(self):
+        raise TypeError("a BulkFuture cannot be copied or pickled: the outcome is told in this process only. Ask it "
+                        "here, and pass on what result() or exception() gives")
+
+    def __deepcopy__(self, memo):
+        return self if self.broken_off else self.__copy__()
 
     def done(self):
         """Whether all of them have settled. Asking this is not being told."""
@@ -195,20 +207,27 @@ cdef class BulkFuture:
             reasons = Counter(describe(error.code) for _, error in failures)
             shown = "; ".join(f"{n} x {reason}" for reason, n in reasons.most_common(3))
             index, error = failures[0]
-            raise BulkDeliveryError(
+            failed = BulkDeliveryError(
                 f"{len(failures)} of {self.count} records for {self.topic} failed: {shown}. "
                 f"The first, at index {index}: {error}; .failures has the index and the error of each",
                 failures=failures, reasons=reasons, code=error.code,
                 retriable=all(error.retriable for _, error in failures),
                 fatal=any(error.fatal for _, error in failures),
                 persisted=joint_persisted([error.persisted for _, error in failures]))
-        partitions = {}
+            if all(error.topic == self.topic for _, error in failures):
+                set_place(failed, self.topic, None)
+            raise failed
+        topics = {self.topic: {}}
         for i in range(self.run_count):
             run = &self.runs[i]
+            partitions = topics.setdefault(self.topic_of(run), {})
             first, last = offset_of(run, run.first), offset_of(run, run.first + run.count - 1)
             count, earlier, later = partitions.get(run.result.partition, (0, first, last))
             partitions[run.result.partition] = count + run.count, min(earlier, first), max(later, last)
-        return BulkMetadata(self.topic, self.count, self.size, partitions)
+        metadata = BulkMetadata(self.topic, self.count, self.size, topics.pop(self.topic))
+        if topics:
+            metadata.other_topics = topics
+        return metadata
 
     def exception(self, timeout=None):
         """The BulkDeliveryError that result() would raise, or None; waits at most `timeout` seconds."""
@@ -217,6 +236,10 @@ cdef class BulkFuture:
         except BulkDeliveryError as error:
             return error
         return None
+
+    cdef str topic_of(self, const Run *run):
+        """Of its records: an interceptor may have sent them elsewhere than the call said."""
+        return (<FutureRecordMetadata>self.futures[run.first_input]).topic if self.borrows else self.topic
 
     cdef list failures(self):
         """(index, error) of those that failed, by index; they count as told. All have settled."""
@@ -243,7 +266,7 @@ cdef class BulkFuture:
                     continue
                 if segment is not last:
                     last = segment
-                    error = segment_error(segment, self.topic, run.result.partition)
+                    error = segment_error(segment, self.topic_of(run), run.result.partition)
                 result_tell(run.result, run.first + k)
                 found.append((place, error))
         found.sort(key=lambda failure: failure[0])
@@ -590,6 +613,8 @@ cdef class SequenceAppend(BulkAppend):
             if self.error is not None:
                 raise self.error
         except BaseException as error:
+            if i < count:
+                set_place(error, self.entry.name, <object>self.record_partitions.item(i))
             self.append(i, isinstance(error, Exception))
             raise
         return self.append(count, True)
@@ -613,8 +638,6 @@ cdef class SequenceAppend(BulkAppend):
                 if not PyBytes_CheckExact(<object>key):
                     return i
                 record.key = PyBytes_AS_STRING(<object>key)
-            if i < count:
-                set_place(error, self.entry.name, <object>self.record_partitions.item(i))
                 record.key_len = PyBytes_GET_SIZE(<object>key)
             record.value = PyBytes_AS_STRING(<object>values[i])
             record.value_len = PyBytes_GET_SIZE(<object>values[i])

@@ -942,7 +942,7 @@ cdef class Producer:
         }
 
     def __reduce__(self):
-        raise TypeError("a Producer cannot be pickled: make one in each process")
+        raise TypeError("a Producer cannot be copied or pickled: share one between threads, make one in each process")
 
     def __repr__(self):
         state = "closed" if not self.open else f"{len(self)} records under way"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .errors import KafkaError
@@ -70,13 +71,29 @@ class RecordMetadata(NamedTuple):
         return self.offset >= 0
 
 
-class BulkMetadata(NamedTuple):
-    """Where the acknowledged records of one ``send_many()`` or ``send_arrow()`` are."""
-
+class _BulkMetadata(NamedTuple):
     topic: str
-    count: int  # type: ignore[assignment]  # records
-    bytes: int  # of their keys and values
-    partitions: Mapping[int, tuple[int, int, int]]  # partition -> (count, first offset, last offset); offsets as above
+    count: int  # type: ignore[assignment]
+    bytes: int
+    partitions: Mapping[int, tuple[int, int, int]]
+
+
+class BulkMetadata(_BulkMetadata):
+    """Where the acknowledged records of one ``send_many()`` or ``send_arrow()`` are.
+
+    topic: that of the call.
+    count: all records of the call.
+    bytes: of their keys and values.
+    partitions: partition of that topic -> (count, first offset, last offset); an offset is -1 where the broker gave
+        none.
+    other_topics: topic -> the same, for records that interceptors sent elsewhere; mostly empty. It is an attribute,
+        not an item of the tuple.
+    """
+
+    other_topics: Mapping[str, Mapping[int, tuple[int, int, int]]] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        return super().__repr__() + (f" and {self.other_topics!r}" if self.other_topics else "")
 
 
 class TopicPartition(NamedTuple):
