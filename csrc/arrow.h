@@ -88,4 +88,39 @@ static inline int fp_bit_at(const unsigned char *bits, int64_t i) {
     return bits == NULL || (bits[i >> 3] >> (i & 7) & 1);
 }
 
+/* Whether Python can decode the bytes as UTF-8: RFC 3629, so no overlong forms
+ * and no surrogates. */
+static inline int fp_is_utf8(const char *text, size_t size) {
+    const unsigned char *p = (const unsigned char *)text;
+    const unsigned char *end = p + size;
+
+    while (p < end) {
+        unsigned char lead = *p++;
+        unsigned char low = 0x80, high = 0xbf; /* of the second byte */
+        int more;
+
+        if (lead < 0x80)
+            continue;
+        if (lead < 0xc2 || lead > 0xf4)
+            return 0;
+        more = lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+        if (lead == 0xe0)
+            low = 0xa0;
+        else if (lead == 0xed)
+            high = 0x9f;
+        else if (lead == 0xf0)
+            low = 0x90;
+        else if (lead == 0xf4)
+            high = 0x8f;
+        while (more--) {
+            if (p == end || *p < low || *p > high)
+                return 0;
+            low = 0x80;
+            high = 0xbf;
+            p++;
+        }
+    }
+    return 1;
+}
+
 #endif

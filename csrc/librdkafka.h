@@ -39,6 +39,8 @@ typedef struct rd_kafka_message_s {
 /* Interceptors: called from librdkafka's threads. */
 typedef rd_kafka_resp_err_t (*rd_kafka_interceptor_f_on_new_t)(
     rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *opaque, char *errstr, size_t errstr_size);
+typedef rd_kafka_resp_err_t (*rd_kafka_interceptor_f_on_send_t)(
+    rd_kafka_t *rk, rd_kafka_message_t *message, void *opaque);
 typedef rd_kafka_resp_err_t (*rd_kafka_interceptor_f_on_acknowledgement_t)(
     rd_kafka_t *rk, rd_kafka_message_t *message, void *opaque);
 typedef rd_kafka_resp_err_t (*rd_kafka_interceptor_f_on_request_sent_t)(
@@ -149,6 +151,8 @@ enum { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN = -187 };
       (rd_kafka_conf_t *, rd_kafka_ssl_cert_verify_cb_t))                                     \
     X(rd_kafka_resp_err_t, rd_kafka_conf_interceptor_add_on_new,                              \
       (rd_kafka_conf_t *, const char *, rd_kafka_interceptor_f_on_new_t, void *))             \
+    X(rd_kafka_resp_err_t, rd_kafka_interceptor_add_on_send,                                  \
+      (rd_kafka_t *, const char *, rd_kafka_interceptor_f_on_send_t, void *))                 \
     X(rd_kafka_resp_err_t, rd_kafka_interceptor_add_on_acknowledgement,                       \
       (rd_kafka_t *, const char *, rd_kafka_interceptor_f_on_acknowledgement_t, void *))      \
     X(rd_kafka_resp_err_t, rd_kafka_interceptor_add_on_request_sent,                          \
@@ -232,6 +236,9 @@ extern fp_librdkafka_table fp_librdkafka;
 int fp_librdkafka_count(void);
 const char *fp_librdkafka_name(int i);
 void fp_librdkafka_bind(int i, void *address);
+
+/* Sets the timestamp of a message that librdkafka has just made to 0. */
+void fp_stamp_zero(rd_kafka_message_t *message);
 
 static inline void fp_vu_topic(rd_kafka_vu_t *vu, rd_kafka_topic_t *rkt) {
     vu->vtype = RD_KAFKA_VTYPE_RKT;

@@ -85,7 +85,7 @@ def test_what_a_record_is_made_of_is_let_go(fails):
             futures.append(producer.send(topic, buffer, buffer, headers={name: buffer}))
             futures.append(producer.send(record))
             futures[-1].add_done_callback(done)
-            for wrong in ({"value": 5}, {"headers": [(name, header), (name, 5)]}, {"timestamp": 0}, {"partition": -1}):
+            for wrong in ({"value": 5}, {"headers": [(name, header), (name, 5)]}, {"timestamp": -1}, {"partition": -1}):
                 with pytest.raises((TypeError, ValueError)):
                     producer.send(topic, **{"value": value, "key": key, "on_delivery": told, **wrong})
         if not fails:

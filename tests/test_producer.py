@@ -1,3 +1,5 @@
+import collections
+import copy
 import pickle
 import re
 import threading
@@ -184,12 +186,14 @@ HEADERS = [("a", b"1"), ("null", None), ("empty", b""), ("a", b"again"), ("za≈º√
         (None, None),
     ],
 )
+        ([("", b"1"), ("a", b"2"), ("", None)], [("", b"1"), ("a", b"2"), ("", None)]),
+        ({"": b""}, [("", b"")]),
 def test_headers_arrive_as_given(producer, topic, read, given, arrives):
     producer.send(topic, b"v", headers=given).result(10)
     assert read(topic, 1)[0].headers() == arrives
 
 
-@pytest.mark.parametrize("timestamp", [1, 1_700_000_000_123, 253_402_300_799_999])
+@pytest.mark.parametrize("timestamp", [0, 1, 1_700_000_000_123, 253_402_300_799_999])
 def test_a_given_timestamp_arrives(producer, topic, read, timestamp):
     producer.send(topic, b"v", timestamp=timestamp).result(10)
     assert read(topic, 1)[0].timestamp()[1] == timestamp
@@ -200,6 +204,22 @@ def test_a_timestamp_of_this_moment_arrives_to_the_millisecond(producer, topic, 
     count = 0
     while time.monotonic() < deadline:
         now = int(time.time() * 1000)
+def test_timestamp_0_is_written_among_others_and_in_every_way_of_sending(producer, topic, read):
+    producer.send(ProducerRecord(topic, b"record", timestamp=0), on_delivery=print)
+    producer.send(topic, b"headers", b"key", timestamp=0, headers={"h": b"1"}, partition=0)
+    producer.send(topic, None, timestamp=0)
+    given = [0, None, 5, 0, 1, 0] * 100
+    producer.send_many(topic, [b"%s" % str(ms).encode() for ms in given], timestamps=given)
+    producer.send_many(topic, [b"0"] * 50, timestamps=0)
+    producer.flush(10)
+    stamps = collections.defaultdict(set)
+    for message in read(topic, 653):
+        stamps[message.value()].add(message.timestamp()[1])
+    assert all(stamps[value] == {0} for value in (b"record", b"headers", None, b"0"))
+    assert (stamps[b"1"], stamps[b"5"]) == ({1}, {5})
+    assert min(stamps[b"None"]) > 1_700_000_000_000
+
+
         producer.send(topic, b"%d" % now, timestamp=now)
         count += 1
     producer.flush(10)

@@ -213,9 +213,8 @@ def test_a_bad_partition_is_refused(producer, partition, expected, said):
 @pytest.mark.parametrize(
     ("timestamp", "expected", "said"),
     [
-        (0, ValueError, "timestamp is 0: it must be 1 to"),
-        (-5, ValueError, "timestamp is -5: it must be 1 to"),
-        (2**63, ValueError, f"timestamp is {2**63}: it must be 1 to {TIMESTAMP_LIMIT} ms"),
+        (-5, ValueError, "timestamp is -5: it must be 0 to"),
+        (2**63, ValueError, f"timestamp is {2**63}: it must be 0 to {TIMESTAMP_LIMIT} ms"),
         (-(2**63) - 1, ValueError, "timestamp is -9223372036854775809"),
         (math.nan, TypeError, r"timestamp must be an int \(ms since the epoch\) or None, not float: nan"),
         (1.7e12, TypeError, "timestamp must be an int .*, not float: 1700000000000.0"),
@@ -229,7 +228,7 @@ def test_a_bad_timestamp_is_refused(producer, timestamp, expected, said):
     check_refused(producer, lambda: producer.send(TOPIC, b"v", timestamp=timestamp), expected, said)
 
 
-@pytest.mark.parametrize("timestamp", [1, TIMESTAMP_LIMIT])
+@pytest.mark.parametrize("timestamp", [0, TIMESTAMP_LIMIT])
 def test_the_ends_of_the_range_of_timestamps_are_taken(producer, timestamp):
     assert producer.send(TOPIC, b"v", timestamp=timestamp).result(20).topic == TOPIC
 
@@ -260,8 +259,7 @@ class BadItems:
         ([(None, b"v")], TypeError, "a header's name must be str, not NoneType: None"),
         ([(b"name", b"v")], TypeError, "a header's name must be str, not bytes: b'name'"),
         ({5: b"v"}, TypeError, "a header's name must be str, not int: 5"),
-        ([("", b"v")], ValueError, "a header's name is '': it must not be empty nor hold a NUL"),
-        ([("a\0b", b"v")], ValueError, r"a header's name is 'a\\x00b': it must not be empty nor hold a NUL"),
+        ([("a\0b", b"v")], ValueError, r"a header's name is 'a\\x00b': it must not hold a NUL"),
         ([("\ud800", b"v")], SerializationError, r"a header's name is not valid text: .*\\ud800"),
         ([("name", 5)], TypeError, f"the header's value {WANTED} int: 5"),
         ([("good", b"v"), ("name", [b"v"])], TypeError, rf"the header's value {WANTED} list: \[b'v'\]"),
@@ -339,6 +337,8 @@ def test_a_coroutine_function_in_disguise_is_refused_by_send(producer, on_delive
     check_refused(
         producer, lambda: producer.send(TOPIC, b"v", on_delivery=on_delivery), TypeError, "coroutine function"
     )
+
+
 def confluents(err, msg):
     raise AssertionError("the arguments are the other way round")
 
@@ -444,8 +444,6 @@ class AsyncInterceptor:
 def test_an_interceptor_that_would_take_an_acknowledgement_wrongly_makes_no_producer(mock_cluster, interceptor, said):
     with pytest.raises(ConfigError, match=f"interceptors: {said}"):
         Producer(bootstrap_servers=mock_cluster.bootstrap_servers, interceptors=[interceptor])
-
-
 
 
 @pytest.mark.parametrize("way", ["partial", "class", "__call__"])

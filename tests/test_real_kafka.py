@@ -6,7 +6,9 @@ import json
 import threading
 import time
 
+import pyarrow
 import pytest
+from confluent_kafka import TIMESTAMP_CREATE_TIME
 
 import fastprod
 from fastprod import Producer
@@ -91,6 +93,24 @@ def test_create_time_is_the_moment_of_send_though_the_batch_lingers(kafka, kafka
             late += stamp > after * 1000 + 2
     assert late < 20  # those of the last 5 ms before a hand-over may have its moment
     assert [future.result(0).timestamp for future in explicit] == stamps
+
+
+def test_timestamp_0_and_an_empty_header_name_are_in_the_log(kafka, kafka_topic):
+    topic = kafka_topic(partitions=2)
+    headers = [("", b"1"), ("a", b"2"), ("", None)]
+    with Producer(bootstrap_servers=kafka.bootstrap_servers, acks="all") as producer:
+        first = producer.send(topic, b"0", timestamp=0, headers=headers)
+        futures = [producer.send(topic, b"%d" % ms, timestamp=ms) for ms in (0, 1, 0, 5)]
+        producer.send_many(topic, [b"0"] * 100, timestamps=0, headers={"": b""}).result(10)
+        table = pyarrow.table({"value": ["0", "7"], "at": pyarrow.array([0, 7], pyarrow.timestamp("ms"))})
+        producer.send_arrow(topic, table, timestamp="at", headers={"": "value"}).result(10)
+        producer.flush()
+    assert [future.result(0).timestamp for future in (first, *futures)] == [0, 0, 1, 0, 5]
+    messages = consume_all(kafka.bootstrap_servers, topic, 107)
+    assert {message.timestamp() for message in messages if message.value() == b"0"} == {(TIMESTAMP_CREATE_TIME, 0)}
+    assert all(message.timestamp()[1] == int(message.value()) for message in messages)
+    found = [message.headers() for message in messages if message.headers()]
+    assert headers in found and found.count([("", b"")]) == 100 and [("", b"7")] in found
 
 
 # Adaptive, it gives less to partitions that wait longer, as they do by turns on a loaded machine.

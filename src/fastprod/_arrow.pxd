@@ -30,6 +30,7 @@ cdef extern from "arrow.h" nogil:
     int64_t fp_int64_at(const void *values, int64_t i) noexcept
     int64_t fp_integer_at(const void *values, int width, int is_signed, int64_t i) noexcept
     int fp_bit_at(const unsigned char *bits, int64_t i) noexcept
+    int fp_is_utf8(const char *text, size_t size) noexcept
 
 cdef enum Layout:
     NULLS            # nothing but nulls
@@ -84,6 +85,7 @@ cdef enum Problem:
     BAD_TIMESTAMP
     TOO_LARGE
     HEADER_WITHOUT_NAME
+    HEADER_NOT_UTF8
     NO_MEMORY
 
 cdef class ArrowData:
@@ -108,7 +110,7 @@ cdef class ArrowAppend(BulkAppend):
     cdef Cells *partition     # NULL: the same for all
     cdef int32_t same_partition     # -1: to be chosen
     cdef Cells *timestamp     # NULL: the same for all
-    cdef int64_t same_timestamp     # 0: now
+    cdef int64_t same_timestamp     # -1: now
     cdef Cells *header_lists  # NULL: none
     cdef HeaderColumn *header_columns
     cdef Py_ssize_t header_count

@@ -438,6 +438,7 @@ cdef class ArrowAppend(BulkAppend):
         self.children = []
         self.kept = []
         self.same_partition = -1
+        self.same_timestamp = -1
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -474,7 +475,7 @@ cdef class ArrowAppend(BulkAppend):
             self.header_lists = self.column(headers, "headers")
         elif headers is not None:
             self.open_headers(headers)
-        self.same.timed = self.same_timestamp != 0
+        self.same.timed = self.same_timestamp >= 0
         for i in range(CHUNK):
             self.records[i] = self.same
         return 0
@@ -632,7 +633,8 @@ cdef class ArrowAppend(BulkAppend):
                                 None if header.value is NULL else <bytes>header.value[:header.value_len]))
         return (object_of(record.value, record.value_len, is_text(self.value), "value"),
                 object_of(record.key, record.key_len, self.key is not NULL and is_text(self.key), "key"),
-                None if self.partitions[i] < 0 else self.partitions[i], record.timestamp or None, headers)
+                None if self.partitions[i] < 0 else self.partitions[i],
+                record.timestamp if record.timed else None, headers)
 
     cdef Py_ssize_t fill(self, int64_t now_ms, size_t limit) noexcept nogil:
         """Points the chunk's records at the rows that come next; returns how many.
@@ -710,7 +712,7 @@ cdef class ArrowAppend(BulkAppend):
         cdef Py_ssize_t i
         if cells is NULL or cells.layout == NULLS:
             for i in range(count):
-                self.records[i].timestamp = self.same_timestamp or now_ms
+                self.records[i].timestamp = now_ms if self.same_timestamp < 0 else self.same_timestamp
             return count
         if cells.layout == TIMESTAMPS:
             per_unit = cells.per_unit
@@ -721,7 +723,7 @@ cdef class ArrowAppend(BulkAppend):
             self.records[i].timestamp = now_ms
             if fp_bit_at(cells.validity, at + i):
                 found = fp_int64_at(cells.main, at + i)
-                if found < per_ms or found > INT64_MAX // per_unit:
+                if found < 0 or found > INT64_MAX // per_unit:
                     return self.stop(i, BAD_TIMESTAMP, cells.column, found)
                 self.records[i].timed = 1
                 self.records[i].timestamp = found * per_unit // per_ms
@@ -767,8 +769,10 @@ cdef class ArrowAppend(BulkAppend):
             for k in range(first, last):
                 if not read_pair(cells.inner, k, &header):
                     return self.stop(i, UNSOUND, cells.column, 0)
-                if not header.name_len or memchr(header.name, 0, header.name_len) is not NULL:
+                if header.name is NULL or memchr(header.name, 0, header.name_len) is not NULL:
                     return self.stop(i, HEADER_WITHOUT_NAME, cells.column, 0)
+                if not fp_is_utf8(header.name, header.name_len):
+                    return self.stop(i, HEADER_NOT_UTF8, cells.column, k)
                 record.headers_count += 1
                 record.headers_wire += fp_header_wire(&header)
                 record.headers_len += header.name_len + header.value_len + FP_HEADER_ROOM
@@ -822,6 +826,7 @@ cdef class ArrowAppend(BulkAppend):
         cdef Problem problem = self.problem
         cdef Cells *cells = self.columns[self.problem_column]
         cdef str label = self.labels[self.problem_column]
+        cdef fp_header header
         cdef object number = self.problem_number
         cdef int64_t deadline = 0
         self.problem = NO_PROBLEM
@@ -833,7 +838,11 @@ cdef class ArrowAppend(BulkAppend):
         if problem == TOO_LARGE:
             refuse_size(self.entry.name, <size_t>self.problem_number, self.largest_record, self.size_limit)
         if problem == HEADER_WITHOUT_NAME:
-            raise ValueError(f"{label} has a header whose name is null, empty or holds a NUL")
+            raise ValueError(f"{label} has a header whose name is null or holds a NUL")
+        if problem == HEADER_NOT_UTF8:
+            read_pair(cells.inner, self.problem_number, &header)
+            name = <bytes>header.name[:header.name_len]
+            raise SerializationError(f"{label} has a header whose name is not valid text (UTF-8): {shorten(name)}")
         if problem == NO_MEMORY:
             raise MemoryError("no memory for the headers")
         if problem == BAD_TIMESTAMP:

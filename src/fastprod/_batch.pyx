@@ -182,11 +182,12 @@ cdef list batch_records(Batch *batch):
 
 
 cdef list decode_headers(const char *p, size_t length):
+    """Names are checked when they are sent. Should one be no UTF-8 all the same, a failure must still be reported."""
     cdef const char *end = p + length
     cdef fp_header header
     cdef list headers = []
     while p < end:
         p = fp_header_read(p, &header)
-        headers.append((header.name[:header.name_len].decode(),
+        headers.append((header.name[:header.name_len].decode("utf-8", "backslashreplace"),
                         header.value[:header.value_len] if header.value is not NULL else None))
     return headers

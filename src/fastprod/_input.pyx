@@ -83,8 +83,8 @@ cdef bytes encode_headers(object headers, size_t limit, int32_t *count, size_t *
             name_bytes = (<str>name).encode()
         except UnicodeEncodeError as error:
             raise SerializationError(f"a header's name is not valid text: {error}") from error
-        if not name_bytes or 0 in name_bytes:
-            raise ValueError(f"a header's name is {name!r}: it must not be empty nor hold a NUL")
+        if 0 in name_bytes:
+            raise ValueError(f"a header's name is {name!r}: it must not hold a NUL")
         span_of(value, &span, "header's value")
         try:
             header.name = name_bytes
@@ -116,9 +116,8 @@ cdef object whole_number(object given, str wanted):
 cdef int64_t checked_timestamp(object timestamp) except -1:
     if type(timestamp) is not int:
         timestamp = whole_number(timestamp, "timestamp must be an int (ms since the epoch) or None")
-    if not 1 <= timestamp <= INT64_MAX:
-        raise ValueError(f"timestamp is {timestamp}: it must be 1 to {INT64_MAX} ms since the epoch "
-                         "(librdkafka takes 0 for now)")
+    if not 0 <= timestamp <= INT64_MAX:
+        raise ValueError(f"timestamp is {timestamp}: it must be 0 to {INT64_MAX} ms since the epoch")
     return timestamp
 
 

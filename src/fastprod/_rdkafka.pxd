@@ -34,6 +34,8 @@ cdef extern from "librdkafka.h" nogil:
         void *_private
     ctypedef int (*rd_kafka_interceptor_f_on_new_t)(
         rd_kafka_t *, const rd_kafka_conf_t *, void *, char *, size_t) noexcept
+    ctypedef int (*rd_kafka_interceptor_f_on_send_t)(
+        rd_kafka_t *, rd_kafka_message_t *, void *) noexcept
     ctypedef int (*rd_kafka_interceptor_f_on_acknowledgement_t)(
         rd_kafka_t *, rd_kafka_message_t *, void *) noexcept
     ctypedef int (*rd_kafka_interceptor_f_on_request_sent_t)(
@@ -55,6 +57,7 @@ cdef extern from "librdkafka.h" nogil:
     int fp_librdkafka_count() noexcept
     const char *fp_librdkafka_name(int) noexcept
     void fp_librdkafka_bind(int, void *) noexcept
+    void fp_stamp_zero(rd_kafka_message_t *) noexcept
 
     int RD_KAFKA_PRODUCER
     int RD_KAFKA_CONF_OK
@@ -85,6 +88,8 @@ cdef extern from "librdkafka.h" nogil:
         rd_kafka_conf_t *, rd_kafka_ssl_cert_verify_cb_t) noexcept
     int rd_kafka_conf_interceptor_add_on_new "fp_librdkafka.rd_kafka_conf_interceptor_add_on_new"(
         rd_kafka_conf_t *, const char *, rd_kafka_interceptor_f_on_new_t, void *) noexcept
+    int rd_kafka_interceptor_add_on_send "fp_librdkafka.rd_kafka_interceptor_add_on_send"(
+        rd_kafka_t *, const char *, rd_kafka_interceptor_f_on_send_t, void *) noexcept
     int rd_kafka_interceptor_add_on_acknowledgement "fp_librdkafka.rd_kafka_interceptor_add_on_acknowledgement"(
         rd_kafka_t *, const char *, rd_kafka_interceptor_f_on_acknowledgement_t, void *) noexcept
     int rd_kafka_interceptor_add_on_request_sent "fp_librdkafka.rd_kafka_interceptor_add_on_request_sent"(

@@ -56,6 +56,7 @@ cdef class Transport:
     cdef rd_kafka_message_t *messages    # scratch for produce_batch
     cdef rd_kafka_vu_t *arguments        # scratch for produceva
     cdef size_t arguments_size
+    cdef int stamping_zero               # the record that is being handed over has the timestamp 0
     # guarded by error_lock
     cdef fp_mutex error_lock
     cdef int error_code

@@ -132,8 +132,16 @@ cdef int note_certificate(rd_kafka_t *rk, const char *broker_name, int32_t broke
 
 cdef int add_interceptors(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *transport, char *errstr,
                           size_t errstr_size) noexcept nogil:
-    return (rd_kafka_interceptor_add_on_acknowledgement(rk, b"fastprod", on_acknowledgement, transport) or
+    return (rd_kafka_interceptor_add_on_send(rk, b"fastprod", on_send, transport) or
+            rd_kafka_interceptor_add_on_acknowledgement(rk, b"fastprod", on_acknowledgement, transport) or
             rd_kafka_interceptor_add_on_request_sent(rk, b"fastprod", on_request_sent, transport))
+
+
+cdef int on_send(rd_kafka_t *rk, rd_kafka_message_t *message, void *transport) noexcept nogil:
+    """librdkafka has made a message, which nobody else knows yet. thread: that of hand_over()"""
+    if (<Transport>transport).stamping_zero:
+        fp_stamp_zero(message)
+    return 0
 
 
 cdef int on_acknowledgement(rd_kafka_t *rk, rd_kafka_message_t *message, void *transport) noexcept nogil:
@@ -372,7 +380,7 @@ cdef class Transport:
         fp_vu_value(&arguments[2], record.value, record.value_len)
         fp_vu_key(&arguments[3], record.key, record.key_len)
         fp_vu_opaque(&arguments[4], opaque(batch, index, 0))
-        fp_vu_timestamp(&arguments[5], record.timestamp)
+        fp_vu_timestamp(&arguments[5], record.timestamp or 1)   # librdkafka takes 0 for now: see on_send()
         while p < end:
             if n == self.arguments_size:
                 arguments = <rd_kafka_vu_t *>realloc(self.arguments, 2 * n * sizeof(rd_kafka_vu_t))
@@ -385,7 +393,9 @@ cdef class Transport:
             p = fp_header_read(p, &header)
             fp_vu_header(&arguments[n], header.name, header.value, header.value_len)
             n += 1
+        self.stamping_zero = record.timestamp == 0
         error = rd_kafka_produceva(self.rk, arguments, n)
+        self.stamping_zero = 0
         if error is not NULL:
             refusal(&refused, batch.slot, index, 1, rd_kafka_error_code(error))
             rd_kafka_error_destroy(error)
