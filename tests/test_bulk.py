@@ -605,7 +605,7 @@ def test_serializers_interceptors_and_partitioners_see_each_record(make, topic, 
             return record
 
         def on_acknowledgement(self, metadata, error):
-            acknowledged.append(metadata.partition)
+            acknowledged.append(metadata and metadata.partition)
 
     class Partitioner:
         def partition(self, topic, key, key_bytes, value, value_bytes, cluster):
@@ -623,6 +623,8 @@ def test_serializers_interceptors_and_partitioners_see_each_record(make, topic, 
         producer.send_many(topic, [1, 2, "three", 4])
     assert caught.value.index == 2
     assert caught.value.sent.result(10).count == 2
+    producer.flush(10)
+    assert collections.Counter(acknowledged) == {0: 501, 1: 501, None: 1}
 
 
 def test_acks_0_has_no_offsets(make, topic):

@@ -6,21 +6,26 @@ import threading
 import time
 
 import numpy
+import pyarrow
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import (
+    BufferExhaustedError,
     ConfigError,
+    MetadataTimeoutError,
     PartitionInfo,
     Producer,
     ProducerClosedError,
     ProducerRecord,
     RecordMetadata,
+    RecordTooLargeError,
     SerializationError,
+    UnknownTopicOrPartitionError,
     memory_in_use,
     partition_for_key,
 )
-from tests.conftest import READER, eventually
+from tests.conftest import READER, TOPIC, eventually, pausing
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4  # of the `topic` fixture
@@ -506,6 +511,129 @@ def test_an_interceptor_must_return_a_record(make, topic, returned):
     with pytest.raises(TypeError, match="Forgetful.on_send must return a ProducerRecord"):
         producer.send(topic, b"bad")
     assert producer.send(topic, b"good").result(10).offset == 0
+
+
+class Hearing:
+    """An interceptor that keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+        self.sent = 0
+
+    def on_send(self, record):
+        self.sent += 1
+        return record
+
+    def on_acknowledgement(self, metadata, error):
+        self.told.append((metadata, error))
+
+
+def refuse_key(key):
+    if key == b"bad":
+        raise LookupError(key)
+    return key
+
+
+REFUSED = {  # what send() is given, and what comes of it
+    "too large": ({"value": bytes(2_000_000)}, RecordTooLargeError),
+    "not bytes": ({"value": 5}, TypeError),
+    "serializer": ({"value": b"v", "key": b"bad"}, SerializationError),
+    "partition": ({"value": b"v", "partition": 99}, UnknownTopicOrPartitionError),
+    "timestamp": ({"value": b"v", "timestamp": -1}, ValueError),
+    "headers": ({"value": b"v", "headers": [(1, b"")]}, TypeError),
+}
+
+
+WAYS = [(case, way) for case in REFUSED for way in ("send", "ProducerRecord", "send_many")]
+WAYS += [("too large", "send_arrow"), ("serializer", "send_arrow")]  # its columns are checked before on_send()
+
+
+@pytest.mark.parametrize(("case", "way"), WAYS)
+def test_interceptors_hear_once_of_a_record_that_is_refused_after_on_send(make, topic, case, way):
+    given, expected = REFUSED[case]
+    given = {"key": None, "partition": None, "timestamp": None, "headers": None, **given}
+    first, second, called = Hearing(), Hearing(), []
+    producer = make(interceptors=[first, second], key_serializer=refuse_key)
+
+    def send():
+        if way == "send":
+            producer.send(topic, on_delivery=lambda *outcome: called.append(outcome), **given)
+        elif way == "ProducerRecord":
+            producer.send(ProducerRecord(topic, **given))
+        elif way == "send_many":
+            columns = {name.rstrip("s") + "s": [value] for name, value in given.items()}
+            producer.send_many(topic, **columns)
+        else:
+            producer.send_arrow(topic, pyarrow.table({"value": [given["value"]], "key": [given["key"]]}), key="key")
+
+    with pytest.raises(expected) as caught:
+        send()
+    assert first.told == second.told == [(None, caught.value)]
+    assert first.sent == second.sent == 1 and called == []
+    assert getattr(caught.value, "topic", topic) == topic
+    assert producer.send(topic, b"good").result(10).topic == topic
+    producer.flush(10)
+    assert len(first.told) == 2 and first.told[1][1] is None
+
+
+def test_interceptors_hear_of_a_record_for_which_there_is_no_memory_or_no_topic(make, cluster):
+    hearing = Hearing()
+    producer = make(cluster.bootstrap_servers, interceptors=[hearing], max_block_ms=200, buffer_memory=20_000)
+    producer.partitions_for(TOPIC)
+    with pausing(cluster):
+        future = producer.send(TOPIC, bytes(15_000), partition=0)
+        with pytest.raises(BufferExhaustedError) as full:
+            producer.send(TOPIC, bytes(15_000), partition=1)
+        with pytest.raises(MetadataTimeoutError) as unknown:
+            producer.send("missing", b"v")
+        assert hearing.told == [(None, full.value), (None, unknown.value)]
+        assert (full.value.topic, full.value.partition, unknown.value.topic) == (TOPIC, 1, "missing")
+    producer.flush(20)
+    assert hearing.told[2:] == [(future.result(0), None)]
+
+
+def test_interceptors_hear_of_a_record_that_a_close_meanwhile_refuses(make, topic):
+    class Closing(Hearing):
+        def on_send(self, record):
+            producer.close(10)
+            return super().on_send(record)
+
+    hearing = Closing()
+    producer = make(interceptors=[hearing])
+    producer.partitions_for(topic)
+    with pytest.raises(ProducerClosedError) as caught:
+        producer.send(topic, b"v", b"k")
+    assert hearing.told == [(None, caught.value)]
+    assert caught.value.topic == topic
+    with pytest.raises(ProducerClosedError):
+        producer.send(topic, b"v")
+    assert (hearing.sent, len(hearing.told)) == (1, 1)  # it was not asked
+
+
+def test_when_on_send_raises_those_hear_of_it_that_had_the_record_before(make, topic):
+    class Refusing(Hearing):
+        def on_send(self, record):
+            raise LookupError("no")
+
+    before, refusing, behind = Hearing(), Refusing(), Hearing()
+    with pytest.raises(LookupError) as caught:
+        make(interceptors=[before, refusing, behind]).send(topic, b"v")
+    assert before.told == [(None, caught.value)]
+    assert refusing.told == behind.told == [] and behind.sent == 0
+
+
+def test_an_interceptor_that_raises_about_a_refusal_hinders_neither_the_others_nor_the_refusal(
+    make, topic, monkeypatch
+):
+    class Raising(Hearing):
+        def on_acknowledgement(self, metadata, error):
+            raise LookupError("interceptor")
+
+    unraisable, hearing = [], Hearing()
+    monkeypatch.setattr("sys.unraisablehook", lambda raised: unraisable.append(raised.exc_type))
+    with pytest.raises(RecordTooLargeError):
+        make(interceptors=[Raising(), hearing]).send(topic, bytes(2_000_000))
+    assert (len(hearing.told), unraisable) == (1, [LookupError])
 
 
 # Looking at a producer

@@ -554,29 +554,38 @@ cdef class Producer:
 
     cdef FutureRecordMetadata send_through(self, object topic, object value, object key, object partition,
                                            object timestamp, object headers, object on_delivery):
-        """The way with serializers, interceptors or a user's partitioner."""
-        if self.interceptors:
-            if hasattr(headers, "copy"):   # they may change them, which are the caller's and perhaps other records' too
-                headers = headers.copy()
-            record = ProducerRecord(topic, value, key, partition, timestamp, headers)
-            for interceptor in self.interceptors:
-                if hasattr(interceptor, "on_send"):
-                    record = interceptor.on_send(record)
-                    if type(record) is not ProducerRecord:
-                        raise TypeError(f"{type(interceptor).__name__}.on_send must return a ProducerRecord, "
-                                        f"not {shorten(record)}")
-            topic, value, key, partition = record.topic, record.value, record.key, record.partition
-            timestamp, headers = record.timestamp, record.headers
-            if on_delivery is not None:
-                check_callback(on_delivery, "on_delivery")
-            on_delivery = Acknowledgement(self.interceptors, on_delivery)
-        check_topic(topic)
-        original = (key, value) if self.partitioner is not None else None
-        if self.key_serializer is not None and key is not None:
-            key = serialize(self.key_serializer, topic, key, "key")
-        if self.value_serializer is not None and value is not None:
-            value = serialize(self.value_serializer, topic, value, "value")
-        return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, original)
+        """The way with serializers, interceptors or a user's partitioner.
+
+        A record that is refused after on_send() is told of by on_acknowledgement(), as in Java: KafkaProducer.doSend.
+        """
+        cdef Py_ssize_t asked = 0          # interceptors that have had the record
+        try:
+            if self.interceptors:
+                if hasattr(headers, "copy"):   # they may change them; they are the caller's, perhaps of other records
+                    headers = headers.copy()
+                record = ProducerRecord(topic, value, key, partition, timestamp, headers)
+                for interceptor in self.interceptors:
+                    if hasattr(interceptor, "on_send"):
+                        record = interceptor.on_send(record)
+                        if type(record) is not ProducerRecord:
+                            raise TypeError(f"{type(interceptor).__name__}.on_send must return a ProducerRecord, "
+                                            f"not {shorten(record)}")
+                        topic, partition = record.topic, record.partition
+                    asked += 1
+                value, key, timestamp, headers = record.value, record.key, record.timestamp, record.headers
+                on_delivery = Acknowledgement(self.interceptors, on_delivery)
+            check_topic(topic)
+            original = (key, value) if self.partitioner is not None else None
+            if self.key_serializer is not None and key is not None:
+                key = serialize(self.key_serializer, topic, key, "key")
+            if self.value_serializer is not None and value is not None:
+                value = serialize(self.value_serializer, topic, value, "value")
+            return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, original)
+        except BaseException as error:
+            set_place(error, topic, partition)
+            if asked:
+                Acknowledgement(self.interceptors[:asked], None)(None, error)
+            raise
 
     cdef int64_t block_deadline(self) noexcept:
         return fp_monotonic_ns() + self.max_block_ns
@@ -1033,7 +1042,7 @@ cdef class Acknowledgement:
 
     def __call__(self, metadata, error):
         for interceptor in self.interceptors:
-            if hasattr(interceptor, "on_acknowledgement"):
+            if getattr(interceptor, "on_acknowledgement", None) is not None:
                 try:
                     interceptor.on_acknowledgement(metadata, error)
                 except BaseException as raised:
