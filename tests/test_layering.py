@@ -23,6 +23,7 @@ MAY_KNOW = {
     "config": {"errors", "jaas", "options", "pem"},
     "librdkafka": set(),
     "_interpreter": set(),
+    "_autospec": set(),
     "logs": set(),
     "tokens": set(),
     # C as Cython sees it
@@ -59,7 +60,7 @@ MAY_KNOW = {
         "_partitioner", "_record", "_sender", "_sync", "_transaction", "_transport", "config", "errors", "logs",
         "records", "tokens",
     },
-    "__init__": {"_interpreter", "_bulk", "_future", "_partitioner", "_producer", "errors", "records"},
+    "__init__": {"_autospec", "_interpreter", "_bulk", "_future", "_partitioner", "_producer", "errors", "records"},
     "testing": {"librdkafka"},
     "__main__": {"cli"},
 }  # fmt: skip

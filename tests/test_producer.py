@@ -186,13 +186,13 @@ HEADERS = [("a", b"1"), ("null", None), ("empty", b""), ("a", b"again"), ("za≈º√
         ([("n" * 300, b"v" * 5000)], [("n" * 300, b"v" * 5000)]),
         ([(f"h{i}", b"%d" % i) for i in range(200)], [(f"h{i}", b"%d" % i) for i in range(200)]),
         ([("buffer", memoryview(bytearray(b"mv")))], [("buffer", b"mv")]),
+        ([("", b"1"), ("a", b"2"), ("", None)], [("", b"1"), ("a", b"2"), ("", None)]),
+        ({"": b""}, [("", b"")]),
         ([], None),
         ({}, None),
         (None, None),
     ],
 )
-        ([("", b"1"), ("a", b"2"), ("", None)], [("", b"1"), ("a", b"2"), ("", None)]),
-        ({"": b""}, [("", b"")]),
 def test_headers_arrive_as_given(producer, topic, read, given, arrives):
     producer.send(topic, b"v", headers=given).result(10)
     assert read(topic, 1)[0].headers() == arrives
@@ -204,11 +204,6 @@ def test_a_given_timestamp_arrives(producer, topic, read, timestamp):
     assert read(topic, 1)[0].timestamp()[1] == timestamp
 
 
-def test_a_timestamp_of_this_moment_arrives_to_the_millisecond(producer, topic, read):
-    deadline = time.monotonic() + 0.3
-    count = 0
-    while time.monotonic() < deadline:
-        now = int(time.time() * 1000)
 def test_timestamp_0_is_written_among_others_and_in_every_way_of_sending(producer, topic, read):
     producer.send(ProducerRecord(topic, b"record", timestamp=0), on_delivery=print)
     producer.send(topic, b"headers", b"key", timestamp=0, headers={"h": b"1"}, partition=0)
@@ -225,6 +220,11 @@ def test_timestamp_0_is_written_among_others_and_in_every_way_of_sending(produce
     assert min(stamps[b"None"]) > 1_700_000_000_000
 
 
+def test_a_timestamp_of_this_moment_arrives_to_the_millisecond(producer, topic, read):
+    deadline = time.monotonic() + 0.3
+    count = 0
+    while time.monotonic() < deadline:
+        now = int(time.time() * 1000)
         producer.send(topic, b"%d" % now, timestamp=now)
         count += 1
     producer.flush(10)
@@ -750,9 +750,10 @@ def test_only_with_idempotence_a_new_partition_gets_a_record_of_its_own_first(ma
     assert requests >= 80 if idempotent else 40 <= requests < 60
 
 
-def test_a_producer_is_not_pickled(producer):
-    with pytest.raises(TypeError, match="pickled"):
-        pickle.dumps(producer)
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_producer_is_neither_copied_nor_pickled(producer, duplicate):
+    with pytest.raises(TypeError, match="cannot be copied or pickled"):
+        duplicate(producer)
 
 
 def test_repr_tells_where_and_how_it_stands(make, topic, mock_cluster):

@@ -1,6 +1,7 @@
 """fastprod: a Kafka producer for Python jobs that push volume."""
 
 from fastprod import _interpreter  # first: what follows cannot be loaded in a subinterpreter
+from fastprod._autospec import describe
 from fastprod._bulk import BulkFuture
 from fastprod._future import FutureRecordMetadata
 from fastprod._partitioner import murmur2, partition_for_key
@@ -33,7 +34,8 @@ from fastprod.records import (
     TopicPartition,
 )
 
-del _interpreter
+describe(Producer, BulkFuture, FutureRecordMetadata, memory_in_use, murmur2, partition_for_key)
+del _interpreter, describe
 
 
 def __getattr__(name: str) -> str:

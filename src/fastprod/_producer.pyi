@@ -1,9 +1,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol, SupportsIndex, final, overload
+from typing import Any, Protocol, SupportsIndex, overload
 
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
 from fastprod._bulk import BulkFuture
 from fastprod._future import FutureRecordMetadata
@@ -29,9 +29,9 @@ class _Offset(Protocol):
     @property
     def offset(self) -> int: ...
 
-@final
+@disjoint_base
 class Producer:
-    def __new__(cls, config: Mapping[str, Any] | None = None, **keywords: Any) -> Self: ...
+    def __init__(self, config: Mapping[str, Any] | None = None, **keywords: Any) -> None: ...
     @property
     def config(self) -> ProducerConfig: ...
     @overload

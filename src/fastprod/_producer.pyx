@@ -131,18 +131,25 @@ cdef object serialize(object serializer, str topic, object value, str what):
     return given
 
 
-@cython.final
+@cython.no_gc_clear                        # __dealloc__() may need the parts
 cdef class Producer:
-    """Sends records to Kafka. Thread-safe, and meant to be the only one of its process.
+    """Producer(config=None, **keywords)
+--
+
+    Sends records to Kafka. Thread-safe, and meant to be the only one of its process.
 
     config: Java's names ("linger.ms") or, as keywords, the same with underscores
     (linger_ms=); the README has the table. What is wrong with them is a ConfigError.
 
     Owns a sender thread, a callback thread and a metadata thread, all of which
     close() ends. In a forked child every call raises ForkedProducerError.
+
+    It can be derived from. A subclass with an __init__() of its own calls super().__init__(), and one with a __del__()
+    calls super().__del__().
     """
 
     cdef object __weakref__
+    cdef bint made                         # __init__() has run to its end
     cdef readonly object config            # ProducerConfig
     cdef BufferPool pool
     cdef RecordAccumulator accumulator
@@ -177,7 +184,19 @@ cdef class Producer:
     cdef object started                    # time.monotonic()
     cdef int64_t flush_ns
 
-    def __cinit__(self, config=None, **keywords):
+    def __cinit__(self, *arguments, **keywords):
+        if type(self) is Producer and not arguments and not keywords:
+            resolve(None, {}, knows, None)     # raises: a producer cannot be without options
+
+    @cython.embedsignature(False)          # the text signature is here, for inspect and unittest.mock
+    def __init__(self, config=None, **keywords):
+        """__init__($self, config=None, **keywords)
+--
+
+        See the class.
+        """
+        if self.made:
+            raise RuntimeError("this producer was made before: its __init__() is called once")
         if config is not None and not hasattr(config, "items"):
             raise TypeError(f"config must be a mapping of option names to values, not {type(config).__name__}")
         self.born = forks
@@ -194,6 +213,8 @@ cdef class Producer:
         self.key_serializer = settings.key_serializer
         self.value_serializer = settings.value_serializer
         self.interceptors = tuple(settings.interceptors)
+        for interceptor in self.interceptors:
+            check_interceptor(interceptor)
         self.closable = [part for part in (self.partitioner, *self.interceptors) if hasattr(part, "close")]
         self.plain = (self.partitioner is None and self.key_serializer is None
                       and self.value_serializer is None and not self.interceptors)
@@ -213,8 +234,6 @@ cdef class Producer:
             first_allowance=first_allowance(properties["acks"], settings.enable_idempotence),
             seed=int.from_bytes(os.urandom(7), "little"))
         self.callbacks = Callbacks()
-        for interceptor in self.interceptors:
-            check_interceptor(interceptor)
         self.transport = Transport(
             properties, self.callbacks, settings.sasl_oauthbearer_token_provider is not None)
         settings.forget_secrets()
@@ -253,7 +272,7 @@ cdef class Producer:
             self.metadata.close()
             self.accumulator.refusal = None    # ends a cycle through the transactions
             raise
-        self.open = self.unclosed = True
+        self.open = self.unclosed = self.made = True
 
     # Sending
 
@@ -286,6 +305,7 @@ cdef class Producer:
                 return future
         return self.send_fields(topic, value, key, partition, timestamp, headers, on_delivery)
 
+    @cython.final
     cdef FutureRecordMetadata send_fields(self, object topic, object value, object key, object partition,
                                           object timestamp, object headers, object on_delivery):
         try:
@@ -299,6 +319,7 @@ cdef class Producer:
             raise
         return self.send_through(topic, value, key, partition, timestamp, headers, on_delivery)
 
+    @cython.final
     cdef FutureRecordMetadata send_bare(self, object topic, object value, object key):
         """send_fields() in the common case, of bytes for the topic of the last record and for an open batch.
 
@@ -336,6 +357,7 @@ cdef class Producer:
         future.index = appended.index
         return future
 
+    @cython.final
     cdef FutureRecordMetadata send_serialized(self, object topic, object value, object key, object partition,
                                               object timestamp, object headers, object on_delivery, object original):
         """original: (key, value) before they were serialized, for the user's partitioner; None without one."""
@@ -492,6 +514,7 @@ cdef class Producer:
                 append.data.release()
             future.forget_latest()
 
+    @cython.final
     cdef int append(self, TopicMetadata entry, int32_t partition, fp_record *record, FutureRecordMetadata future,
                     object on_delivery, int epoch, int64_t deadline, int abort_on_new_batch,
                     Appended *appended) except -1:
@@ -525,6 +548,7 @@ cdef class Producer:
                     self.accumulator.help(self.accumulator.wake_argument)
         return done
 
+    @cython.final
     cdef FutureRecordMetadata send_partitioned(self, TopicMetadata entry, fp_record *record,
                                                FutureRecordMetadata future, tuple original, object on_delivery,
                                                int epoch, int64_t deadline):
@@ -543,6 +567,7 @@ cdef class Producer:
             self.append(entry, chosen, record, future, on_delivery, epoch, deadline, 0, &appended)
         return future
 
+    @cython.final
     cdef int32_t ask_partitioner(self, TopicMetadata entry, tuple original, bytes key_bytes, bytes value_bytes,
                                  object cluster) except -1:
         key, value = original
@@ -552,6 +577,7 @@ cdef class Producer:
                              f"0 to {entry.partitions - 1}")
         return chosen
 
+    @cython.final
     cdef FutureRecordMetadata send_through(self, object topic, object value, object key, object partition,
                                            object timestamp, object headers, object on_delivery):
         """The way with serializers, interceptors or a user's partitioner.
@@ -587,9 +613,11 @@ cdef class Producer:
                 Acknowledgement(self.interceptors[:asked], None)(None, error)
             raise
 
+    @cython.final
     cdef int64_t block_deadline(self) noexcept:
         return fp_monotonic_ns() + self.max_block_ns
 
+    @cython.final
     cdef TopicMetadata topic_metadata(self, object topic, int64_t deadline):
         if type(topic) is not str or topic not in self.metadata.topics:
             check_topic(topic)
@@ -602,11 +630,13 @@ cdef class Producer:
             set_place(error, topic, None)
             raise
 
+    @cython.final
     cdef int check_open(self) except -1:
         if not self.open or self.born != forks:
             self.refuse()
         return 0
 
+    @cython.final
     cdef int check_sending(self, int epoch) except -1:
         """For a call in between: whether it may go on. epoch: the accumulator's, when the call began."""
         if self.transport.fatal_code or not self.open:
@@ -615,7 +645,16 @@ cdef class Producer:
             raise self.transactions.refusal()
         return 0
 
+    @cython.final
+    cdef int check_made(self) except -1:
+        if not self.made:
+            raise RuntimeError("this producer was not made: its __init__() did not run to its end. A subclass with an "
+                               "__init__() of its own calls super().__init__(...) first")
+        return 0
+
+    @cython.final
     cdef object refuse(self):
+        self.check_made()
         if self.born != forks:
             raise ForkedProducerError(
                 "this producer was made before the process forked, and its threads stayed in the parent: "
@@ -648,6 +687,7 @@ cdef class Producer:
             self.flush_ns += fp_monotonic_ns() - started
         self.raise_failed()
 
+    @cython.final
     cdef object raise_failed(self, str preface=""):
         count, reasons, records, kinds = self.sender.take_failed()
         if not count:
@@ -662,6 +702,7 @@ cdef class Producer:
             "Give on_delivery or ask the futures to handle failures one by one",
             kinds, reasons=reasons, records=records)
 
+    @cython.final
     cdef int refuse_in_callback(self, str name) except -1:
         if threading.get_ident() == self.callbacks.thread_id:
             raise RuntimeError(f"{name}() would wait for the very callback that calls it: call it from another thread")
@@ -699,6 +740,8 @@ cdef class Producer:
         the handler, until the earlier of both deadlines. RuntimeError where it interrupts a call of the transaction.
         """
         deadline = wait_deadline(timeout)
+        if not self.made:                  # __init__() has raised, or was never called
+            return
         if self.born != forks:
             self.refuse()
         self.refuse_in_callback("close")
@@ -734,6 +777,7 @@ cdef class Producer:
         finally:                                       # what was lost weighs more than that
             self.raise_failed(f"close() gave up {left} records after {timeout} s; " if left else "")
 
+    @cython.final
     cdef object shut(self):
         """Ends everything, in the order in which the parts depend on each other; how many records were given up.
 
@@ -797,7 +841,7 @@ cdef class Producer:
         if not self.unclosed or self.born != forks:
             return
         try:
-            self.close(timeout)
+            Producer.close(self, timeout)  # a subclass's may take other arguments
         except DeliveryError as error:
             print(f"fastprod: a producer ended without close(): {error}", file=sys.stderr)
 
@@ -831,6 +875,38 @@ cdef class Producer:
             finally:                       # and a signal handler's can come out of that
                 if self.unclosed and not sys.is_finalizing():
                     threading.Thread(target=self._close_at_exit, name="fastprod-close").start()
+
+    def __dealloc__(self):
+        """Closes what __del__() left open: a subclass's need not call it, and what came back to life has had its call.
+
+        Nothing may keep a reference to self: what it is, is freed behind this.
+        """
+        if self.unclosed and self.born == forks:
+            try:
+                self.close_dropped()
+            except BaseException as error:
+                unraisable(error, None)
+
+    @cython.final
+    cdef int close_dropped(self) except -1:
+        _open_producers.pop(id(self), None)
+        self.closing = True
+        self.close_deadline = fp_monotonic_ns() + EXIT_TIMEOUT_S * <int64_t>1_000_000_000
+        try:
+            warnings.warn("a producer was dropped without close(), and its class has a __del__() that does not call "
+                          "super().__del__()", ResourceWarning)
+        finally:                           # the warning may be an exception (-W error)
+            try:
+                if threading.get_ident() not in (self.callbacks.thread_id, self.metadata_thread.ident):
+                    self.shut()
+            finally:
+                if self.unclosed:          # its thread goes on with its parts
+                    Py_INCREF(self.sender)
+        try:
+            self.raise_failed()
+        except DeliveryError as error:
+            print(f"fastprod: a producer ended without close(): {error}", file=sys.stderr)
+        return 0
 
     # Transactions
 
@@ -879,6 +955,7 @@ cdef class Producer:
         """A `with` block that is a transaction: committed at its end, aborted by an exception, which goes on."""
         return transaction(self)
 
+    @cython.final
     cdef TransactionManager need_transactions(self, str name):
         self.check_open()
         self.refuse_in_callback(name)
@@ -896,6 +973,7 @@ cdef class Producer:
 
     def __len__(self):
         """Records sent and not yet settled."""
+        self.check_made()
         return self.accumulator.unsettled
 
     def __bool__(self):
@@ -904,10 +982,11 @@ cdef class Producer:
     @property
     def buffer_available(self):
         """Bytes of buffer.memory that are free."""
-        if self.born != forks:
+        if not self.made or self.born != forks:
             self.refuse()
         return self.pool.available_memory
 
+    @cython.final
     cdef size_t memory_in_use(self):
         return self.pool.total_memory - self.pool.unallocated_memory + self.sender.failed_bytes
 
@@ -919,7 +998,7 @@ cdef class Producer:
         """
         cdef RecordAccumulator accumulator = self.accumulator
         cdef Sender sender = self.sender
-        if self.born != forks:
+        if not self.made or self.born != forks:
             self.refuse()
         seconds = max(time.monotonic() - self.started, 1e-9)
         requests = <unsigned int>fp_atomic_load(&self.transport.requests)
@@ -954,8 +1033,10 @@ cdef class Producer:
         raise TypeError("a Producer cannot be copied or pickled: share one between threads, make one in each process")
 
     def __repr__(self):
-        state = "closed" if not self.open else f"{len(self)} records under way"
-        return f"<fastprod.Producer {self.config.bootstrap_servers} {state}>"
+        if not self.made:
+            return f"<fastprod.{type(self).__name__} not made>"
+        state = "closed" if not self.open else f"{self.accumulator.unsettled} records under way"
+        return f"<fastprod.{type(self).__name__} {self.config.bootstrap_servers} {state}>"
 
 
 cdef class Remains:
@@ -1031,6 +1112,20 @@ cdef object check_topic(object topic):
                          "a-z A-Z 0-9 . _ -, and not . or ..")
 
 
+cdef int check_interceptor(object interceptor) except -1:
+    """ConfigError unless its on_acknowledgement(), if it has one, may be called with (metadata, error)."""
+    function = getattr(interceptor, "on_acknowledgement", None)
+    if function is None:
+        return 0
+    what = f"interceptors: {type(interceptor).__name__}.on_acknowledgement"
+    try:
+        check_callback(function, what)
+        check_order(function, what)
+    except TypeError as error:
+        raise ConfigError(str(error)) from None
+    return 0
+
+
 cdef class Acknowledgement:
     """Tells the interceptors what became of a record, then on_delivery, if there is one."""
     cdef tuple interceptors
@@ -1049,17 +1144,3 @@ cdef class Acknowledgement:
                     unraisable(raised, interceptor)   # the others and on_delivery still hear of it
         if self.on_delivery is not None:
             self.on_delivery(metadata, error)
-cdef int check_interceptor(object interceptor) except -1:
-    """ConfigError unless its on_acknowledgement(), if it has one, may be called with (metadata, error)."""
-    function = getattr(interceptor, "on_acknowledgement", None)
-    if function is None:
-        return 0
-    what = f"interceptors: {type(interceptor).__name__}.on_acknowledgement"
-    try:
-        check_callback(function, what)
-        check_order(function, what)
-    except TypeError as error:
-        raise ConfigError(str(error)) from None
-    return 0
-
-
