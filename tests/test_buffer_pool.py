@@ -423,10 +423,60 @@ def test_a_free_list_beyond_4_gib():
 
 
 def test_memory_that_the_machine_does_not_have():
-    pool = BufferPool(1 << 63, 1024)
+    pool = BufferPool((1 << 63) - 1, 1024)
     with pytest.raises(MemoryError):
         pool.allocate_buffer(1 << 62)
-    assert (pool.available_memory, pool.queued) == (1 << 63, 0)
+    assert (pool.available_memory, pool.queued) == ((1 << 63) - 1, 0)
+
+
+# Callbacks.
+
+
+def test_memory_of_callbacks_is_not_handed_out():
+    pool = BufferPool(1000, 100)
+    assert pool.reserve(600) and not pool.reserve(401)
+    assert (pool.available_memory, pool.callback_memory) == (400, 600)
+    with pytest.raises(BufferExhaustedError, match="Callbacks that have not run take 600: .* slower than send"):
+        pool.allocate_buffer(401)
+    (request,) = queue_up(pool, [500])
+    assert not pool.reserve(100)  # it would overtake
+    pool.unreserve(600)
+    assert request.end().size == 500
+    assert (pool.available_memory, pool.callback_memory) == (500, 0)
+
+
+def test_callbacks_take_what_lies_in_the_free_list():
+    pool = BufferPool(1000, 100)
+    buffers = [pool.allocate_buffer(100) for _ in range(10)]
+    for buffer in buffers:
+        buffer.deallocate()
+    assert (pool.unallocated_memory, pool.available_memory) == (0, 1000)
+    assert pool.reserve(250)
+    assert (pool.unallocated_memory, pool.available_memory) == (50, 750)
+
+
+def test_a_forced_reservation_exceeds_the_memory_and_requests_wait_until_it_fits_again():
+    pool = BufferPool(1000, 100)
+    held = pool.allocate_buffer(100)
+    pool.allocate_buffer(100).deallocate()
+    assert pool.reserve(1500, forced=True)
+    assert (pool.unallocated_memory, pool.available_memory, pool.callback_memory) == (-600, 0, 1500)
+    (request,) = queue_up(pool, [50])
+    held.deallocate()
+    assert pool.unallocated_memory == -500  # and not in the free list
+    pool.unreserve(500)
+    assert (pool.unallocated_memory, pool.queued) == (0, 1)
+    pool.unreserve(1000)
+    assert request.end().size == 50
+    assert (pool.unallocated_memory, pool.callback_memory) == (950, 0)
+
+
+def test_a_closed_pool_reserves_only_what_is_forced():
+    pool = BufferPool(1000, 100)
+    pool.close()
+    assert not pool.reserve(1) and pool.reserve(10, forced=True)
+    pool.unreserve(10)
+    assert pool.available_memory == 1000
 
 
 # All at once.
@@ -464,14 +514,15 @@ def test_nothing_is_lost_under_stress(rng):
 
 
 class Ledger(RuleBasedStateMachine):
-    """The pool against two numbers: what is handed out, and how long the free list is."""
+    """The pool against three numbers: what is handed out, what callbacks take, and how long the free list is."""
 
     buffers = Bundle("buffers")
 
     def __init__(self):
         super().__init__()
         self.pool = BufferPool(10_000, 1000)
-        self.held = 0
+        self.held = 0  # the callbacks' included
+        self.callbacks = 0
         self.free = []  # addresses, the one that goes out next last
 
     @rule(target=buffers, size=st.one_of(st.just(1000), st.integers(0, 11_000)))
@@ -484,22 +535,41 @@ class Ledger(RuleBasedStateMachine):
         if size == 1000 and self.free:
             assert buffer.address == self.free.pop()
         else:
-            while self.held + 1000 * len(self.free) + size > 10_000:
-                self.free.pop()
+            self.make_room(size)
         self.held += size
         return buffer
+
+    def make_room(self, size):
+        while self.free and self.held + 1000 * len(self.free) + size > 10_000:
+            self.free.pop()
+
+    @rule(size=st.integers(0, 11_000), forced=st.booleans())
+    def reserve(self, size, forced):
+        assert self.pool.reserve(size, forced) == (forced or size <= 10_000 - self.held)
+        if forced or size <= 10_000 - self.held:
+            self.make_room(size)
+            self.held += size
+            self.callbacks += size
+
+    @rule(part=st.floats(0, 1))
+    def unreserve(self, part):
+        size = int(self.callbacks * part)
+        self.pool.unreserve(size)
+        self.held -= size
+        self.callbacks -= size
 
     @rule(buffer=consumes(buffers))
     def deallocate(self, buffer):
         if buffer is not None:
-            if buffer.size == 1000:
+            if buffer.size == 1000 and self.held <= 10_000:
                 self.free.append(buffer.address)
             self.held -= buffer.size
             buffer.deallocate()
 
     @invariant()
     def the_books_agree(self):
-        assert self.pool.available_memory == 10_000 - self.held
+        assert self.pool.available_memory == max(0, 10_000 - self.held)
+        assert self.pool.callback_memory == self.callbacks
         assert self.pool.unallocated_memory == 10_000 - self.held - 1000 * len(self.free)
         assert self.pool.queued == 0
 

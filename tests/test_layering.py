@@ -33,9 +33,9 @@ MAY_KNOW = {
     # Parts
     "_partitioner": {"murmur2.h"},
     "_buffer_pool": {"_sync", "errors"},
-    "_future": {"_sync", "errors", "librdkafka", "records"},
+    "_future": {"_buffer_pool", "_sync", "errors", "librdkafka", "records"},
     "_batch": {"_buffer_pool", "_future", "_record"},
-    "_callbacks": {"_future", "_sync", "logs"},
+    "_callbacks": {"_buffer_pool", "_future", "_sync", "logs"},
     "_input": {"_record", "errors"},
     "_accumulator": {"_batch", "_buffer_pool", "_future", "_partitioner", "_record", "_sync", "errors"},
     "_transport": {

@@ -97,6 +97,7 @@ cdef struct CallbackSlot:
     CallbackKind kind
     void *function            # a new reference, or NULL
     void *future              # a new reference to the record's future
+    size_t reserved           # bytes of the pool for it that no result has taken over yet
 
 ctypedef void (*wake_function)(void *) noexcept nogil
 
@@ -183,9 +184,13 @@ cdef class RecordAccumulator:
     cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
                         CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
                         Appended *appended) noexcept nogil
+    cdef int place(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
+                   CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
+                   Appended *appended) noexcept nogil
     cdef Batch *open_batch(self, PartitionQueue *queue, char *arena, size_t size, int64_t now_ns) noexcept nogil
     cdef size_t room_in_tail(self, PartitionQueue *queue, const fp_record *record, char **arena,
                              size_t *arena_size) noexcept nogil
+    cdef size_t first_arena(self, PartitionQueue *queue, const fp_record *record) noexcept nogil
     cdef void close_batch(self, PartitionQueue *queue, Batch *batch) noexcept nogil
     cdef void make_ready(self, PartitionQueue *queue) noexcept nogil
     cdef int is_full(self, PartitionQueue *queue) noexcept nogil

@@ -15,7 +15,8 @@ from fastprod._batch cimport (
 )
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport (
-    PERSISTED, notify_completed, result_add_callback, result_complete, result_record,
+    CALLBACK_COST, FIRST_CALLBACKS, GIVEN, IF_FREE, NOT_ALLOCATED, NOTHING_RESERVED, PERSISTED, AddedCallback,
+    notify_completed, result_add_callback, result_complete, result_record,
 )
 from fastprod._partitioner cimport (
     STICKY, TIMED_STICKY, UNIFORM_STICKY, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition,
@@ -141,6 +142,11 @@ cdef inline Batch *filling(RecordAccumulator self, Topic *topic, int32_t partiti
     appended.partition = partition
     appended.index = batch.count
     return batch
+
+
+cdef size_t first_reservation(const CallbackSlot *callback) noexcept nogil:
+    """Bytes of the pool that a new batch's result needs for the callback of its first record."""
+    return FIRST_CALLBACKS * CALLBACK_COST if callback.function is not NULL else 0
 
 
 cdef int64_t transport_cost(Batch *batch) noexcept nogil:
@@ -333,8 +339,10 @@ cdef class RecordAccumulator:
         """
         cdef char *arena = NULL
         cdef size_t arena_size = 0
+        cdef size_t wanted
         cdef int status
         appended.wake = appended.ahead = 0
+        callback.reserved = 0
         try:
             while True:
                 fp_mutex_lock(&self.lock)
@@ -352,7 +360,10 @@ cdef class RecordAccumulator:
                 if deadline_ns == 0:
                     deadline_ns = fp_monotonic_ns() + self.max_block_ns
                 try:
-                    arena = <char *>self.pool.allocate(arena_size, deadline_ns)
+                    # Both at once: a thread that kept the one while it waits for the other could block all others.
+                    wanted = first_reservation(callback)
+                    arena = <char *>self.pool.allocate(arena_size, wanted, deadline_ns)
+                    callback.reserved = wanted
                 finally:
                     fp_mutex_lock(&self.lock)
                     self.starving -= 1
@@ -360,6 +371,8 @@ cdef class RecordAccumulator:
         finally:
             if arena is not NULL:
                 self.pool.deallocate(arena, arena_size)
+            if callback.reserved:
+                self.pool.release_callbacks(callback.reserved)
         if status == CLOSED:
             if self.refusal is not None:
                 raise self.refusal()
@@ -387,6 +400,7 @@ cdef class RecordAccumulator:
         cdef int wake, ahead
         cdef int status = APPENDED
         callback.function = NULL
+        callback.reserved = 0
         runs[0] = 0
         while done < count and status == APPENDED:
             wake = ahead = 0
@@ -465,19 +479,35 @@ cdef class RecordAccumulator:
     cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
                         CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
                         Appended *appended) noexcept nogil:
-        """One attempt. *arena is memory for a new batch, if the caller has any; NULL afterwards if it was used."""
-        cdef StickyState *sticky = NULL
+        """One attempt. *arena is memory for a new batch, if the caller has any; NULL afterwards if it was used.
+
+        An attempt that finds no memory leaves no choice of a partition behind: the next one makes it again. lock: held
+        """
         cdef StickyState unchosen
+        cdef int chooses = partition < 0 and topic.sticky.kind != UNIFORM_STICKY
+        cdef int status
+        if chooses:
+            unchosen = topic.sticky
+        status = self.place(topic, partition, record, now_ns, callback, abort_on_new_batch, arena, arena_size,
+                            appended)
+        if chooses and status == MEMORY_NEEDED:
+            topic.sticky = unchosen
+        return status
+
+    cdef int place(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
+                   CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
+                   Appended *appended) noexcept nogil:
+        """try_append(), which undoes a choice. lock: held"""
+        cdef StickyState *sticky = NULL
         cdef PartitionQueue *queue
         cdef Batch *batch
         cdef size_t size       # of the record in format v2, in that batch
         cdef size_t before
+        cdef AddedCallback added
         if self.closed:
             return CLOSED
         if partition < 0:
             sticky = &topic.sticky
-            if sticky.kind != UNIFORM_STICKY:
-                unchosen = sticky[0]
             if sticky.kind == TIMED_STICKY and now_ns == 0:
                 now_ns = fp_monotonic_ns()
             partition = sticky_partition(sticky, &topic.partitions, now_ns)
@@ -516,13 +546,11 @@ cdef class RecordAccumulator:
             before = batch.wire_size
         else:
             if arena[0] is NULL:
-                arena_size[0] = max(fp_arena_size(record, 0),
-                                    self.batch_size if queue.hot else min(<size_t>COLD_ARENA, self.batch_size))
-                arena[0] = <char *>self.pool.try_allocate(arena_size[0])
+                arena_size[0] = self.first_arena(queue, record)
+                arena[0] = <char *>self.pool.try_allocate(arena_size[0], first_reservation(callback))
                 if arena[0] is NULL:
-                    if sticky is not NULL and sticky.kind != UNIFORM_STICKY:
-                        sticky[0] = unchosen   # one choice a record: the next attempt makes it again
                     return MEMORY_NEEDED
+                callback.reserved = first_reservation(callback)
             batch = self.open_batch(queue, arena[0], arena_size[0], now_ns or fp_monotonic_ns())
             if batch is NULL:
                 return NO_MEMORY
@@ -532,9 +560,15 @@ cdef class RecordAccumulator:
             appended.wake = (self.ready.first is not NULL or
                              batch.created_ns + self.linger_ns < self.sleep_until_ns)
         if callback.function is not NULL:
-            if result_add_callback(batch.result, batch.count, callback.kind, callback.function, callback.future) < 0:
+            added = result_add_callback(batch.result, batch.count, callback.kind, callback.function, callback.future,
+                                        GIVEN if callback.reserved else IF_FREE)
+            if added == NOTHING_RESERVED:
+                arena_size[0] = self.first_arena(queue, record)   # by then the batch will have gone
+                return MEMORY_NEEDED
+            if added == NOT_ALLOCATED:
                 return NO_MEMORY   # the batch stays, perhaps empty; the next record goes there
             callback.function = NULL
+            callback.reserved = 0
         appended.result = batch.result
         appended.partition = partition
         appended.index = batch_append(batch, record, size)
@@ -548,6 +582,11 @@ cdef class RecordAccumulator:
                     self.refresh_available(topic, now_ns or fp_monotonic_ns())
             sticky_update(sticky, &topic.partitions, batch.wire_size - before, self.is_full(queue))
         return APPENDED
+
+    cdef size_t first_arena(self, PartitionQueue *queue, const fp_record *record) noexcept nogil:
+        """How large the arena of a new batch is that begins with the record."""
+        return max(fp_arena_size(record, 0),
+                   self.batch_size if queue.hot else min(<size_t>COLD_ARENA, self.batch_size))
 
     cdef size_t room_in_tail(self, PartitionQueue *queue, const fp_record *record, char **arena,
                              size_t *arena_size) noexcept nogil:
@@ -592,6 +631,7 @@ cdef class RecordAccumulator:
             return NULL
         self.last_id += 1
         batch.id = self.last_id
+        batch.result.pool = <void *>self.pool
         batch.queue = queue
         if queue.tail is NULL:
             queue.head = batch

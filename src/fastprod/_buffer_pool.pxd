@@ -6,6 +6,8 @@ from fastprod._sync cimport fp_cond, fp_mutex
 cdef struct Waiter:
     fp_cond granted_or_closed
     size_t size
+    size_t callbacks     # bytes for callbacks that are wanted with it
+    int first            # it is the callback thread's, which nobody is served before
     int granted
     void *buffer         # a free buffer handed over with the grant, or NULL
     int64_t since_ns
@@ -16,7 +18,8 @@ cdef class BufferPool:
     cdef readonly size_t poolable_size     # batch.size, bytes: what the free list holds
     # guarded by lock
     cdef fp_mutex lock
-    cdef size_t unallocated                # bytes neither handed out nor in the free list
+    cdef int64_t unallocated               # bytes neither handed out, nor in the free list, nor reserved for callbacks
+    cdef int64_t callbacks                 # bytes reserved for callbacks that have not run
     cdef void **free_buffers               # a stack: the warmest buffer goes out first
     cdef Py_ssize_t free_count
     cdef Py_ssize_t free_capacity
@@ -26,19 +29,26 @@ cdef class BufferPool:
     cdef int waiting                       # length of the queue
     cdef int64_t wait_ns_total
     cdef int64_t exhausted_total
+    # guarded by the GIL
+    cdef unsigned long callback_thread     # 0: none runs
 
-    cdef void *try_allocate(self, size_t size) noexcept nogil
+    cdef void *try_allocate(self, size_t size, size_t callbacks) noexcept nogil
     cdef int try_reserve(self, size_t size) noexcept nogil
-    cdef void *allocate(self, size_t size, int64_t deadline_ns) except NULL
+    cdef void *allocate(self, size_t size, size_t callbacks, int64_t deadline_ns) except NULL
+    cdef int reserve_for_callbacks(self, size_t size, int forced) noexcept nogil
+    cdef void release_callbacks(self, size_t size) noexcept nogil
     cdef void deallocate(self, void *buffer, size_t size) noexcept nogil
     cdef void release(self, size_t size) noexcept nogil
-    cdef void begin_wait(self, Waiter *waiter, size_t size) noexcept nogil
+    cdef void begin_wait(self, Waiter *waiter) noexcept nogil
     cdef int wait(self, Waiter *waiter, int64_t until_ns) noexcept nogil
     cdef int end_wait(self, Waiter *waiter) noexcept nogil
-    cdef int take(self, size_t size, void **buffer) noexcept nogil
-    cdef int charge(self, size_t size) noexcept nogil
+    cdef int64_t free_memory(self) noexcept nogil
+    cdef int64_t needed(self, size_t size, size_t callbacks) noexcept nogil
+    cdef size_t share(self) noexcept nogil
+    cdef int take(self, size_t size, size_t callbacks, int first, void **buffer) noexcept nogil
+    cdef void charge(self, size_t size) noexcept nogil
     cdef void grant(self) noexcept nogil
-    cdef void refund(self, void *buffer, size_t size) noexcept nogil
+    cdef void refund(self, void *buffer, size_t size, size_t callbacks) noexcept nogil
     cdef int keep(self, void *buffer) noexcept nogil
 
 cdef class Buffer:

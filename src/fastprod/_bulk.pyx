@@ -19,7 +19,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 from fastprod._accumulator cimport Appended, CallbackSlot, Placed, RecordAccumulator
 from fastprod._future cimport (
-    AWAITED, FutureRecordMetadata, Segment, forks, result_add_callback, result_segment,
+    AWAITED, FutureRecordMetadata, Segment, forks, register_callback, result_segment,
     result_tell, result_unref, segment_error, wait_completed,
 )
 from fastprod._input cimport checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release
@@ -274,23 +274,13 @@ cdef class BulkFuture:
 
     def __await__(self):
         cdef Py_ssize_t i
-        cdef int added
         import asyncio
         while True:
             i = self.first_unsettled()
             if i == self.run_count:
                 return self.result()
             settled = asyncio.get_running_loop().create_future()
-            Py_INCREF(settled)
-            Py_INCREF(self)
-            added = result_add_callback(self.runs[i].result, self.runs[i].first, AWAITED, <PyObject *>settled,
-                                        <PyObject *>self)
-            if added <= 0:
-                Py_DECREF(settled)
-                Py_DECREF(self)
-            if added < 0:
-                raise MemoryError("no memory for a callback")
-            if added:
+            if register_callback(self.runs[i].result, self.runs[i].first, AWAITED, settled, self):
                 yield from settled
 
     def __repr__(self):

@@ -1,4 +1,5 @@
 from libc.stdint cimport int64_t
+from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport ProduceResult
 from fastprod._sync cimport fp_cond, fp_mutex
 
@@ -23,10 +24,14 @@ cdef class Callbacks:
     cdef int64_t log_dropped
     cdef int64_t queued              # results, ever
     cdef int64_t finished            # results whose callbacks have all run
+    cdef int64_t callbacks_queued    # ever
     cdef int refresh_wanted
     cdef int closed
     cdef int ended                   # atomic: run() is about to return
+    # guarded by the GIL
+    cdef int64_t callbacks_run       # of those queued
     # the callback thread's own
+    cdef BufferPool pool
     cdef tick_function tick          # called about once a second while there is nothing to do; fixed before run()
     cdef void *tick_argument
     cdef object on_refresh

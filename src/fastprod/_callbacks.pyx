@@ -2,15 +2,20 @@
 
 The sender thread never takes the GIL. What needs it (on_delivery, done
 callbacks, waking asyncio loops, log lines) goes through a queue to this thread,
-so a slow callback delays other callbacks and nothing else.
+so a slow callback delays other callbacks, and send() once those that wait take
+all of buffer.memory. Nothing else.
 """
 
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
-from fastprod._future cimport AWAITED, ON_ACKNOWLEDGEMENT, ON_DELIVERY, Callback, FutureRecordMetadata, notify_completed
+from fastprod._buffer_pool cimport BufferPool
+from fastprod._future cimport (
+    AWAITED, CALLBACK_COST, ON_ACKNOWLEDGEMENT, ON_DELIVERY, Callback, FutureRecordMetadata, notify_completed,
+)
 from fastprod._sync cimport (
     fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_monotonic_ns,
     fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
@@ -23,6 +28,7 @@ from fastprod.logs import LogLimit
 cdef int64_t TICK_NS = 1_000_000_000
 cdef enum:
     LOG_LIMIT = 1000   # lines waiting to be logged; more are counted and dropped
+    RELEASE_STEP = 16  # callbacks that have run, before their memory is released
 
 
 cdef void unraisable(object error, object where) noexcept:
@@ -41,11 +47,13 @@ cdef class Callbacks:
     """The queue of results whose callbacks are to be run, and the loop that runs them.
 
     Owns the callbacks of a queued result; their references to its futures keep
-    the result alive. Order within a partition is the order in which the sender
-    completed its batches. The lock is a leaf; the GIL is never taken under it.
+    the result alive. Their part of buffer.memory is released as they run. Order
+    within a partition is the order in which the sender completed its batches. The
+    lock is a leaf; the GIL is never taken under it.
     """
 
-    def __cinit__(self):
+    def __cinit__(self, BufferPool pool):
+        self.pool = pool
         fp_mutex_init(&self.lock)
         fp_cond_init(&self.something)
         self.log_limit = LogLimit()
@@ -69,6 +77,7 @@ cdef class Callbacks:
             self.last.next = result
         self.last = result
         self.queued += 1
+        self.callbacks_queued += result.callback_count
         fp_cond_signal(&self.something)
         fp_mutex_unlock(&self.lock)
 
@@ -108,6 +117,7 @@ cdef class Callbacks:
         cdef int64_t count
         cdef int refresh, closed
         self.thread_id = threading.get_ident()
+        self.pool.callback_thread = PyThread_get_thread_ident()
         while True:
             with nogil:
                 fp_mutex_lock(&self.lock)
@@ -143,6 +153,7 @@ cdef class Callbacks:
             elif closed:
                 self.end_log()
                 self.thread_id = None   # the system gives the number to another thread
+                self.pool.callback_thread = 0
                 break
         fp_atomic_store(&self.ended, 1)
         notify_completed()
@@ -150,6 +161,7 @@ cdef class Callbacks:
     cdef int run_result(self, ProduceResult *result) except -1:
         cdef Callback *callbacks = result.callbacks
         cdef int count = result.callback_count
+        cdef int reserved = result.callback_capacity
         cdef FutureRecordMetadata future
         cdef object function
         cdef dict awaited = None
@@ -175,6 +187,10 @@ cdef class Callbacks:
                     function(future)
             except BaseException as raised:
                 unraisable(raised, function)   # the others still run
+            self.callbacks_run += 1
+            if i % RELEASE_STEP == RELEASE_STEP - 1:
+                self.pool.release_callbacks(RELEASE_STEP * CALLBACK_COST)
+                reserved -= RELEASE_STEP
         free(callbacks)
         if awaited is not None:
             for loop, futures in awaited.items():
@@ -184,6 +200,7 @@ cdef class Callbacks:
                     pass   # the loop was closed: nobody awaits any more
                 except BaseException as raised:
                     unraisable(raised, loop)
+        self.pool.release_callbacks(reserved * <size_t>CALLBACK_COST)
         return 0
 
     cdef int write_log(self, LogLine *line) except -1:
@@ -211,6 +228,13 @@ cdef class Callbacks:
         self.closed = 1
         fp_cond_signal(&self.something)
         fp_mutex_unlock(&self.lock)
+
+    def waiting(self):
+        """Callbacks of settled records that have not run."""
+        fp_mutex_lock(&self.lock)
+        queued = self.callbacks_queued
+        fp_mutex_unlock(&self.lock)
+        return queued - self.callbacks_run
 
     def counts(self):
         """(results queued, results finished), ever."""

@@ -12,6 +12,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
+from fastprod._buffer_pool cimport BufferPool
 from fastprod._sync cimport (
     fp_atomic_add, fp_atomic_load, fp_atomic_store, fp_cond, fp_cond_broadcast, fp_cond_init, fp_cond_wait_until,
     fp_monotonic_ns, fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_slice_end,
@@ -53,7 +54,7 @@ cdef dict checked_codes = {}   # id of a function's code -> (the code, how many 
 # One lock and one condition for every result of the process. A condition per
 # batch would cost more than the batches of an idle producer are worth, and
 # whoever waits for a result would have to keep its producer alive.
-# The lock is a leaf: nothing else is taken while it is held.
+# Nothing but a buffer pool's lock is taken while it is held.
 cdef fp_mutex completion_lock
 cdef fp_cond completed
 cdef int waiters = 0
@@ -286,41 +287,45 @@ cdef void result_tell_all(ProduceResult *result) noexcept nogil:
     fp_mutex_unlock(&completion_lock)
 
 
-cdef int result_callback_room(ProduceResult *result) noexcept nogil:
-    """Makes room for one more callback; 0 if there is no memory. lock: completion"""
-    cdef int32_t capacity
+cdef AddedCallback result_callback_room(ProduceResult *result, Reservation reservation) noexcept nogil:
+    """Makes room for one more callback, and reserves buffer.memory with it. lock: completion"""
+    cdef int32_t more = FIRST_CALLBACKS
     cdef Callback *grown
-    if result.callback_count < result.callback_capacity:
-        return 1
-    capacity = 2 * result.callback_capacity + 4
-    grown = <Callback *>realloc(result.callbacks, capacity * sizeof(Callback))
+    if reservation != GIVEN:
+        if result.callback_count < result.callback_capacity:
+            return CALLBACK_ADDED
+        more += result.callback_capacity // 4
+        if result.pool is not NULL and not (<BufferPool>result.pool).reserve_for_callbacks(
+                more * CALLBACK_COST, reservation == FORCED):
+            return NOTHING_RESERVED
+    grown = <Callback *>realloc(result.callbacks, (result.callback_capacity + more) * sizeof(Callback))
     if grown is NULL:
-        return 0
+        if reservation != GIVEN and result.pool is not NULL:
+            (<BufferPool>result.pool).release_callbacks(more * CALLBACK_COST)
+        return NOT_ALLOCATED
     result.callbacks = grown
-    result.callback_capacity = capacity
-    return 1
+    result.callback_capacity += more
+    return CALLBACK_ADDED
 
 
-cdef int result_add_callback(ProduceResult *result, int32_t index, CallbackKind kind,
-                             void *function, void *future) noexcept nogil:
-    """Takes over both references and returns 1; 0 if the batch is done already, -1 if there is no memory.
+cdef AddedCallback result_add_callback(ProduceResult *result, int32_t index, CallbackKind kind, void *function,
+                                       void *future, Reservation reservation) noexcept nogil:
+    """Takes over both references, and a reservation that is GIVEN, if it returns CALLBACK_ADDED.
 
     The batch completes either before, and the caller runs the callback itself,
     or after, and finds it in the list: both happen under the completion lock.
     """
-    cdef int added = 0
+    cdef AddedCallback added = DONE_ALREADY
     fp_mutex_lock(&completion_lock)
     if not result.done:
-        if result_callback_room(result):
+        added = result_callback_room(result, reservation)
+        if added == CALLBACK_ADDED:
             result.callbacks[result.callback_count].kind = kind
             result.callbacks[result.callback_count].function = function
             result.callbacks[result.callback_count].future = future
             result.callback_count += 1
             if kind in (ON_DELIVERY, DONE_CALLBACK):
                 set_told(result, index)
-            added = 1
-        else:
-            added = -1
     fp_mutex_unlock(&completion_lock)
     return added
 
@@ -456,6 +461,19 @@ cdef int check_delivery_callback(object function) except -1:
             checked_codes.clear()
         checked_codes[<uintptr_t><PyObject *>code] = code, bound
     return 0
+cdef int register_callback(ProduceResult *result, int32_t index, CallbackKind kind, object function,
+                           object future) except -1:
+    """For a record that was sent before; whether the callback will be called. 0: the record has settled already."""
+    cdef AddedCallback added
+    Py_INCREF(function)
+    Py_INCREF(future)
+    added = result_add_callback(result, index, kind, <PyObject *>function, <PyObject *>future, FORCED)
+    if added != CALLBACK_ADDED:
+        Py_DECREF(function)
+        Py_DECREF(future)
+    if added == NOT_ALLOCATED:
+        raise MemoryError("no memory for a callback")
+    return added == CALLBACK_ADDED
 
 
 @cython.final
@@ -564,17 +582,8 @@ cdef class FutureRecordMetadata:
 
     cdef int register(self, CallbackKind kind, object function) except -1:
         """Whether the callback will be called; 0: the record has settled already."""
-        cdef int added
         self.refuse_in_child()
-        Py_INCREF(function)
-        Py_INCREF(self)
-        added = result_add_callback(self.produced, self.index, kind, <PyObject *>function, <PyObject *>self)
-        if added <= 0:
-            Py_DECREF(function)
-            Py_DECREF(self)
-        if added < 0:
-            raise MemoryError("no memory for a callback")
-        return added
+        return register_callback(self.produced, self.index, kind, function, self)
 
     def __await__(self):
         if not self.done():

@@ -87,7 +87,7 @@ def _close_at_exit():
 
 
 def memory_in_use():
-    """Bytes of buffer.memory that the records of all producers of this process take now.
+    """Bytes of buffer.memory that the records and callbacks of all producers of this process take now.
 
     Memory that a pool keeps for its next batches counts too, and so do failed records that wait for flush() or close()
     to raise them. Not counted is what librdkafka allocates: some 250 bytes, its copy of the key, and 80 bytes for each
@@ -233,7 +233,7 @@ cdef class Producer:
             sticky_interval_ms=settings.partitioner_sticky_interval_ms,
             first_allowance=first_allowance(properties["acks"], settings.enable_idempotence),
             seed=int.from_bytes(os.urandom(7), "little"))
-        self.callbacks = Callbacks()
+        self.callbacks = Callbacks(self.pool)
         self.transport = Transport(
             properties, self.callbacks, settings.sasl_oauthbearer_token_provider is not None)
         settings.forget_secrets()
@@ -286,7 +286,8 @@ cdef class Producer:
         partition but for what was given up before it was handed to librdkafka. error.topic and error.partition tell
         where the record was meant to go. It is not called if send() raises.
 
-        Blocks while the topic is not known yet or buffer.memory is full, at most max.block.ms in all:
+        Blocks while the topic is not known yet or buffer.memory is full, of records not yet acknowledged or of
+        callbacks that have not run, at most max.block.ms in all:
         MetadataTimeoutError, UnknownTopicOrPartitionError, BufferExhaustedError. An application far ahead of
         the brokers is paused for up to 0.2 ms at a time. What is wrong with the
         record itself is a TypeError, ValueError, SerializationError or RecordTooLargeError. Whatever it
@@ -987,14 +988,15 @@ cdef class Producer:
         return self.pool.available_memory
 
     @cython.final
-    cdef size_t memory_in_use(self):
+    cdef object memory_in_use(self):
         return self.pool.total_memory - self.pool.unallocated_memory + self.sender.failed_bytes
 
     def metrics(self):
         """The figures of this producer by Java's metric names (producer-metrics), since it was made.
 
         Sizes in bytes, -avg and -max times in ms unless the name says ns, rates per second. Requests are those that
-        carry records, each repetition too.
+        carry records, each repetition too. callback-queue-size: callbacks of settled records that have not run;
+        callback-queue-bytes: what those and the callbacks of other records take of buffer.memory.
         """
         cdef RecordAccumulator accumulator = self.accumulator
         cdef Sender sender = self.sender
@@ -1014,6 +1016,8 @@ cdef class Producer:
             "buffer-total-bytes": self.pool.total_memory,
             "bufferpool-wait-ratio": self.pool.wait_time_ns / 1e9 / seconds,
             "bufferpool-wait-time-ns-total": self.pool.wait_time_ns,
+            "callback-queue-bytes": self.pool.callback_memory,
+            "callback-queue-size": self.callbacks.waiting(),
             "flush-time-ns-total": self.flush_ns,
             "record-error-rate": sender.records_failed / seconds,
             "record-error-total": sender.records_failed,
