@@ -10,6 +10,10 @@
 #include <sched.h>
 #include <stdint.h>
 #include <time.h>
+#ifndef __APPLE__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 typedef pthread_mutex_t fp_mutex;
 typedef pthread_cond_t fp_cond;
@@ -121,6 +125,16 @@ static inline int fp_thread_start(fp_thread *t, fp_thread_main main,
     return error;
 }
 static inline void fp_thread_join(fp_thread t) { pthread_join(t, NULL); }
+static inline void fp_thread_detach(fp_thread t) { pthread_detach(t); }
+
+/* Whether this is the process's first thread, or in a forked child the one that forked. */
+static inline int fp_on_main_thread(void) {
+#ifdef __APPLE__
+    return pthread_main_np();
+#else
+    return syscall(SYS_gettid) == getpid();
+#endif
+}
 
 static inline void fp_yield(void) { sched_yield(); }
 

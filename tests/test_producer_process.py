@@ -54,6 +54,31 @@ def check_quiet(ended, code=0):
 
 # Fork
 
+FORK_IN_C = """
+import ctypes, os
+from fastprod import ForkedProducerError, Producer
+
+producer = Producer(bootstrap_servers="127.0.0.1:1", max_block_ms=3000)
+child = ctypes.PyDLL(None).fork()
+if not child:
+    code = 1
+    try:
+        producer.send("t", b"v")
+    except ForkedProducerError:
+        code = 0
+    finally:
+        os._exit(code)
+print(os.waitpid(child, 0)[1])
+producer.close(0)
+"""
+
+
+def test_a_fork_that_python_does_not_see_is_noticed():
+    """uWSGI's is such."""
+    check = run(FORK_IN_C)
+    assert (check.returncode, check.stdout, check.stderr) == (0, "0\n", "")
+
+
 FORK_UNDER_LOAD = """
 import os, signal, sys, threading, time, traceback
 from fastprod import ForkedProducerError, Producer

@@ -1,8 +1,8 @@
 from libc.stdint cimport int64_t
 from fastprod._sync cimport fp_cond, fp_mutex
 
-# One blocked request. It lives on its thread's stack from begin_wait() until
-# end_wait(), which must be called whatever came between.
+# One blocked request. It lives from begin_wait() until end_wait(), which must
+# be called whatever came between; not on the stack, which may be a greenlet's.
 cdef struct Waiter:
     fp_cond granted_or_closed
     size_t size
@@ -30,7 +30,7 @@ cdef class BufferPool:
     cdef int64_t wait_ns_total
     cdef int64_t exhausted_total
     # guarded by the GIL
-    cdef unsigned long callback_thread     # 0: none runs
+    cdef object callback_thread            # what current() is there; None: none runs
 
     cdef void *try_allocate(self, size_t size, size_t callbacks) noexcept nogil
     cdef int try_reserve(self, size_t size) noexcept nogil

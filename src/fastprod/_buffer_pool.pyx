@@ -4,16 +4,16 @@ Source: org.apache.kafka.clients.producer.internals.BufferPool, made stricter.
 """
 
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
-from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
 from fastprod._sync cimport (
     fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_monotonic_ns,
-    fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_slice_end,
+    fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
+from fastprod._threads cimport next_slice
 
-from fastprod.errors import BufferExhaustedError, ProducerClosedError
+from fastprod._threads import current
+from fastprod.errors import BufferExhaustedError, ForkedProducerError, ProducerClosedError
 
 cdef enum:
     LEAST_SHARE = 1 << 16   # bytes: callbacks that wait while one of them sends, where buffer.memory is tiny
@@ -128,37 +128,44 @@ cdef class BufferPool:
         the pool is closed meanwhile. Whoever leaves by an exception leaves no trace.
         """
         cdef void *buffer = self.try_allocate(size, callbacks)
-        cdef Waiter waiter
+        cdef Waiter *waiter
+        cdef int64_t until, pause_ns = 0
         cdef int over, granted
         if buffer is not NULL:
             return buffer
         if size > self.total_memory:
             raise BufferExhaustedError(
                 f"{size} bytes asked of a buffer of {self.total_memory}: raise buffer.memory")
+        waiter = <Waiter *>malloc(sizeof(Waiter))
+        if waiter is NULL:
+            raise MemoryError()
         waiter.size = size
         waiter.callbacks = callbacks
-        waiter.first = PyThread_get_thread_ident() == self.callback_thread
+        waiter.first = self.callback_thread is not None and self.callback_thread == current()
         if waiter.first and self.callback_memory > self.share() + self.total_memory - self.needed(size, callbacks):
             deadline_ns = 0    # only this thread could end that wait
         with nogil:
-            self.begin_wait(&waiter)
+            self.begin_wait(waiter)
         try:
             while True:
+                until = next_slice(deadline_ns, &pause_ns)
                 with nogil:
-                    over = self.wait(&waiter, fp_slice_end(deadline_ns))
-                if over:
+                    over = self.wait(waiter, until)
+                if over or fp_monotonic_ns() >= deadline_ns:
                     break
-                PyErr_CheckSignals()
-                if fp_monotonic_ns() >= deadline_ns:
-                    break
+        except ForkedProducerError:        # the parent's threads may have held the lock
+            raise
         except BaseException:
             with nogil:
-                granted = self.end_wait(&waiter)
+                granted = self.end_wait(waiter)
                 if granted:
                     self.refund(waiter.buffer, size, callbacks)
+                free(waiter)
             raise
         with nogil:
-            granted = self.end_wait(&waiter)
+            granted = self.end_wait(waiter)
+            buffer = waiter.buffer
+            free(waiter)
         if not granted:
             if self.closed:
                 raise ProducerClosedError("the producer was closed while send() waited for buffer.memory")
@@ -172,7 +179,6 @@ cdef class BufferPool:
                     if reserved > self.total_memory // 2 else
                     "The brokers take records more slowly than they are sent; "
                     "send less, raise max.block.ms or buffer.memory, or look at the brokers"), retriable=True)
-        buffer = waiter.buffer
         if buffer is NULL:
             buffer = malloc(size)
             if buffer is NULL:

@@ -26,7 +26,8 @@ from fastprod._input cimport checked_timestamp, encode_headers, refuse_size, sho
 from fastprod._metadata cimport ProducerMetadata, TopicMetadata
 from fastprod._partitioner cimport key_partitions
 from fastprod._record cimport FP_MOST_OVERHEAD, fp_no_headers, fp_prefetch, fp_record, fp_wire_upper_bound
-from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_slice_end, fp_wall_ms
+from fastprod._sync cimport fp_atomic_load, fp_monotonic_ns, fp_wall_ms
+from fastprod._threads cimport next_slice
 
 import itertools
 from collections import Counter
@@ -189,6 +190,7 @@ cdef class BulkFuture:
         settled: they are still on their way and can be asked again.
         """
         cdef int64_t deadline = wait_deadline(timeout)
+        cdef int64_t until, pause_ns = 0
         cdef Py_ssize_t i
         cdef int done
         cdef Run *run
@@ -196,9 +198,9 @@ cdef class BulkFuture:
             i = self.first_unsettled()
             if i == self.run_count:
                 break
+            until = next_slice(deadline, &pause_ns)
             with nogil:
-                done = wait_completed(&self.runs[i].result.done, fp_slice_end(deadline))
-            PyErr_CheckSignals()
+                done = wait_completed(&self.runs[i].result.done, until)
             if not done and fp_monotonic_ns() >= deadline:
                 raise TimeoutError(f"the {self.count} records for {self.topic} were not settled within {timeout} s; "
                                    "they are still on their way")

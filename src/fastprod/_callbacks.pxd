@@ -36,11 +36,15 @@ cdef class Callbacks:
     cdef void *tick_argument
     cdef object on_refresh
     cdef object log_limit            # LogLimit
-    cdef readonly object thread_id
+    cdef readonly object thread_id   # current() of run()
+    cdef unsigned long green_thread  # whose greenlet run() is; 0: run() has a thread of its own. Fixed before run()
+    cdef int born                    # value of `forks` when it was made
 
     cdef void add(self, ProduceResult *result) noexcept nogil
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil
     cdef void want_refresh(self) noexcept nogil
     cdef int end_log(self) except -1
     cdef int write_log(self, LogLine *line) except -1
+    cdef int await_as_greenlet(self) except -1
+    cdef bint can_be_awaited(self) except -1
     cdef int run_result(self, ProduceResult *result) except -1

@@ -3,29 +3,34 @@
 The sender thread never takes the GIL. What needs it (on_delivery, done
 callbacks, waking asyncio loops, log lines) goes through a queue to this thread,
 so a slow callback delays other callbacks, and send() once those that wait take
-all of buffer.memory. Nothing else.
+all of buffer.memory. Nothing else. Under gevent and eventlet it is a greenlet.
 """
 
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
-from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._future cimport (
-    AWAITED, CALLBACK_COST, ON_ACKNOWLEDGEMENT, ON_DELIVERY, Callback, FutureRecordMetadata, notify_completed,
+    AWAITED, CALLBACK_COST, ON_ACKNOWLEDGEMENT, ON_DELIVERY, Callback, FutureRecordMetadata, forks, notify_completed,
 )
 from fastprod._sync cimport (
-    fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_monotonic_ns,
+    fp_atomic_load, fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_monotonic_ns,
     fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
+from fastprod._threads cimport can_wait, pause_greenlet, thread_ident
 
-import threading
+import _thread
 
+from fastprod._threads import current
+from fastprod.errors import ForkedProducerError
 from fastprod.logs import LogLimit
 
 cdef int64_t TICK_NS = 1_000_000_000
+cdef int64_t TURN_NS = 10_000_000              # how long a greenlet runs callbacks before it lets others run
+cdef int64_t FIRST_PAUSE_NS = 500_000          # of a greenlet that has nothing to do; each is twice the one before
+cdef int64_t LONGEST_PAUSE_NS = 20_000_000
 cdef enum:
     LOG_LIMIT = 1000   # lines waiting to be logged; more are counted and dropped
     RELEASE_STEP = 16  # callbacks that have run, before their memory is released
@@ -35,6 +40,23 @@ cdef void unraisable(object error, object where) noexcept:
     """Shows an exception that has no caller to go to, through sys.unraisablehook."""
     PyErr_SetObject(type(error), error)
     PyErr_WriteUnraisable(where)
+
+
+def _raise(error):
+    raise error
+
+
+cdef void pass_on(object error) except *:
+    """Gives Ctrl-C to the main greenlet: gevent and eventlet do, with that of a greenlet which ends by it."""
+    _thread.start_new_thread(_raise, (error,))
+
+
+cdef int let_others_run(int64_t pause_ns) except -1:
+    try:
+        pause_greenlet(pause_ns)
+    except (KeyboardInterrupt, SystemExit) as raised:
+        pass_on(raised)
+    return 0
 
 
 def _settle_awaited(list futures):
@@ -57,6 +79,7 @@ cdef class Callbacks:
         fp_mutex_init(&self.lock)
         fp_cond_init(&self.something)
         self.log_limit = LogLimit()
+        self.born = forks
 
     def __dealloc__(self):
         cdef LogLine *line
@@ -114,11 +137,12 @@ cdef class Callbacks:
         cdef ProduceResult *results
         cdef ProduceResult *next_result
         cdef LogLine *lines
-        cdef int64_t count
+        cdef int64_t count, turn_ends_ns
         cdef int refresh, closed
-        self.thread_id = threading.get_ident()
-        self.pool.callback_thread = PyThread_get_thread_ident()
+        self.thread_id = self.pool.callback_thread = current()
         while True:
+            if self.green_thread:
+                self.await_as_greenlet()
             with nogil:
                 fp_mutex_lock(&self.lock)
                 while not (self.first is not NULL or self.log_first is not NULL or self.refresh_wanted or self.closed):
@@ -138,11 +162,17 @@ cdef class Callbacks:
             if refresh and self.on_refresh is not None:
                 self.on_refresh()
             count = 0
+            turn_ends_ns = fp_monotonic_ns() + TURN_NS
             while results is not NULL:
                 next_result = results.next   # the result may be gone after its last callback
                 self.run_result(results)
+                if self.born != forks:       # in a callback that let another greenlet fork: the rest is the parent's
+                    raise ForkedProducerError("the process forked in a callback")
                 results = next_result
                 count += 1
+                if self.green_thread and fp_monotonic_ns() >= turn_ends_ns:
+                    let_others_run(0)
+                    turn_ends_ns = fp_monotonic_ns() + TURN_NS
             self.write_log(lines)
             if count:
                 with nogil:
@@ -153,10 +183,31 @@ cdef class Callbacks:
             elif closed:
                 self.end_log()
                 self.thread_id = None   # the system gives the number to another thread
-                self.pool.callback_thread = 0
+                self.pool.callback_thread = None
                 break
         fp_atomic_store(&self.ended, 1)
         notify_completed()
+
+    cdef int await_as_greenlet(self) except -1:
+        """Lets other greenlets run, once at least and until there is something to do."""
+        cdef int64_t pause_ns = 0
+        cdef int64_t tick_ns = fp_monotonic_ns() + TICK_NS
+        cdef bint idle = True
+        while idle:
+            let_others_run(pause_ns)
+            pause_ns = LONGEST_PAUSE_NS if pause_ns > LONGEST_PAUSE_NS // 2 else pause_ns * 2 or FIRST_PAUSE_NS
+            fp_mutex_lock(&self.lock)
+            idle = self.first is NULL and self.log_first is NULL and not self.refresh_wanted and not self.closed
+            fp_mutex_unlock(&self.lock)
+            if idle and fp_monotonic_ns() >= tick_ns:
+                with nogil:
+                    self.tick(self.tick_argument)
+                tick_ns = fp_monotonic_ns() + TICK_NS
+        return 0
+
+    cdef bint can_be_awaited(self) except -1:
+        """Whether run() gets on while the caller waits. As a greenlet it does not while the hub of its thread waits."""
+        return not fp_atomic_load(&self.ended) and (self.green_thread != thread_ident() or can_wait())
 
     cdef int run_result(self, ProduceResult *result) except -1:
         cdef Callback *callbacks = result.callbacks
@@ -186,7 +237,10 @@ cdef class Callbacks:
                 else:
                     function(future)
             except BaseException as raised:
-                unraisable(raised, function)   # the others still run
+                if self.green_thread and isinstance(raised, (KeyboardInterrupt, SystemExit)):
+                    pass_on(raised)            # the main thread's Ctrl-C, which came while it was in here
+                else:
+                    unraisable(raised, function)   # the others still run
             self.callbacks_run += 1
             if i % RELEASE_STEP == RELEASE_STEP - 1:
                 self.pool.release_callbacks(RELEASE_STEP * CALLBACK_COST)

@@ -6,7 +6,6 @@ FutureRecordMetadata: a future is a pointer to the batch's result and an index.
 
 cimport cython
 from cpython.dict cimport PyDict_GetItem
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uintptr_t
@@ -15,10 +14,10 @@ from libc.string cimport memset
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._sync cimport (
     fp_atomic_add, fp_atomic_load, fp_atomic_store, fp_cond, fp_cond_broadcast, fp_cond_init, fp_cond_wait_until,
-    fp_monotonic_ns, fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_slice_end,
+    fp_monotonic_ns, fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
+from fastprod._threads cimport next_slice
 
-import os
 import re
 from functools import partial
 from types import CodeType
@@ -39,6 +38,9 @@ cdef extern from "Python.h":
     PyObject *PyFunction_GetCode(object)
     bint PyMethod_Check(object)
     PyObject *PyMethod_GET_FUNCTION(object)
+
+cdef extern from "pthread.h":
+    int pthread_atfork(void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil) noexcept
 
 cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
 cdef enum:
@@ -68,7 +70,9 @@ fp_mutex_init(&completion_lock)
 fp_cond_init(&completed)
 
 
-def _after_fork_in_child():
+cdef void after_fork_in_child() noexcept nogil:
+    # C calls it, since not every fork is Python's: uWSGI's is not.
+    #
     # The parent's threads may have held the lock or waited for the condition;
     # they are not here to let go of either. Nor to finish with the slabs, which
     # stay as they are: results of the parent are not given back.
@@ -80,7 +84,8 @@ def _after_fork_in_child():
     forks += 1
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+if pthread_atfork(NULL, NULL, after_fork_in_child):
+    raise MemoryError("no memory for what a fork needs")
 
 
 cdef void slab_join(ResultSlab *slab) noexcept nogil:
@@ -507,18 +512,18 @@ cdef class FutureRecordMetadata:
 
     cdef int wait(self, object timeout) except -1:
         """Returns once the record has settled; TimeoutError if that takes longer than timeout seconds."""
-        cdef int64_t deadline
+        cdef int64_t deadline, until, pause_ns = 0
         cdef int done
         if self.settled():
             return 0
         self.refuse_in_child()
         deadline = wait_deadline(timeout)
         while True:
+            until = next_slice(deadline, &pause_ns)
             with nogil:
-                done = wait_completed(&self.produced.done, fp_slice_end(deadline))
+                done = wait_completed(&self.produced.done, until)
             if done:
                 return 0
-            PyErr_CheckSignals()
             if fp_monotonic_ns() >= deadline:
                 raise TimeoutError(
                     f"the record for {self.topic} was not settled within {timeout} s; it is still on its way")

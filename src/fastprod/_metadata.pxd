@@ -21,7 +21,7 @@ cdef class ProducerMetadata:
     cdef long roomy_partitions           # so many can have two batches each in buffer.memory
     cdef bint warned                     # that there are more
     cdef dict topics                     # name -> TopicMetadata; changed under lock
-    cdef object lock                     # RLock: C's, so that an interrupt finds it either free or taken
+    cdef object lock                     # Lock: an interrupt finds it either free or taken
     cdef object snapshot                 # Cluster of what is known; None: to be made
     cdef long changes                    # of what is known
     cdef long rounds                     # answers received

@@ -3,19 +3,19 @@
 Source: org.apache.kafka.clients.producer.internals.ProducerMetadata.
 """
 
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT32_MAX, int32_t, int64_t
 from fastprod._accumulator cimport RecordAccumulator
 from fastprod._input cimport whole_number
 from fastprod._sync cimport (
     fp_atomic_store, fp_cond_broadcast, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until,
-    fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_slice_end,
+    fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
+from fastprod._threads cimport Lock, next_slice
 from fastprod._transport cimport Transport
 
 import array
-import threading
 
+from fastprod._threads import current
 from fastprod.errors import (
     KafkaError, MetadataTimeoutError, ProducerClosedError, UnknownTopicOrPartitionError, for_authentication,
     for_delivery, set_place,
@@ -73,7 +73,7 @@ cdef class ProducerMetadata:
         self.roomy_partitions = roomy_partitions
         self.bootstrap_servers = bootstrap_servers
         self.topics = {}
-        self.lock = threading.RLock()
+        self.lock = Lock()
 
     def __dealloc__(self):
         fp_cond_destroy(&self.answered)
@@ -131,17 +131,18 @@ cdef class ProducerMetadata:
 
     cdef bint wait_news(self, int64_t seen, int64_t deadline) except -1:
         """Waits for an answer, a failure or close() since `seen`; whether it came by the deadline."""
-        if threading.get_ident() == self.thread_id:   # in a finalizer, say, that the garbage collector runs here
+        cdef int64_t until, pause_ns = 0
+        if current() == self.thread_id:    # in a finalizer, say, that the garbage collector runs here
             raise RuntimeError("the metadata thread would wait for itself: call it from another thread")
         while self.news == seen:
             if fp_monotonic_ns() >= deadline:
                 return False
+            until = next_slice(deadline, &pause_ns)
             with nogil:
                 fp_mutex_lock(&self.mutex)
                 if self.news == seen:
-                    fp_cond_wait_until(&self.answered, &self.mutex, fp_slice_end(deadline))
+                    fp_cond_wait_until(&self.answered, &self.mutex, until)
                 fp_mutex_unlock(&self.mutex)
-            PyErr_CheckSignals()
         return True
 
     cdef void tell(self) noexcept:
@@ -240,7 +241,7 @@ cdef class ProducerMetadata:
         It logs by way of the callback thread: a handler may send(), which waits for this thread, or hold a lock while
         it does.
         """
-        self.thread_id = threading.get_ident()
+        self.thread_id = current()
         while True:
             again = True
             try:

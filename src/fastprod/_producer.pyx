@@ -1,7 +1,6 @@
 """Producer: checks what it is given, wires the parts, and is what users hold."""
 
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -25,21 +24,21 @@ from fastprod._sender cimport Sender
 from fastprod._sync cimport (
     fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_slice_end, fp_wall_clock, fp_wall_clock_ms,
 )
+from fastprod._threads cimport Lock, next_slice, thread_ident
 from fastprod._transaction cimport TransactionManager
 from fastprod._transport cimport Transport
 
-import _thread
 import atexit
 import contextlib
 import os
 import sys
-import threading
 import time
 import warnings
 import weakref
 
 from fastprod._future import wait_deadline
 from fastprod._sender import first_allowance
+from fastprod._threads import current, greenlets_run, make_thread, start_threads
 from fastprod._transaction import transaction
 from fastprod._transport import knows
 from fastprod.config import resolve
@@ -162,8 +161,7 @@ cdef class Producer:
     cdef object callback_thread
     cdef object metadata_thread
     cdef Remains remains                   # what the metadata thread ends, after all others
-    cdef object close_lock
-    cdef object closer                     # thread that has close_lock, or None
+    cdef Lock close_lock
     cdef int64_t close_deadline            # its own, or an earlier one of its signal handler's
     cdef list closable                     # the user's parts that are to be closed at the end
     cdef int born                          # value of `forks` when it was made
@@ -200,7 +198,7 @@ cdef class Producer:
         if config is not None and not hasattr(config, "items"):
             raise TypeError(f"config must be a mapping of option names to values, not {type(config).__name__}")
         self.born = forks
-        self.close_lock = threading.Lock()
+        self.close_lock = Lock()
         self.config = settings = resolve(
             config, keywords, knows, lambda message, **_: warnings.warn(message, stacklevel=2))
         properties = settings.librdkafka
@@ -254,16 +252,17 @@ cdef class Producer:
             self.transactions = TransactionManager(
                 self.transport, self.accumulator, self.sender, self.max_block_ns)
         self.remains = Remains(self.transport, self.sender, self.transactions)
-        self.callback_thread = threading.Thread(target=self.callbacks.run, name="fastprod-callbacks", daemon=True)
-        self.metadata_thread = threading.Thread(
-            target=self.metadata.run, args=(self.remains.clear,), name="fastprod-metadata", daemon=True)
+        green = greenlets_run()
+        self.callbacks.green_thread = thread_ident() if green else 0
+        self.callback_thread = make_thread(self.callbacks.run, "fastprod-callbacks", green=green)
+        self.metadata_thread = make_thread(self.metadata.run, "fastprod-metadata", (self.remains.clear,))
         self.started = time.monotonic()
         _open_producers[id(self)] = self
         close_with_process()
         if settings.sasl_oauthbearer_token_provider is not None:
             self.tokens = TokenRefresher(self.transport, settings.sasl_oauthbearer_token_provider)
         try:
-            start_undisturbed([part for part in (self.tokens, self.callback_thread, self.metadata_thread) if part])
+            start_threads([part for part in (self.tokens, self.callback_thread, self.metadata_thread) if part])
             self.sender.start()            # last: it does not keep alive what it works on, as the others do
         except BaseException:              # no thread to be had
             if self.tokens is not None:
@@ -705,7 +704,7 @@ cdef class Producer:
 
     @cython.final
     cdef int refuse_in_callback(self, str name) except -1:
-        if threading.get_ident() == self.callbacks.thread_id:
+        if current() == self.callbacks.thread_id:
             raise RuntimeError(f"{name}() would wait for the very callback that calls it: call it from another thread")
 
     def wait_ready(self, timeout=None):
@@ -746,27 +745,25 @@ cdef class Producer:
         if self.born != forks:
             self.refuse()
         self.refuse_in_callback("close")
-        if threading.get_ident() == self.metadata.thread_id:   # in a finalizer that the garbage collector runs there
+        if current() == self.metadata.thread_id:   # in a finalizer that the garbage collector runs there
             raise RuntimeError("close() would wait for the very thread it is called on: call it from another one")
-        if self.closer == threading.get_ident():
+        if self.close_lock.waits_for_itself():
             self.close_deadline = min(self.close_deadline, deadline)
             return
         if self.transactions is not None:
             self.transactions.refuse_nested()
         self.closing = True
-        if not self.close_lock.acquire(timeout=min(max(0, deadline - fp_monotonic_ns()) / 1e9, threading.TIMEOUT_MAX)):
+        if not self.close_lock.acquire(deadline):
             self.close_deadline = min(self.close_deadline, deadline)   # of another thread, with more patience
             if self.open:
                 self.accumulator.close_for_appends()
                 self.sender.abort()
-            self.close_lock.acquire()
-        self.closer = threading.get_ident()
+            self.close_lock.acquire(INT64_MAX)
         self.close_deadline = deadline
         started = fp_monotonic_ns()
         try:
             left = self.shut() if self.unclosed else 0
         finally:
-            self.closer = None
             self.close_lock.release()
         if timeout is None:
             timeout = f"{(fp_monotonic_ns() - started) / 1e9:.1f}"
@@ -809,7 +806,8 @@ cdef class Producer:
             self.unclosed = False
             return left
         self.callbacks.close()
-        self.wait_closing(&self.callbacks.ended, GIVE_UP_TIMEOUT_NS)
+        if self.callbacks.can_be_awaited():
+            self.wait_closing(&self.callbacks.ended, GIVE_UP_TIMEOUT_NS)
         if self.tokens is not None:
             self.tokens.close(max(self.close_deadline - fp_monotonic_ns(), STEP_TIMEOUT_NS) / 1e9)
             self.tokens = None             # its queue may be gone when this is called again
@@ -824,17 +822,19 @@ cdef class Producer:
         _open_producers.pop(id(self), None)
         return left
 
+    @cython.final
     cdef int wait_closing(self, int *done, int64_t grace_ns) except -1:
         """Waits until *done, or the time of close() is over, which a signal handler's may shorten.
 
         grace_ns: the least time that the wait is given.
         """
         cdef int64_t least = fp_monotonic_ns() + grace_ns
+        cdef int64_t until, pause_ns = 0
         cdef int ended = 0
         while not ended and fp_monotonic_ns() < max(least, self.close_deadline):
+            until = next_slice(max(least, self.close_deadline), &pause_ns)
             with nogil:
-                ended = wait_completed(done, fp_slice_end(max(least, self.close_deadline)))
-            PyErr_CheckSignals()
+                ended = wait_completed(done, until)
         return 0
 
     def _close_at_exit(self, timeout=EXIT_TIMEOUT_S):
@@ -871,11 +871,11 @@ cdef class Producer:
             warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, source=self)
         finally:                           # the warning may be an exception (-W error)
             try:
-                if threading.get_ident() not in (self.callbacks.thread_id, self.metadata_thread.ident):
+                if current() not in (self.callbacks.thread_id, self.metadata.thread_id):
                     self._close_at_exit()
             finally:                       # and a signal handler's can come out of that
                 if self.unclosed and not sys.is_finalizing():
-                    threading.Thread(target=self._close_at_exit, name="fastprod-close").start()
+                    make_thread(self._close_at_exit, "fastprod-close", daemon=False).start()
 
     def __dealloc__(self):
         """Closes what __del__() left open: a subclass's need not call it, and what came back to life has had its call.
@@ -898,7 +898,7 @@ cdef class Producer:
                           "super().__del__()", ResourceWarning)
         finally:                           # the warning may be an exception (-W error)
             try:
-                if threading.get_ident() not in (self.callbacks.thread_id, self.metadata_thread.ident):
+                if current() not in (self.callbacks.thread_id, self.metadata.thread_id):
                     self.shut()
             finally:
                 if self.unclosed:          # its thread goes on with its parts
@@ -1066,39 +1066,6 @@ cdef class Remains:
         self.transport.close()
         fp_atomic_store(&self.cleared, 1)
         notify_completed()
-
-
-cdef class Starter:
-    """Starts threads on a thread of its own, where no signal handler raises.
-
-    Thread.start() waits in Python code for its thread. An exception in there can leave a lock taken that the new thread
-    needs, or taken twice.
-    """
-    cdef list threads
-    cdef object error
-    cdef int done                          # atomic
-
-    def __init__(self, list threads):
-        self.threads = threads
-
-    def run(self):
-        try:
-            for thread in self.threads:
-                thread.start()
-        except BaseException as error:
-            self.error = error
-        fp_atomic_store(&self.done, 1)
-        notify_completed()
-
-
-cdef int start_undisturbed(list threads) except -1:
-    cdef Starter starter = Starter(threads)
-    _thread.start_new_thread(starter.run, ())
-    with nogil:
-        wait_completed(&starter.done, INT64_MAX)
-    if starter.error is not None:
-        raise starter.error
-    return 0
 
 
 # A call of it lets signal handlers run, and threads that have waited for the GIL for sys.getswitchinterval(), which

@@ -5,7 +5,6 @@ takes the GIL, so an application that loops on send() cannot hold it up.
 """
 
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
@@ -24,12 +23,14 @@ from fastprod._rdkafka cimport rd_kafka_event_t
 from fastprod._sync cimport (
     fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal,
     fp_cond_wait_until, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_trylock,
-    fp_mutex_unlock, fp_slice_end, fp_sleep_ns, fp_thread_join, fp_thread_start, fp_yield,
+    fp_mutex_unlock, fp_sleep_ns, fp_thread_join, fp_thread_start, fp_yield,
 )
+from fastprod._threads cimport next_slice
 from fastprod._transport cimport Report, Transport, refusal
 
 import sys
 
+from fastprod.errors import ForkedProducerError
 from fastprod.librdkafka import describe
 from fastprod.records import FailedRecord, ProducerRecord
 
@@ -984,34 +985,43 @@ cdef class Sender:
 
     cdef bint wait_settled(self, int64_t deadline) except -1:
         """Hurries what was appended so far; whether it has settled, and its callbacks have run, by the deadline."""
-        cdef FlushPoint point
+        cdef FlushPoint *point = <FlushPoint *>malloc(sizeof(FlushPoint))   # the stack may be a greenlet's
+        cdef int64_t until, pause_ns = 0
         cdef int done = 0
+        cdef bint forked = False
+        if point is NULL:
+            raise MemoryError()
         with nogil:
-            self.accumulator.begin_flush(&point)
+            self.accumulator.begin_flush(point)
         try:
             while not done:
+                until = next_slice(deadline, &pause_ns)
                 with nogil:
-                    done = wait_completed(&point.done, fp_slice_end(deadline))
-                if not done:
-                    PyErr_CheckSignals()
-                    if fp_monotonic_ns() >= deadline:
-                        return False
+                    done = wait_completed(&point.done, until)
+                if not done and fp_monotonic_ns() >= deadline:
+                    return False
+        except ForkedProducerError:        # the parent's threads may have held the lock
+            forked = True
+            raise
         finally:
-            with nogil:
-                self.accumulator.end_flush(&point)
+            if not forked:
+                with nogil:
+                    self.accumulator.end_flush(point)
+                    free(point)
         return self.wait_callbacks(deadline)
 
     cdef bint wait_callbacks(self, int64_t deadline) except -1:
         """Waits until the callbacks queued by now have run. Those of an interpreter that ends run no more."""
+        cdef int64_t until, pause_ns = 0
         cdef int never = 0
         if sys.is_finalizing():
             return True
         target, finished = self.callbacks.counts()
-        while finished < target:
+        while finished < target and self.callbacks.can_be_awaited():
+            until = next_slice(min(deadline, fp_monotonic_ns() + 1_000_000), &pause_ns)
             with nogil:
                 # Nothing is stored at `never`: this wakes with any completion, or after a millisecond.
-                wait_completed(&never, min(deadline, fp_monotonic_ns() + 1_000_000))
-            PyErr_CheckSignals()
+                wait_completed(&never, until)
             _, finished = self.callbacks.counts()
             if finished < target and fp_monotonic_ns() >= deadline:
                 return False

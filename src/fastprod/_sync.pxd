@@ -31,6 +31,8 @@ cdef extern from "sync.h" nogil:
 
     int fp_thread_start(fp_thread *, fp_thread_main, void *, const char *name) noexcept
     void fp_thread_join(fp_thread) noexcept
+    void fp_thread_detach(fp_thread) noexcept
+    int fp_on_main_thread() noexcept
 
     void fp_yield() noexcept
     void fp_sleep_ns(int64_t) noexcept

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t
 from fastprod._accumulator cimport RecordAccumulator
 from fastprod._sender cimport Sender
 from fastprod._sync cimport fp_thread
+from fastprod._threads cimport Lock
 from fastprod._transport cimport TransactionCall, TransactionRequest, Transport
 
 cdef enum TransactionState:
@@ -22,7 +23,7 @@ cdef class TransactionManager:
     cdef Sender sender
     cdef int64_t max_block_ns
     cdef int born                  # value of `forks` when it was made
-    cdef object lock               # held by the one call that is under way, or refusal(); the fields below are its own
+    cdef Lock lock                 # held by the one call that is under way, or refusal(); the fields below are its own
     cdef object caller             # thread that is in one of the calls; None for refusal()
     cdef TransactionState state
     cdef tuple failed              # in the two error states: code, what happened (None: see error_of()), fatal

@@ -6,7 +6,6 @@ that have not reached librdkafka yet.
 """
 
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t
 from fastprod._accumulator cimport RecordAccumulator
 from fastprod._future cimport forks, notify_completed, persisted_word, wait_completed
@@ -14,13 +13,13 @@ from fastprod._sender cimport Sender
 from fastprod._sync cimport (
     fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_sleep_ns, fp_slice_end, fp_thread_join, fp_thread_start,
 )
+from fastprod._threads cimport Lock, next_slice, thread_ident
 from fastprod._transport cimport (
     ABORT_TRANSACTION, BEGIN_TRANSACTION, COMMIT_TRANSACTION, INIT_TRANSACTIONS, SEND_OFFSETS,
     TransactionCall, TransactionRequest, Transport,
 )
 
 import contextlib
-import threading
 
 from fastprod._future import wait_deadline
 from fastprod.errors import KafkaError, ProducerClosedError, TransactionStateError, for_delivery, for_transaction
@@ -28,7 +27,7 @@ from fastprod.librdkafka import describe
 from fastprod.logs import logger
 
 cdef int64_t RECENT_NS = 60_000_000_000     # how old an error may be that explains a call which did not end
-cdef double LOOK_SECONDS = 0.001             # between two looks whether a call has the lock, or refusal()
+cdef int64_t LOOK_NS = 1_000_000             # between two looks whether a call has the lock, or refusal()
 cdef enum:
     ATTEMPT_MS = 2000          # of a resumable call; close() waits for it at worst
     RETRY_PAUSE_NS = 100_000_000   # after a retriable answer that came at once
@@ -69,7 +68,7 @@ cdef class TransactionManager:
         self.sender = sender
         self.max_block_ns = max_block_ns
         self.born = forks
-        self.lock = threading.Lock()
+        self.lock = Lock()
         sender.transactional = 1
         accumulator.refusal = self.refusal
         accumulator.stop_appends()
@@ -204,10 +203,10 @@ cdef class TransactionManager:
         What librdkafka is at cannot be cut short, nor its handle be closed before: end() waits for it.
         """
         deadline = min(deadline_ns, fp_monotonic_ns() + self.max_block_ns)
-        if not self.lock.acquire(timeout=max(0, deadline - fp_monotonic_ns()) / 1e9):
+        if not self.lock.acquire(deadline):
             fp_atomic_store(&self.closing, 1)   # ends the wait of the thread that holds it
-            self.lock.acquire()
-        self.caller = threading.get_ident()
+            self.lock.acquire(INT64_MAX)
+        self.caller = thread_ident()
         try:
             if self.state == CLOSED:
                 return
@@ -239,10 +238,10 @@ cdef class TransactionManager:
 
     cdef int enter(self) except -1:
         # refusal() has the lock too, for a moment: a send() that is refused keeps no call from its work.
-        while not self.lock.acquire(timeout=LOOK_SECONDS):
+        while not self.lock.acquire(fp_monotonic_ns() + LOOK_NS):
             if self.caller is not None:
                 raise TransactionStateError("another thread is in a call of this producer's transaction")
-        self.caller = threading.get_ident()
+        self.caller = thread_ident()
         try:
             self.notice_failure()
         except BaseException:
@@ -252,7 +251,7 @@ cdef class TransactionManager:
 
     def refuse_nested(self):
         """close() in a signal handler would wait for the call that the signal has interrupted."""
-        if self.caller == threading.get_ident():
+        if self.caller is not None and self.lock.waits_for_itself():
             raise RuntimeError("close() was called by a signal handler while this very thread is in a call of the "
                                "transaction: let the handler raise, and close the producer after that")
 
@@ -287,7 +286,7 @@ cdef class TransactionManager:
 
     def refusal(self):
         """What send() raises while appends are stopped."""
-        if not self.lock.acquire(False):
+        if not self.lock.acquire(0):
             if self.state != ABORTING and fp_atomic_load(&self.sender.failure_code):
                 return for_transaction(*self.record_failure(), False)
             return TransactionStateError(
@@ -385,17 +384,18 @@ cdef class TransactionManager:
         notify_completed()
 
     cdef int wait_ended(self, object timeout, int64_t deadline) except -1:
+        cdef int64_t until, pause_ns = 0
         cdef int ended
         while True:
+            until = next_slice(deadline, &pause_ns)
             with nogil:
-                ended = wait_completed(&self.ended, fp_slice_end(deadline))
+                ended = wait_completed(&self.ended, until)
                 if ended:
                     fp_thread_join(self.thread)
             if ended:
                 self.under_way = 0
                 self.transport.free_offsets(&self.call)
                 return 0
-            PyErr_CheckSignals()
             if fp_monotonic_ns() >= deadline:
                 _, text = self.transport.last_error(fp_monotonic_ns() - RECENT_NS)
                 raise TimeoutError(

@@ -10,6 +10,7 @@ from fastprod._record cimport fp_header, fp_header_read, fp_record, fp_record_re
 from fastprod._sync cimport (
     fp_atomic_add, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_wall_ms,
 )
+from fastprod._threads cimport pause_greenlet
 
 from fastprod.errors import ConfigError, KafkaError
 from fastprod.librdkafka import address
@@ -18,6 +19,7 @@ from fastprod.options import redact
 LOGIN = ("sasl.username", "sasl.password")
 C_SPACE = " \t\n\v\f\r"   # what isspace() takes
 
+cdef int64_t TOKEN_PAUSE_NS = 20_000_000   # between two looks of a greenlet whether a token is wanted
 cdef uint64_t PLAIN = 0x80000000   # in what a record carries: it went by produce_batch
 cdef uint64_t SINGLE = 0x40000000   # it is the only one of its batch
 cdef uint64_t INDEX = 0x3fffffff
@@ -578,11 +580,15 @@ cdef class Transport:
         return 0
 
     def token_wanted(self):
-        """Waits until librdkafka needs an OAUTHBEARER token, or wake_token(): sasl.oauthbearer.config, or None."""
+        """Waits until librdkafka needs an OAUTHBEARER token, or wake_token(): sasl.oauthbearer.config, or None.
+
+        None comes also when another greenlet may have something to do.
+        """
         cdef rd_kafka_event_t *event
         cdef const char *text
+        cdef int timeout_ms = 0 if pause_greenlet(TOKEN_PAUSE_NS) else -1
         with nogil:
-            event = rd_kafka_queue_poll(self.sasl_queue, -1)
+            event = rd_kafka_queue_poll(self.sasl_queue, timeout_ms)
         if event is NULL:
             return None
         found = None

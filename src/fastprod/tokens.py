@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from typing import Any, Protocol
+
+from fastprod._threads import greenlets_run, make_thread
 
 _LATEST_S = 253_402_300_800  # the end of the year 9999; times since 1978 are beyond it if they are in ms
 
@@ -30,7 +31,7 @@ class TokenRefresher:
         self._sink = sink
         self._provider = provider
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="fastprod-tokens", daemon=True)
+        self._thread = make_thread(self._run, "fastprod-tokens", green=greenlets_run())
 
     def start(self) -> None:
         """Starts the thread."""
