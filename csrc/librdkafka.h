@@ -184,6 +184,13 @@ enum { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN = -187 };
     X(void, rd_kafka_error_destroy, (rd_kafka_error_t *))                                     \
     X(int, rd_kafka_brokers_add, (rd_kafka_t *, const char *))                                \
     X(rd_kafka_resp_err_t, rd_kafka_purge, (rd_kafka_t *, int))                               \
+    X(rd_kafka_resp_err_t, rd_kafka_flush, (rd_kafka_t *, int))                               \
+    X(rd_kafka_resp_err_t, rd_kafka_pause_partitions,                                         \
+      (rd_kafka_t *, rd_kafka_topic_partition_list_t *))                                      \
+    X(rd_kafka_resp_err_t, rd_kafka_resume_partitions,                                        \
+      (rd_kafka_t *, rd_kafka_topic_partition_list_t *))                                      \
+    X(ssize_t, rd_kafka_consume_batch,                                                        \
+      (rd_kafka_topic_t *, int32_t, int, rd_kafka_message_t **, size_t))                      \
     X(rd_kafka_queue_t *, rd_kafka_queue_get_main, (rd_kafka_t *))                            \
     X(void, rd_kafka_queue_destroy, (rd_kafka_queue_t *))                                     \
     X(void, rd_kafka_queue_yield, (rd_kafka_queue_t *))                                       \
@@ -201,6 +208,7 @@ enum { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN = -187 };
     X(int, rd_kafka_message_status, (const rd_kafka_message_t *))                             \
     X(int64_t, rd_kafka_message_timestamp, (const rd_kafka_message_t *, int *))               \
     X(int64_t, rd_kafka_message_latency, (const rd_kafka_message_t *))                        \
+    X(int32_t, rd_kafka_message_broker_id, (const rd_kafka_message_t *))                      \
     X(const char *, rd_kafka_error_string, (const rd_kafka_error_t *))                        \
     X(int, rd_kafka_error_is_fatal, (const rd_kafka_error_t *))                               \
     X(int, rd_kafka_error_is_retriable, (const rd_kafka_error_t *))                           \

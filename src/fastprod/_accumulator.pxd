@@ -50,6 +50,7 @@ cdef struct PartitionQueue:
     int unanswered            # the last request was not answered within delivery.timeout.ms
     int expiring              # it is in fail_expired()'s list, by the next
     PartitionQueue *next_expiring
+    int32_t taker             # the broker that took the newest records that were reported; -1: none yet
 
 cdef struct QueueList:
     PartitionQueue *first

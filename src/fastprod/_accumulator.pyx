@@ -284,6 +284,7 @@ cdef class RecordAccumulator:
                 queue.topic = topic
                 queue.partition = i
                 queue.allowance = queue.portion = self.first_allowance
+                queue.taker = -1
                 topic.queues[i] = queue
                 lengths[i] = 0
                 available[i] = 0

@@ -53,6 +53,7 @@ cdef int batch_fits_arena(Batch *batch, const fp_record *record) noexcept nogil
 cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nogil
 cdef void batch_move(Batch *batch, char *arena, size_t capacity, BufferPool pool) noexcept nogil
 cdef int32_t batch_portion(Batch *batch, size_t limit) noexcept nogil
+cdef size_t batch_claim(const char *start, const char *end, int32_t count) noexcept nogil
 cdef void batch_rewind(Batch *batch, int32_t index) noexcept nogil
 cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_size) noexcept nogil
 cdef int batch_append_bare(Batch *batch, const fp_record *record, int64_t limit) noexcept nogil

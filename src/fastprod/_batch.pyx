@@ -14,6 +14,7 @@ from fastprod._record cimport (
 )
 
 cdef enum:
+    MOST_WIRE_FRAMING = 24   # bytes that a record takes in a request beyond those in the arena
     MOST_FRAMING = 26     # bytes a record takes in the arena beyond key, value and headers: flags and four varints
 
 
@@ -143,16 +144,24 @@ cdef Py_ssize_t batch_append_run(Batch *batch, const fp_record *records, const i
 
 
 cdef int32_t batch_portion(Batch *batch, size_t limit) noexcept nogil:
-    """How many records from the cursor on take up to limit bytes of the arena."""
+    """How many records from the cursor on take up to limit bytes in a request, whatever is before them in it."""
     cdef fp_record record
     cdef const char *p = batch.cursor
-    cdef int32_t count = 0
+    cdef int32_t count = batch.count - batch.handed
+    if batch_claim(p, batch.arena + batch.used, count) <= limit:
+        return count
+    count = 0
     while batch.handed + count < batch.count:
         p = fp_record_read(p, &record, batch.base_timestamp)
-        if p - batch.cursor > <int64_t>limit:
+        if batch_claim(batch.cursor, p, count + 1) > limit:
             break
         count += 1
     return count
+
+
+cdef size_t batch_claim(const char *start, const char *end, int32_t count) noexcept nogil:
+    """What count records, from start to end in an arena, take in a request, at most."""
+    return <size_t>(end - start) + <size_t>count * MOST_WIRE_FRAMING
 
 
 cdef void batch_rewind(Batch *batch, int32_t index) noexcept nogil:

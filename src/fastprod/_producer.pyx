@@ -243,7 +243,8 @@ cdef class Producer:
             if settings.metadata_recovery_strategy == "rebootstrap" else None)
         self.callbacks.on_refresh = self.metadata.want
         self.sender = Sender(self.accumulator, self.pool, self.transport, self.callbacks)
-        self.sender.ordered = settings.enable_idempotence or max_in_flight == 1
+        if settings.enable_idempotence or max_in_flight == 1:
+            self.sender.keep_order(properties, settings.enable_idempotence)
         # retry.backoff.ms less librdkafka's jitter of 20 % (rd_kafka_retry_msgq)
         self.sender.first_retry_us = 800 * min(
             int(properties[name]) for name in ("retry.backoff.ms", "retry.backoff.max.ms"))

@@ -20,6 +20,7 @@ cdef extern from "librdkafka.h" nogil:
         int64_t offset
         void *metadata
         size_t metadata_size
+        int err
     ctypedef struct rd_kafka_topic_partition_list_t:
         pass
     ctypedef int (*rd_kafka_ssl_cert_verify_cb_t)(
@@ -122,6 +123,13 @@ cdef extern from "librdkafka.h" nogil:
     void rd_kafka_error_destroy "fp_librdkafka.rd_kafka_error_destroy"(rd_kafka_error_t *) noexcept
     int rd_kafka_brokers_add "fp_librdkafka.rd_kafka_brokers_add"(rd_kafka_t *, const char *) noexcept
     int rd_kafka_purge "fp_librdkafka.rd_kafka_purge"(rd_kafka_t *, int) noexcept
+    int rd_kafka_flush "fp_librdkafka.rd_kafka_flush"(rd_kafka_t *, int) noexcept
+    int rd_kafka_pause_partitions "fp_librdkafka.rd_kafka_pause_partitions"(
+        rd_kafka_t *, rd_kafka_topic_partition_list_t *) noexcept
+    int rd_kafka_resume_partitions "fp_librdkafka.rd_kafka_resume_partitions"(
+        rd_kafka_t *, rd_kafka_topic_partition_list_t *) noexcept
+    Py_ssize_t rd_kafka_consume_batch "fp_librdkafka.rd_kafka_consume_batch"(
+        rd_kafka_topic_t *, int32_t, int, rd_kafka_message_t **, size_t) noexcept
     rd_kafka_queue_t *rd_kafka_queue_get_main "fp_librdkafka.rd_kafka_queue_get_main"(rd_kafka_t *) noexcept
     void rd_kafka_queue_destroy "fp_librdkafka.rd_kafka_queue_destroy"(rd_kafka_queue_t *) noexcept
     void rd_kafka_queue_yield "fp_librdkafka.rd_kafka_queue_yield"(rd_kafka_queue_t *) noexcept
@@ -140,6 +148,8 @@ cdef extern from "librdkafka.h" nogil:
     int64_t rd_kafka_message_timestamp "fp_librdkafka.rd_kafka_message_timestamp"(
         const rd_kafka_message_t *, int *) noexcept
     int64_t rd_kafka_message_latency "fp_librdkafka.rd_kafka_message_latency"(const rd_kafka_message_t *) noexcept
+    int32_t rd_kafka_message_broker_id "fp_librdkafka.rd_kafka_message_broker_id"(
+        const rd_kafka_message_t *) noexcept
 
     # Transactions
     const char *rd_kafka_error_string "fp_librdkafka.rd_kafka_error_string"(const rd_kafka_error_t *) noexcept

@@ -11,7 +11,10 @@ cdef class Sender:
     cdef BufferPool pool
     cdef Transport transport
     cdef Callbacks callbacks
-    cdef int ordered             # a partition's, through retries; fixed before start(), as are the next three
+    cdef int ordered             # a partition's, through retries; fixed before start(), as are the next six
+    cdef int pausing             # of each partition while it is handed records: nothing else keeps its order
+    cdef size_t request_size     # bytes and records of a partition that librdkafka puts into one request; see feed()
+    cdef int32_t request_records
     cdef int transactional
     cdef int64_t first_retry_us  # librdkafka repeats no request earlier than this
     cdef int64_t overdue_ns      # after so long it gives up waiting for an answer
@@ -37,6 +40,7 @@ cdef class Sender:
     cdef int looked_once         # give_up_all() has been called since hurry()
     cdef int32_t unanswered_count  # partitions whose last request was not answered in time
     cdef int unanswered_freed    # a batch of such a partition is gone since feed_unanswered()
+    cdef int64_t unsettled_until_ns  # leaders move; see feed()
     cdef int64_t sleeps_until_ns  # while the thread sleeps; monotonic
     # counters, written under duty
     cdef int64_t records_sent    # acknowledged
@@ -84,6 +88,7 @@ cdef class Sender:
     cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil
     cdef void feed_unanswered(self) noexcept nogil
     cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil
+    cdef int wants_pause(self, PartitionQueue *queue) noexcept nogil
     cdef void advance(self, PartitionQueue *queue) noexcept nogil
     cdef void give_up(self, Batch *batch, int code) noexcept nogil
     cdef int may_split(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil

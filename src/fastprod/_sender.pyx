@@ -5,21 +5,23 @@ takes the GIL, so an application that loops on send() cannot hold it up.
 """
 
 cimport cython
-from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 from fastprod._accumulator cimport (
     ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint, PartitionQueue, RecordAccumulator,
 )
-from fastprod._batch cimport BATCH_IN_TRANSIT, Batch, batch_free, batch_portion, batch_records, batch_rewind
+from fastprod._batch cimport (
+    BATCH_IN_TRANSIT, Batch, batch_claim, batch_free, batch_portion, batch_records, batch_rewind,
+)
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks
 from fastprod._future cimport (
     NOT_PERSISTED, POSSIBLY_PERSISTED, Segment, notify_completed, persisted_word, result_complete, result_record,
     result_segment, result_tell_all, result_was_told, segment_error, wait_completed,
 )
-from fastprod._rdkafka cimport rd_kafka_event_t
+from fastprod._rdkafka cimport rd_kafka_event_t, rd_kafka_topic_partition_list_t
 from fastprod._sync cimport (
     fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal,
     fp_cond_wait_until, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_trylock,
@@ -36,6 +38,7 @@ from fastprod.records import FailedRecord, ProducerRecord
 
 cdef int64_t OVERSLEPT_NS = 100_000_000
 cdef int64_t LAST_MOMENT_NS = 500_000_000
+cdef int64_t UNSETTLED_NS = 60_000_000_000   # for so long after a leader has moved others are expected to
 cdef enum:
     DRAIN_LIMIT = 128 << 10       # bytes handed over before reports are looked at
     EVENT_LIMIT = 8               # events served before batches are
@@ -57,6 +60,7 @@ cdef enum:
     PURGE_INFLIGHT = -151
     MSG_SIZE_TOO_LARGE = 10
     FIRST_REQUEST = 700_000       # bytes of an arena; librdkafka's batch.size is 1,000,000, with what it adds
+    MANY_RECORDS = 2000           # handing over more takes a good part of librdkafka's linger.ms
     LOG_WARNING = 4
 
 
@@ -121,6 +125,8 @@ cdef class Sender:
         self.transport = transport
         self.callbacks = callbacks
         self.failed_limit = pool.total_memory // 4
+        self.request_size = FIRST_REQUEST
+        self.request_records = INT32_MAX
         accumulator.wake = sender_wakeup
         accumulator.help = sender_help
         accumulator.wake_argument = <void *>self
@@ -140,6 +146,14 @@ cdef class Sender:
         fp_mutex_destroy(&self.failed_lock)
         fp_cond_destroy(&self.wanted)
         fp_mutex_destroy(&self.duty)
+
+    def keep_order(self, dict properties, bint idempotent):
+        """Makes what is handed over of a partition at once a single request; properties: librdkafka's. See feed()."""
+        cdef Py_ssize_t most = min(int(properties["batch.size"]), int(properties["message.max.bytes"]))
+        self.ordered = 1
+        self.pausing = not idempotent
+        self.request_size = max(1, min(<Py_ssize_t>FIRST_REQUEST, most - most // 16 - 600))   # room for the header
+        self.request_records = int(properties["batch.num.messages"])
 
     def start(self):
         if fp_thread_start(&self.thread, sender_main, <void *>self, b"fastprod-sender"):
@@ -396,19 +410,32 @@ cdef class Sender:
         written too (rd_kafka_handle_idempotent_Produce_success). Nothing may
         follow the first record before it is there.
 
-        After that, where a partition's order is to last, its batches are handed
-        over until they make FIRST_REQUEST, and the next once all of those are
-        reported, so that librdkafka has nothing that it could send out of order.
-        It has two ways to do that. If a broker refuses a request (too few
-        replicas were in sync) and takes the next, that one is out of order. And
-        when the leader has moved while a request was under way, the old leader's
-        thread counts the request as over before it has put its records back into
-        the queue (rd_kafka_msgbatch_handle_Produce_result): in between, the new
-        leader's thread finds nothing in flight and sends what is behind them.
-        Either way librdkafka takes a new epoch, and sends again in it what other
-        partitions have in the log without an answer
-        (rd_kafka_handle_idempotent_Produce_error). What remains: librdkafka may
-        make two requests of what it is handed while it looks.
+        After that, where the order of a partition is to last, one hand-over is one
+        request, and the next hand-over waits until all of its records are reported.
+        With two requests the second can overtake the first:
+        1. The first fails with an error that is retried. Its records go back into
+           librdkafka's queue and wait for retry.backoff.ms.
+        2. The second is under way already and is taken.
+        Or, when the leader moves (rd_kafka_msgbatch_handle_Produce_result):
+        1. The old leader's thread takes the failed request out of the partition's
+           count, before it puts the records back into the queue.
+        2. The new leader's thread sees nothing in flight and sends what is behind them.
+        With idempotence the broker refuses the second. Then librdkafka takes a new
+        epoch, and sends again in it what other partitions have in the log without
+        an answer: duplicates (rd_kafka_handle_idempotent_Produce_error).
+
+        librdkafka makes one request of what its queue holds when it looks, so:
+        - A hand-over is smaller than librdkafka's limits of a request (keep_order()).
+        - The partition is paused meanwhile, if the hand-over has two records or more.
+          Then the broker's thread leaves the queue alone: it reads the flag and takes
+          from the queue in one critical section (rd_kafka_toppar_producer_serve). A
+          request that fails goes back in one critical section too, with one backoff.
+          So there is never a second request.
+        - A pause costs some 50 us. With idempotence, where sequence numbers keep the
+          order anyway, partitions are only paused for MANY_RECORDS, and for
+          UNSETTLED_NS after a leader has moved. Else librdkafka makes no request
+          before its linger.ms is over, and by then all is handed over, unless the
+          thread is kept from its core, or linger.ms is 0: that gap remains.
 
         A batch whose delivery.timeout.ms has passed is not handed over: it fails.
         librdkafka counts that time from the hand-over, and so keeps a batch that
@@ -424,6 +451,7 @@ cdef class Sender:
         cdef size_t unanswered = 0
         cdef int64_t now
         cdef int in_turn = self.ordered or queue.portion > 0
+        cdef rd_kafka_topic_partition_list_t *paused = NULL
         if queue.feeding is NULL or fp_atomic_load(<const int *>&self.giving_up) or (
                 in_turn and (queue.outstanding or queue.held is not NULL)):
             if queue.feeding is not NULL and queue.waiting_ns == 0:
@@ -446,31 +474,48 @@ cdef class Sender:
                         now - batch.created_ns >= self.accumulator.delivery_timeout_ns - LAST_MOMENT_NS):
                     break
                 unanswered += batch.capacity
-            if queue.outstanding == 0:
-                # It is the first, or librdkafka has refused all before it at
-                # once, as it does after a fatal error: no report would come
-                # that goes on with what is left here.
-                left = queue.portion if queue.portion else <size_t>FIRST_REQUEST
             count = batch.count - batch.handed
-            if queue.portion:
-                count = batch_portion(batch, left)
-                if count == 0:
+            if in_turn:
+                if queue.outstanding == 0:
+                    # It is the first, or librdkafka has refused all before it at
+                    # once, as it does after a fatal error: no report would come
+                    # that goes on with what is left here.
+                    left = min(queue.portion, self.request_size) if queue.portion else self.request_size
+                    if paused is NULL and self.wants_pause(queue):
+                        paused = self.transport.pause(queue.topic.name, queue.partition)
+                        if paused is NULL:
+                            left = 0    # so a single record goes, which is a single request
+                count = min(batch_portion(batch, left), self.request_records - queue.outstanding)
+                if count <= 0:
                     if queue.outstanding:
                         break
                     count = 1
-            elif in_turn and left == 0:
-                break
             start = batch.cursor
             queue.alone = count == 1 and queue.outstanding == 0
             queue.outstanding += count
             batch.unreported += count
             self.transport.hand_over(queue.topic.handle, batch, count, sender_note, <void *>self)
-            left -= min(left, <size_t>(batch.cursor - start))
+            left -= min(left, batch_claim(start, batch.cursor, count))
             if batch.handed == batch.count and batch.queued:
                 batch.queued = 0
                 fed += 1
+        if paused is not NULL:
+            self.transport.resume(paused, queue.topic.handle, queue.partition)
         queue.handing = 0
         self.accumulator.note_fed(queue, fed, queue.feeding is not NULL, now)
+
+    cdef int wants_pause(self, PartitionQueue *queue) noexcept nogil:
+        """Whether librdkafka could make two requests of what is handed over next; see feed()."""
+        cdef Batch *batch = queue.feeding
+        cdef int32_t safe = MANY_RECORDS
+        if not self.ordered or queue.portion == 1:
+            return 0
+        if self.pausing or self.unsettled_until_ns and fp_monotonic_ns() < self.unsettled_until_ns:
+            safe = 1
+        while batch is not NULL and safe >= 0:
+            safe -= batch.count - batch.handed
+            batch = batch.transit_next
+        return safe < 0
 
     cdef void advance(self, PartitionQueue *queue) noexcept nogil:
         """All that was handed over has been reported, and some of it was delivered."""
@@ -550,6 +595,10 @@ cdef class Sender:
             self.set_unanswered(queue, 0)
         elif report.code == MSG_TIMED_OUT:
             self.set_unanswered(queue, 1)
+        if report.broker != queue.taker and report.code == 0:
+            if queue.taker >= 0:
+                self.unsettled_until_ns = fp_monotonic_ns() + UNSETTLED_NS
+            queue.taker = report.broker
         if batch.expired or batch.completed:
             pass
         elif self.may_split(queue, batch, report):

@@ -16,6 +16,7 @@ cdef struct Report:
     int64_t offset           # of the first; -1: the broker gave none
     int64_t timestamp        # in the log, if the broker or produce_batch gave it; -1: the record's own
     int64_t latency_us       # of the first, from hand-over to acknowledgement
+    int32_t broker           # that took them; -1: unknown, or none did
     int8_t persisted
 
 cdef void refusal(Report *refused, int32_t slot, int32_t first, int32_t count, int code) noexcept nogil
@@ -70,6 +71,8 @@ cdef class Transport:
     cdef void *open_topic(self, str name) except NULL
     cdef void hand_over(self, void *topic, Batch *batch, int32_t count, report_function report,
                         void *argument) noexcept nogil
+    cdef rd_kafka_topic_partition_list_t *pause(self, const char *name, int32_t partition) noexcept nogil
+    cdef void resume(self, rd_kafka_topic_partition_list_t *paused, void *topic, int32_t partition) noexcept nogil
     cdef void produce_plain(self, void *topic, Batch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil
     cdef void produce_stamped(self, void *topic, Batch *batch, int32_t index, const char *at,

@@ -119,6 +119,7 @@ cdef void refusal(Report *refused, int32_t slot, int32_t first, int32_t count, i
     refused.offset = -1
     refused.timestamp = -1
     refused.latency_us = -1
+    refused.broker = -1
     refused.persisted = NOT_PERSISTED
 
 
@@ -351,6 +352,31 @@ cdef class Transport:
             self.produce_plain(topic, batch, batch.handed - run, run, report, argument)
         batch.cursor = p
 
+    cdef rd_kafka_topic_partition_list_t *pause(self, const char *name, int32_t partition) noexcept nogil:
+        """Keeps librdkafka from making requests for a partition, up to resume(), which gets the answer.
+
+        NULL if it does not know the partition. No record of it may be outstanding. thread: any  lock: duty
+        """
+        cdef rd_kafka_topic_partition_list_t *paused = rd_kafka_topic_partition_list_new(1)
+        cdef rd_kafka_topic_partition_t *entry = rd_kafka_topic_partition_list_add(paused, name, partition)
+        rd_kafka_pause_partitions(self.rk, paused)
+        if entry.err:
+            rd_kafka_topic_partition_list_destroy(paused)
+            return NULL
+        return paused
+
+    cdef void resume(self, rd_kafka_topic_partition_list_t *paused, void *topic, int32_t partition) noexcept nogil:
+        """Lets librdkafka make requests again, and wakes those who make them. thread: any  lock: duty
+
+        Each change leaves a mark in a queue that only consumers read: a few hundred bytes for good, and a longer
+        search for each next one, unless they are taken out (rd_kafka_toppar_op_version_bump).
+        """
+        cdef rd_kafka_message_t *found[1]
+        rd_kafka_resume_partitions(self.rk, paused)
+        rd_kafka_topic_partition_list_destroy(paused)
+        rd_kafka_consume_batch(<rd_kafka_topic_t *>topic, partition, 0, found, 1)
+        rd_kafka_flush(self.rk, 0)   # of what it does only the waking is wanted; resuming does not wake
+
     cdef void produce_plain(self, void *topic, Batch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil:
         cdef Report refused
@@ -471,6 +497,7 @@ cdef class Transport:
                 current.code = message.err
                 current.offset = offset
                 current.latency_us = rd_kafka_message_latency(message)
+                current.broker = rd_kafka_message_broker_id(message)
                 current.timestamp = timestamp
                 current.persisted = PERSISTED
                 if message.err:
@@ -501,6 +528,7 @@ cdef class Transport:
         if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME and not tag & PLAIN:
             report.timestamp = -1
         report.latency_us = rd_kafka_message_latency(message)
+        report.broker = -1
         report.persisted = PERSISTED
         self.acknowledged(self.receiver, &report)
 

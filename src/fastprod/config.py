@@ -586,6 +586,8 @@ def _transport(values: Mapping[str, Any], given: Mapping[str, Any], passed: Mapp
         properties["compression.level"] = str(values[level])
         if passed.get("compression.level", properties["compression.level"]) != properties["compression.level"]:
             raise ConfigError(f"{level} and compression.level are given with different values: leave one out")
+    if not values["enable.idempotence"] and values["max.in.flight.requests.per.connection"] == 1:
+        properties["linger.ms"] = "0"  # what fastprod hands over here is one request (Sender.feed()): nothing joins it
     if values["transactional.id"]:  # librdkafka demands that neither outlive the transaction
         for name in ("message.timeout.ms", "socket.timeout.ms"):
             properties[name] = str(min(int(properties[name]), values["transaction.timeout.ms"]))
