@@ -34,7 +34,7 @@ cdef struct PartitionQueue:
     PartitionQueue *next      # in the ready list, or in the leader's parked list
     PartitionQueue *previous
     size_t allowance          # bytes that may be in transit, or a single batch; 0: no bound
-    int64_t waiting_ns        # since when no batch was handed over though one of those in transit waits for that; 0: none
+    int64_t waiting_ns        # since when none was handed over though one in transit waits for that; 0: none waits
     int32_t drained           # batches that were drained and have not settled
     size_t drained_bytes
     # the sender's, guarded by its duty

@@ -25,8 +25,8 @@ PATIENCE = 60.0  # seconds for each step that ends by itself when all is well
 LET_GO = 10.0  # seconds after which librdkafka, whose deadline counts from the hand-over, has let go of what expired
 
 # Seconds before each reading of the log; the third is done if the second lacked records. A new leader shows readers no
-# more than it knows its followers to have, and learns that only from their next fetch. The second is done too if records
-# failed: those that are reported as not written must not turn up later either.
+# more than it knows its followers to have, and learns that only from their next fetch. The second is done too if
+# records failed: those that are reported as not written must not turn up later either.
 SETTLING = (0.0, 0.5, 2.0)
 
 
