@@ -143,6 +143,7 @@ cdef int add_interceptors(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *tra
 cdef int on_send(rd_kafka_t *rk, rd_kafka_message_t *message, void *transport) noexcept nogil:
     """librdkafka has made a message, which nobody else knows yet. thread: that of hand_over()"""
     if (<Transport>transport).stamping_zero:
+        (<Transport>transport).stamping_zero = 0
         fp_stamp_zero(message)
     return 0
 
@@ -408,7 +409,7 @@ cdef class Transport:
         fp_vu_value(&arguments[2], record.value, record.value_len)
         fp_vu_key(&arguments[3], record.key, record.key_len)
         fp_vu_opaque(&arguments[4], opaque(batch, index, 0))
-        fp_vu_timestamp(&arguments[5], record.timestamp or 1)   # librdkafka takes 0 for now: see on_send()
+        fp_vu_timestamp(&arguments[5], record.timestamp)
         while p < end:
             if n == self.arguments_size:
                 arguments = <rd_kafka_vu_t *>realloc(self.arguments, 2 * n * sizeof(rd_kafka_vu_t))
@@ -421,10 +422,12 @@ cdef class Transport:
             p = fp_header_read(p, &header)
             fp_vu_header(&arguments[n], header.name, header.value, header.value_len)
             n += 1
-        self.stamping_zero = record.timestamp == 0
+        if record.timestamp == 0:          # librdkafka takes 0 for now
+            fp_vu_timestamp(&arguments[5], 1)
+            self.stamping_zero = 1         # until on_send()
         error = rd_kafka_produceva(self.rk, arguments, n)
-        self.stamping_zero = 0
         if error is not NULL:
+            self.stamping_zero = 0         # it may not have got as far as that
             refusal(&refused, batch.slot, index, 1, rd_kafka_error_code(error))
             rd_kafka_error_destroy(error)
             report(argument, &refused)
