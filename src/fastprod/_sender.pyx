@@ -649,7 +649,8 @@ cdef class Sender:
         queue.held = NULL
         while batch is not NULL:
             if batch.held_count:
-                size += batch.used // batch.count * batch.held_count
+                size += batch_claim(batch.arena, batch.arena + batch.used // batch.count * batch.held_count,
+                                    batch.held_count)
                 batch_rewind(batch, batch.held_first)
                 batch.held_count = 0
             batch = batch.transit_next

@@ -82,7 +82,7 @@ def main() -> None:
         try:
             context.Process(target=print, args=(producer,)).start()
         except TypeError as error:
-            assert sys.argv[1] != "fork" and "cannot be pickled" in str(error), error
+            assert sys.argv[1] != "fork" and "cannot be copied or pickled" in str(error), error
         assert not future.done()
         producer.flush(SECONDS)
         assert future.result(0).topic == TOPIC
