@@ -55,15 +55,15 @@ def check_quiet(ended, code=0):
 # Fork
 
 FORK_IN_C = """
-import ctypes, os
+import ctypes, os, sys
 from fastprod import ForkedProducerError, Producer
 
-producer = Producer(bootstrap_servers="127.0.0.1:1", max_block_ms=3000)
+producer = Producer(bootstrap_servers=sys.argv[1], max_block_ms=3000)
 child = ctypes.PyDLL(None).fork()
 if not child:
     code = 1
     try:
-        producer.send("t", b"v")
+        producer.send("unheard-of", b"v")
     except ForkedProducerError:
         code = 0
     finally:
@@ -73,10 +73,10 @@ producer.close(0)
 """
 
 
-def test_a_fork_that_python_does_not_see_is_noticed():
+def test_a_fork_that_python_does_not_see_is_noticed(mock_cluster):
     """uWSGI's is such."""
-    check = run(FORK_IN_C)
-    assert (check.returncode, check.stdout, check.stderr) == (0, "0\n", "")
+    ended = run(FORK_IN_C, mock_cluster.bootstrap_servers)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "0\n", "")
 
 
 FORK_UNDER_LOAD = """
