@@ -15,8 +15,8 @@ from tests.failures.conftest import failures, read, whole
 pytestmark = [pytest.mark.mock, pytest.mark.slow]
 
 # Long enough to tell a close() that keeps its time from one that waits for librdkafka to let go of what it holds.
-OPTIONS = {"delivery_timeout_ms": 8000, "request_timeout_ms": 1000}
-SOON = 4.0  # seconds
+OPTIONS = {"delivery_timeout_ms": 6000, "request_timeout_ms": 1000}
+SOON = 3.0  # seconds
 
 
 def fail_all(producer, count=20, size=1000):
@@ -27,9 +27,8 @@ def fail_all(producer, count=20, size=1000):
     return failures(producer.flush)
 
 
-@pytest.mark.parametrize("idempotent", [True, False])
-@pytest.mark.parametrize("timeout", [0, 1])
-def test_close_keeps_its_time_though_librdkafka_holds_records_for_longer(make, paused, idempotent, timeout):
+@pytest.mark.parametrize(("timeout", "idempotent"), [(0, True), (1, False)])
+def test_close_keeps_its_time_though_librdkafka_holds_records_for_longer(make, paused, timeout, idempotent):
     producer = make(enable_idempotence=idempotent, acks="all", **OPTIONS)
     with paused():
         assert fail_all(producer).count == 20 and len(producer) == 0
@@ -76,7 +75,7 @@ EXIT = """
 import sys
 from fastprod import DeliveryError, Producer
 
-producer = Producer(bootstrap_servers=sys.argv[1], delivery_timeout_ms=8000, request_timeout_ms=1000)
+producer = Producer(bootstrap_servers=sys.argv[1], delivery_timeout_ms=6000, request_timeout_ms=1000)
 producer.send("t", b"warm up", partition=0).result(10)
 print("paused?", flush=True)
 sys.stdin.readline()
