@@ -179,6 +179,7 @@ cdef class RecordAccumulator:
     cdef int64_t pause_ns(self) noexcept nogil
     cdef void wake_sender(self) noexcept nogil
     cdef int waited_for(self) noexcept nogil
+    cdef int64_t count_unsettled(self) noexcept nogil
     # lock: held
     cdef Py_ssize_t append_run(self, Topic *topic, const fp_record *records, const int32_t *partitions,
                                Py_ssize_t count, Appended *appended) noexcept nogil

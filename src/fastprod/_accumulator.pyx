@@ -723,6 +723,14 @@ cdef class RecordAccumulator:
         fp_mutex_unlock(&self.lock)
         return found
 
+    cdef int64_t count_unsettled(self) noexcept nogil:
+        """Records that have no outcome yet. thread: any  lock: none"""
+        cdef int64_t count
+        fp_mutex_lock(&self.lock)
+        count = self.unsettled
+        fp_mutex_unlock(&self.lock)
+        return count
+
     # Drain. thread: sender, without the GIL
 
     cdef int hurried(self) noexcept nogil:

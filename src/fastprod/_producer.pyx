@@ -799,7 +799,7 @@ cdef class Producer:
             else:
                 self.sender.abort()
             # What was given up fails soon, whatever librdkafka still holds.
-            while self.accumulator.unsettled and not fp_atomic_load(&self.sender.finished):
+            while self.accumulator.count_unsettled() and not fp_atomic_load(&self.sender.finished):
                 self.wait_closing(&self.sender.finished, LOOK_NS)
             self.wait_closing(&self.sender.finished, GIVE_UP_TIMEOUT_NS)
             self.open = False              # but for the sender, nobody touches the transport any more

@@ -193,8 +193,8 @@ cdef class Sender:
                 fp_atomic_store(&self.sleeping, 1)
                 now = fp_monotonic_ns()   # the drain's is older than what came meanwhile, which would seem to linger
                 until = self.accumulator.prepare_sleep(now, self.next_expiry_ns)
-                if self.transit_count == 0 and self.accumulator.unsettled == 0 and (
-                        fp_atomic_load(<const int *>&self.stopping)):
+                if self.transit_count == 0 and fp_atomic_load(<const int *>&self.stopping) and (
+                        self.accumulator.unsettled == 0):
                     break
                 if self.transit_count:
                     until = min(until, self.next_expiry_ns)

