@@ -464,20 +464,20 @@ def test_what_flush_raises_has_errors_that_have_their_records(make, failing):
 
 
 def test_what_send_raises_says_which_topic_and_partition_it_is_about(make, topic):
-    producer = make(max_block_ms=100)
+    producer = make(max_block_ms=10_000)
     refused = [
         ((topic, bytes(2_000_000)), {"partition": 1}, RecordTooLargeError, topic, 1),
         ((topic, bytes(2_000_000)), {}, RecordTooLargeError, topic, None),
         ((topic, b"v"), {"partition": 77}, UnknownTopicOrPartitionError, topic, 77),
         ((topic, "\ud800"), {"partition": 0}, SerializationError, topic, 0),
-        ((topic + "-missing", b"v"), {"partition": 5}, MetadataTimeoutError, topic + "-missing", 5),
+        ((topic + "-missing", b"v"), {"partition": 5}, UnknownTopicOrPartitionError, topic + "-missing", 5),
         ((ProducerRecord(topic, bytes(2_000_000), None, 2),), {}, RecordTooLargeError, topic, 2),
     ]
     for arguments, options, kind, about, partition in refused:
         with pytest.raises(kind) as caught:
             producer.send(*arguments, **options)
         assert (caught.value.topic, caught.value.partition) == (about, partition)
-    with pytest.raises(MetadataTimeoutError) as caught:
+    with pytest.raises(UnknownTopicOrPartitionError) as caught:
         producer.partitions_for(topic + "-missing")
     assert caught.value.topic == topic + "-missing"
     with pytest.raises(RecordTooLargeError) as caught:

@@ -251,7 +251,7 @@ cdef class Sender:
         self.fail_expired(self.accumulator.expire(now, OVERDUE), MSG_TIMED_OUT)
         if fp_atomic_load(<const int *>&self.stopping) and self.accumulator.unsettled == 0:
             # Every record has its outcome, so nothing that librdkafka still holds is of any worth.
-            self.transport.purge()
+            self.transport.purge(0)
         else:
             self.transport.purge_after_fatal()
         if self.has_overdue(now):
@@ -267,7 +267,7 @@ cdef class Sender:
         self.fail_expired(self.accumulator.expire(
             now, EVERYTHING if self.looked_once else ALL_NOT_HANDED_OVER), PURGE_QUEUE)
         self.looked_once = 1
-        self.transport.purge()
+        self.transport.purge(not fp_atomic_load(<const int *>&self.stopping))
 
     cdef void hurry(self, int32_t *flag) noexcept nogil:
         """Raises a flag that run() acts on at once. thread: app, without the GIL  lock: none"""
@@ -452,8 +452,8 @@ cdef class Sender:
         cdef int64_t now
         cdef int in_turn = self.ordered or queue.portion > 0
         cdef rd_kafka_topic_partition_list_t *paused = NULL
-        if queue.feeding is NULL or fp_atomic_load(<const int *>&self.giving_up) or (
-                in_turn and (queue.outstanding or queue.held is not NULL)):
+        if queue.feeding is NULL or (in_turn and (queue.outstanding or queue.held is not NULL)) or (
+                fp_atomic_load(<const int *>&self.giving_up) and fp_atomic_load(<const int *>&self.stopping)):
             if queue.feeding is not NULL and queue.waiting_ns == 0:
                 self.accumulator.note_fed(queue, 0, 1, fp_monotonic_ns())
             return

@@ -84,7 +84,7 @@ cdef class Transport:
     cdef void note_error(self, int code, const char *text, int fatal) noexcept nogil
     cdef int serve_tokens_in_background(self) except -1
     cdef void wake(self) noexcept nogil
-    cdef void purge(self) noexcept nogil
+    cdef void purge(self, int wait) noexcept nogil
     cdef void purge_after_fatal(self) noexcept nogil
     cdef void nudge(self) noexcept nogil
     cdef int set_offsets(self, TransactionCall *call, list offsets, bytes group) except -1

@@ -555,13 +555,14 @@ cdef class Transport:
         """Ends a next_event() that waits, or else the next one. thread: any  lock: none"""
         rd_kafka_queue_yield(self.queue)
 
-    cdef void purge(self) noexcept nogil:
+    cdef void purge(self, int wait) noexcept nogil:
         """Makes librdkafka give up every record it holds; each is still reported, some time later.
 
-        It does not wait: a thread of librdkafka's may be at a DNS query.
+        wait: until that is done, so that nothing handed over later is given up; a thread of librdkafka's may be at a
+        DNS query. Else a record that is handed over soon may go with the others.
         """
-        rd_kafka_purge(
-            self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING)
+        rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | (
+            0 if wait else RD_KAFKA_PURGE_F_NON_BLOCKING))
 
     cdef void purge_after_fatal(self) noexcept nogil:
         """Makes librdkafka give up what it will not send any more, if it met a fatal error.
