@@ -16,7 +16,6 @@ from fastprod import (
     AuthorizationError,
     DeliveryError,
     KafkaError,
-    MetadataTimeoutError,
     Producer,
     ProducerClosedError,
     ProducerRecord,
