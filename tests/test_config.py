@@ -89,6 +89,7 @@ DEFAULT_ATTRIBUTES = {
     "max_block_ms": 60000,
     "max_request_size": 1048576,
     "metadata_max_age_ms": 300000,
+    "metadata_max_idle_ms": 300_000,
     "metadata_recovery_strategy": "rebootstrap",
     "partitioner": "uniform_sticky",
     "partitioner_adaptive_partitioning_enable": True,

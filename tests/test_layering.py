@@ -43,7 +43,9 @@ MAY_KNOW = {
         "_batch", "_callbacks", "_future", "_rdkafka", "_record", "_sync", "_threads", "errors", "librdkafka",
         "options",
     },
-    "_metadata": {"_accumulator", "_input", "_sync", "_threads", "_transport", "errors", "librdkafka", "records"},
+    "_metadata": {
+        "_accumulator", "_input", "_sender", "_sync", "_threads", "_transport", "errors", "librdkafka", "records",
+    },
     "_bulk": {
         "_accumulator", "_future", "_input", "_metadata", "_partitioner", "_record", "_sync", "_threads", "errors",
         "librdkafka", "records",

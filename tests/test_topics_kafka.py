@@ -12,7 +12,8 @@ from fastprod import (
     UnknownTopicOrPartitionError,
     partition_for_key,
 )
-from tests.conftest import QUICK
+from tests.conftest import QUICK, eventually
+from tests.kafka.cluster import KafkaCluster
 from tests.kafka.fixtures import consume_all
 
 pytestmark = pytest.mark.kafka
@@ -80,3 +81,22 @@ def test_added_partitions_get_keyed_records_once_known_and_those_sent_before_sta
         assert {future.result(0).partition for future in unkeyed} == set(range(6))
         assert whole(producer)
     assert len(consume_all(kafka.bootstrap_servers, topic)) == len(before) + len(after) + len(unkeyed)
+
+
+def test_a_topic_that_is_made_anew_gets_its_records_whoever_leads_it_now():
+    """Its leader epochs begin anew, so that librdkafka would go on sending to the leaders of the old one."""
+    with KafkaCluster() as cluster, Producer(bootstrap_servers=cluster.bootstrap_servers) as producer:
+        for i in range(4):
+            topic = f"t{i}"
+            cluster.create_topic(topic, 3)
+            for moved in (False, True, True):
+                if moved:
+                    cluster.move_leaders(topic)
+                for partition in range(3):
+                    producer.send(topic, b"old", partition=partition).result(30)
+            cluster.delete_topic(topic)
+            assert eventually(lambda topic=topic: cluster.partitions(topic) == 0)
+            cluster.create_topic(topic, 3)
+            futures = [producer.send(topic, b"new", partition=partition) for partition in range(3)]
+            assert [future.result(30).offset for future in futures] == [0, 0, 0]
+            assert len(consume_all(cluster.direct_servers, topic)) == 3

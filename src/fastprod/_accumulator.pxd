@@ -51,6 +51,9 @@ cdef struct PartitionQueue:
     int expiring              # it is in fail_expired()'s list, by the next
     PartitionQueue *next_expiring
     int32_t taker             # the broker that took the newest records that were reported; -1: none yet
+    int held_code             # why those records came back
+    void *open_topic          # the transport's, where its records are handed over; none if generation is 0
+    int generation            # of the librdkafka producer that this belongs to
 
 cdef struct QueueList:
     PartitionQueue *first
@@ -67,12 +70,17 @@ cdef struct Leader:
 
 cdef struct Topic:
     char *name
-    void *handle              # the transport's
     Partitions partitions
     int32_t capacity          # of the arrays below and in partitions
     PartitionQueue **queues
     StickyState sticky
+    int64_t used_ns           # when its last batch was opened; monotonic
     Topic *next
+    Topic *previous
+    # the sender's, guarded by its duty
+    void *open_topic          # the transport's newest; none if generation is 0
+    int generation
+    int remade                # the librdkafka producer of this generation knows only the deleted topic; 0: none does
 
 # Somebody waits until all batches up to id have settled.
 cdef struct FlushPoint:
@@ -160,6 +168,7 @@ cdef class RecordAccumulator:
     cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record,
                          Appended *appended) noexcept nogil
     cdef Topic *add_topic(self, const char *name) except NULL
+    cdef int remove_topic(self, Topic *topic) noexcept nogil
     cdef int set_partitions(self, Topic *topic, const int32_t *brokers, int32_t count) except -1
     cdef void begin_flush(self, FlushPoint *point) noexcept nogil
     cdef void end_flush(self, FlushPoint *point) noexcept nogil

@@ -149,6 +149,18 @@ cdef size_t first_reservation(const CallbackSlot *callback) noexcept nogil:
     return FIRST_CALLBACKS * CALLBACK_COST if callback.function is not NULL else 0
 
 
+cdef void free_topic(Topic *topic) noexcept nogil:
+    cdef int32_t i
+    for i in range(topic.capacity):
+        free(topic.queues[i])
+    free(topic.queues)
+    free(topic.partitions.queue_lengths)
+    free(topic.partitions.available)
+    sticky_free(&topic.sticky)
+    free(topic.name)
+    free(topic)
+
+
 cdef int64_t transport_cost(Batch *batch) noexcept nogil:
     return <int64_t>batch.used + <int64_t>batch.count * TRANSPORT_RECORD_COST + batch.headers * TRANSPORT_HEADER_COST
 
@@ -193,44 +205,64 @@ cdef class RecordAccumulator:
         self.leader_of(-1)
 
     def __dealloc__(self):
-        cdef Topic *topic = self.topics
-        cdef Topic *next_topic
+        cdef Topic *topic
         cdef Batch *batch
         cdef int32_t i
-        while topic is not NULL:
+        while self.topics is not NULL:
+            topic = self.topics
             for i in range(topic.capacity):
                 while topic.queues[i].head is not NULL:
                     batch = topic.queues[i].head
                     topic.queues[i].head = batch.next
                     batch_free(batch, self.pool)
-                free(topic.queues[i])
-            free(topic.queues)
-            free(topic.partitions.queue_lengths)
-            free(topic.partitions.available)
-            sticky_free(&topic.sticky)
-            free(topic.name)
-            next_topic = topic.next
-            free(topic)
-            topic = next_topic
+            self.topics = topic.next
+            free_topic(topic)
         free(self.leaders)
         fp_mutex_destroy(&self.lock)
 
     # Topics. thread: app or metadata, with the GIL
 
     cdef Topic *add_topic(self, const char *name) except NULL:
-        """A topic without partitions yet; it lives as long as the accumulator."""
+        """A topic without partitions yet; it lives until remove_topic()."""
         cdef Topic *topic = <Topic *>calloc(1, sizeof(Topic))
         if topic is NULL:
             raise MemoryError()
         topic.name = strdup(name)
+        topic.used_ns = fp_monotonic_ns()
         fp_mutex_lock(&self.lock)
         self.seed += 1
         sticky_init(&topic.sticky, self.kind, self.adaptive, self.batch_size, self.sticky_interval_ns,
                     0 if self.sequential_random else self.seed * <uint64_t>0x9e3779b97f4a7c15, self.sequential_random)
         topic.next = self.topics
+        if topic.next is not NULL:
+            topic.next.previous = topic
         self.topics = topic
         fp_mutex_unlock(&self.lock)
         return topic
+
+    cdef int remove_topic(self, Topic *topic) noexcept nogil:
+        """Frees a topic that nobody appends to any more; 0 if it still has batches. lock: duty
+
+        Under duty no batch is on its way from one list to another: what a queue neither has nor has in transit does not
+        exist, but for failed batches that are kept, and those do not know it.
+        """
+        cdef PartitionQueue *queue
+        cdef int32_t i
+        fp_mutex_lock(&self.lock)
+        for i in range(topic.capacity):
+            queue = topic.queues[i]
+            if queue.head is not NULL or queue.transit_first is not NULL or queue.state != QUEUE_IDLE:
+                fp_mutex_unlock(&self.lock)
+                return 0
+        if topic.previous is NULL:
+            self.topics = topic.next
+        else:
+            topic.previous.next = topic.next
+        if topic.next is not NULL:
+            topic.next.previous = topic.previous
+        fp_mutex_unlock(&self.lock)
+        free_topic(topic)
+        return 1
 
     cdef int32_t leader_of(self, int32_t broker) except -1:
         """The index of a broker's window, made if need be. lock: none, GIL held"""
@@ -641,6 +673,7 @@ cdef class RecordAccumulator:
         queue.tail = batch
         queue.topic.partitions.queue_lengths[queue.partition] += 1
         batch.queued = 1
+        queue.topic.used_ns = now_ns
         batch.incomplete = 1
         batch.older = self.newest
         if self.newest is NULL:

@@ -40,12 +40,14 @@ cdef struct Batch:
     int32_t unreported        # of those, the ones whose delivery report has not come
     int32_t held_first        # of those, consecutive ones that may be sent again in smaller requests
     int32_t held_count
+    int generation            # of the librdkafka producer that was given records of it last
     int32_t slot              # what its records carry through librdkafka; -1: none
     int32_t leader            # whose window it was charged to
     int64_t cost              # and how much
     int requests_before       # ProduceRequests that the transport had sent when it was handed over
     int8_t expired            # its futures have failed already
     int8_t completed          # its futures have their results
+    char *topic               # its name, of a failed batch that is kept: the topic may be gone
 
 cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil
 cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil

@@ -42,6 +42,7 @@ cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil:
         pool.deallocate(batch.arena, batch.capacity)
     if batch.result is not NULL:
         result_let_go(batch.result)
+    free(batch.topic)
     free(batch)
 
 

@@ -235,14 +235,15 @@ cdef class Producer:
         self.transport = Transport(
             properties, self.callbacks, settings.sasl_oauthbearer_token_provider is not None)
         settings.forget_secrets()
+        self.sender = Sender(self.accumulator, self.pool, self.transport, self.callbacks)
         self.metadata = ProducerMetadata(
-            self.transport, self.accumulator, max_age_ms=settings.metadata_max_age_ms,
+            self.transport, self.accumulator, sender=self.sender, renewable=not settings.transactional_id,
+            max_age_ms=settings.metadata_max_age_ms, max_idle_ms=settings.metadata_max_idle_ms,
             backoff_ms=settings.retry_backoff_ms,
             roomy_partitions=settings.buffer_memory // (2 * settings.batch_size),
             bootstrap_servers=properties["bootstrap.servers"].encode()
             if settings.metadata_recovery_strategy == "rebootstrap" else None)
         self.callbacks.on_refresh = self.metadata.want
-        self.sender = Sender(self.accumulator, self.pool, self.transport, self.callbacks)
         if settings.enable_idempotence or max_in_flight == 1:
             self.sender.keep_order(properties, settings.enable_idempotence)
         # retry.backoff.ms less librdkafka's jitter of 20 % (rd_kafka_retry_msgq)
@@ -970,8 +971,7 @@ cdef class Producer:
     def partitions_for(self, topic):
         """The topic's partitions, as PartitionInfo; asks the brokers if they are not known, at most max.block.ms."""
         self.check_open()
-        self.topic_metadata(topic, self.block_deadline())
-        return self.metadata.cluster().partitions_for_topic(topic)
+        return self.metadata.partitions_of(self.topic_metadata(topic, self.block_deadline()))
 
     def __len__(self):
         """Records sent and not yet settled."""

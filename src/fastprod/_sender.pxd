@@ -1,10 +1,11 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
-from fastprod._accumulator cimport PartitionQueue, RecordAccumulator
+from fastprod._accumulator cimport PartitionQueue, RecordAccumulator, Topic
 from fastprod._batch cimport Batch
 from fastprod._buffer_pool cimport BufferPool
 from fastprod._callbacks cimport Callbacks
+from fastprod._rdkafka cimport rd_kafka_queue_t
 from fastprod._sync cimport fp_cond, fp_mutex, fp_thread
-from fastprod._transport cimport Report, Transport
+from fastprod._transport cimport Handle, Report, Transport
 
 cdef class Sender:
     cdef RecordAccumulator accumulator
@@ -30,6 +31,7 @@ cdef class Sender:
     cdef fp_mutex duty
     cdef fp_cond wanted          # signalled when somebody waits for a thread that naps
     cdef int fetching            # the thread is without duty, and may have an event, or has ended
+    cdef rd_kafka_queue_t *polled   # that one it waits at, while fetching
     cdef int helped              # since the thread last looked
     cdef Batch **slots           # batches in transit, or NULL; their index travels through librdkafka
     cdef int32_t slot_count
@@ -51,7 +53,7 @@ cdef class Sender:
     # the first record that failed since forget_failure(), of a transactional producer only
     cdef int failure_code        # atomic, written last; 0: none did
     cdef int8_t failure_persisted
-    cdef const char *failure_topic
+    cdef char failure_topic[250]
     cdef int32_t failure_partition
     # batches with failures that nobody has been told of; guarded by failed_lock
     cdef fp_mutex failed_lock
@@ -77,10 +79,19 @@ cdef class Sender:
     cdef void release_failed(self, Batch *batch) noexcept nogil
     cdef bint wait_settled(self, int64_t deadline) except -1
     cdef bint wait_callbacks(self, int64_t deadline) except -1
+    # the metadata thread, with the GIL; no lock is needed
+    cdef int remove_topic(self, Topic *topic) noexcept nogil
+    cdef list slow_topics(self, int64_t ns)
+    cdef int switch_over(self, list remade) except -1
+    cdef bint end_retired(self) except -1
     # lock: duty
     cdef void look_after_time(self, int64_t now) noexcept nogil
     cdef void give_up_all(self, int64_t now) noexcept nogil
     cdef void hurry(self, int32_t *flag) noexcept nogil
+    cdef int take_retired(self, Handle *taken) noexcept nogil
+    cdef void serve_retired(self) noexcept nogil
+    cdef int open_topic(self, PartitionQueue *queue) noexcept nogil
+    cdef int comes_back(self, Batch *batch, const Report *report) noexcept nogil
     cdef int has_overdue(self, int64_t now) noexcept nogil
     cdef void send(self, Batch *chain) noexcept nogil
     cdef void go_on(self, PartitionQueue *queue) noexcept nogil

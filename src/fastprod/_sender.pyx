@@ -5,12 +5,12 @@ takes the GIL, so an application that loops on send() cannot hold it up.
 """
 
 cimport cython
-from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t, uintptr_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset, strcmp, strdup, strncpy
 from fastprod._accumulator cimport (
-    ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint, PartitionQueue, RecordAccumulator,
+    ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint, PartitionQueue, RecordAccumulator, Topic,
 )
 from fastprod._batch cimport (
     BATCH_IN_TRANSIT, Batch, batch_claim, batch_free, batch_portion, batch_records, batch_rewind,
@@ -21,14 +21,14 @@ from fastprod._future cimport (
     NOT_PERSISTED, POSSIBLY_PERSISTED, Segment, notify_completed, persisted_word, result_complete, result_record,
     result_segment, result_tell_all, result_was_told, segment_error, wait_completed,
 )
-from fastprod._rdkafka cimport rd_kafka_event_t, rd_kafka_topic_partition_list_t
+from fastprod._rdkafka cimport rd_kafka_event_t, rd_kafka_queue_t, rd_kafka_topic_partition_list_t
 from fastprod._sync cimport (
     fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal,
     fp_cond_wait_until, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_trylock,
     fp_mutex_unlock, fp_sleep_ns, fp_thread_join, fp_thread_start, fp_yield,
 )
 from fastprod._threads cimport next_slice
-from fastprod._transport cimport Report, Transport, refusal
+from fastprod._transport cimport Handle, OpenTopic, Report, Transport, refusal
 
 import sys
 
@@ -75,6 +75,12 @@ cdef int is_over(Batch *batch) noexcept nogil:
     """Every record of a batch in transit has its outcome."""
     return (batch.state == BATCH_IN_TRANSIT and batch.handed == batch.count and batch.unreported == 0 and
             batch.held_count == 0)
+
+
+cdef int may_hold(PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil:
+    """Whether records go on with those of the queue that are held."""
+    return ((queue.held is NULL or queue.held_code == report.code)
+            and (batch.held_count == 0 or report.first == batch.held_first + batch.held_count))
 
 
 cdef void *sender_main(void *argument) noexcept nogil:
@@ -162,6 +168,7 @@ cdef class Sender:
 
     cdef void run(self) noexcept nogil:
         cdef rd_kafka_event_t *event
+        cdef rd_kafka_queue_t *queue
         cdef Batch *chain
         cdef int64_t now, until
         cdef int timeout_ms, served
@@ -203,19 +210,24 @@ cdef class Sender:
                     timeout_ms = <int>min((until - now) // 1_000_000 + 1, LONGEST_SLEEP_MS)
                 self.sleeps_until_ns = now + timeout_ms * <int64_t>1_000_000
                 self.fetching = 1
+                self.polled = queue = self.transport.queue
                 fp_mutex_unlock(&self.duty)
-                event = self.transport.next_event(timeout_ms)
+                event = self.transport.next_of(queue, timeout_ms)
                 fp_mutex_lock(&self.duty)
                 self.fetching = 0
+                self.polled = NULL
                 fp_atomic_store(&self.sleeping, 0)
             served = 0
             while event is not NULL:
                 self.transport.serve(event, sender_note, <void *>self)
                 served += 1
                 event = self.transport.next_event(0) if served < EVENT_LIMIT else NULL
+            if self.transport.retired.rk is not NULL:
+                self.serve_retired()
         # The handle will be destroyed: whoever has duty from here on neither wakes nor fetches.
         fp_atomic_store(&self.sleeping, 0)
         self.fetching = 1
+        self.polled = NULL
         fp_mutex_unlock(&self.duty)
         fp_atomic_store(&self.finished, 1)
         notify_completed()
@@ -442,6 +454,10 @@ cdef class Sender:
         was handed over late for longer than it should. A partition whose last
         request was not answered in time is therefore handed over little, and
         nothing in its last moment, when it would only fail with an open outcome.
+
+        When the transport has gone over to another librdkafka producer, a
+        partition follows once nothing of it is outstanding with the former, so
+        that its order lasts.
         """
         cdef Batch *batch
         cdef int32_t count
@@ -474,6 +490,11 @@ cdef class Sender:
                         now - batch.created_ns >= self.accumulator.delivery_timeout_ns - LAST_MOMENT_NS):
                     break
                 unanswered += batch.capacity
+            if queue.generation != self.transport.generation and (
+                    queue.outstanding == 0 or not in_turn and batch.handed == 0):
+                if not self.open_topic(queue):
+                    self.give_up(batch, CRIT_SYS_RESOURCE)
+                    continue
             count = batch.count - batch.handed
             if in_turn:
                 if queue.outstanding == 0:
@@ -482,7 +503,7 @@ cdef class Sender:
                     # that goes on with what is left here.
                     left = min(queue.portion, self.request_size) if queue.portion else self.request_size
                     if paused is NULL and self.wants_pause(queue):
-                        paused = self.transport.pause(queue.topic.name, queue.partition)
+                        paused = self.transport.pause(<OpenTopic *>queue.open_topic, queue.topic.name, queue.partition)
                         if paused is NULL:
                             left = 0    # so a single record goes, which is a single request
                 count = min(batch_portion(batch, left), self.request_records - queue.outstanding)
@@ -494,13 +515,14 @@ cdef class Sender:
             queue.alone = count == 1 and queue.outstanding == 0
             queue.outstanding += count
             batch.unreported += count
-            self.transport.hand_over(queue.topic.handle, batch, count, sender_note, <void *>self)
+            batch.generation = queue.generation
+            self.transport.hand_over(<OpenTopic *>queue.open_topic, batch, count, sender_note, <void *>self)
             left -= min(left, batch_claim(start, batch.cursor, count))
             if batch.handed == batch.count and batch.queued:
                 batch.queued = 0
                 fed += 1
         if paused is not NULL:
-            self.transport.resume(paused, queue.topic.handle, queue.partition)
+            self.transport.resume(paused, <OpenTopic *>queue.open_topic, queue.partition)
         queue.handing = 0
         self.accumulator.note_fed(queue, fed, queue.feeding is not NULL, now)
 
@@ -516,6 +538,24 @@ cdef class Sender:
             safe -= batch.count - batch.handed
             batch = batch.transit_next
         return safe < 0
+
+    cdef int open_topic(self, PartitionQueue *queue) noexcept nogil:
+        """Lets a partition go over to the current librdkafka producer, to which it is new; 0: there is no memory."""
+        cdef Topic *topic = queue.topic
+        cdef int generation = self.transport.generation
+        cdef OpenTopic *opened
+        if topic.generation != generation:
+            opened = self.transport.open_topic(topic.name)
+            if opened is NULL:
+                return 0
+            topic.open_topic = opened
+            topic.generation = generation
+        if queue.generation and self.ordered and not queue.limited:
+            queue.portion = self.accumulator.first_allowance
+            self.accumulator.set_allowance(queue, queue.portion)
+        queue.open_topic = topic.open_topic
+        queue.generation = generation
+        return 1
 
     cdef void advance(self, PartitionQueue *queue) noexcept nogil:
         """All that was handed over has been reported, and some of it was delivered."""
@@ -601,7 +641,7 @@ cdef class Sender:
             queue.taker = report.broker
         if batch.expired or batch.completed:
             pass
-        elif self.may_split(queue, batch, report):
+        elif self.may_split(queue, batch, report) or self.comes_back(batch, report):
             self.hold(queue, batch, report)
         else:
             if queue.held is not NULL:
@@ -625,23 +665,24 @@ cdef class Sender:
         a transaction librdkafka demands an abort after this.
         """
         return (report.code == MSG_SIZE_TOO_LARGE and not queue.alone and not queue.handing and not self.transactional
-                and (batch.held_count == 0 or report.first == batch.held_first + batch.held_count))
+                and may_hold(queue, batch, report))
 
     cdef void hold(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil:
         """Keeps the records until it is known what became of those behind them: see go_on(), fail_held()."""
         if queue.held is NULL:
             queue.held = batch
+            queue.held_code = report.code
         if batch.held_count == 0:
             batch.held_first = report.first
         batch.held_count += report.count
-        if not queue.limited:
+        if report.code == MSG_SIZE_TOO_LARGE and not queue.limited:
             queue.limited = 1
             if not queue.portion:
                 queue.portion = FIRST_REQUEST
             self.accumulator.set_allowance(queue, queue.portion)
 
     cdef void split(self, PartitionQueue *queue) noexcept nogil:
-        """Hands the held records over again, in smaller portions: nothing behind them was written."""
+        """Hands the held records over again, in smaller portions if need be: nothing behind them was written."""
         cdef Batch *batch = queue.held
         cdef size_t size = 0
         cdef char text[512]
@@ -654,6 +695,8 @@ cdef class Sender:
                 batch_rewind(batch, batch.held_first)
                 batch.held_count = 0
             batch = batch.transit_next
+        if queue.held_code != MSG_SIZE_TOO_LARGE:
+            return
         queue.portion = max(min(queue.portion, size) // 2, <size_t>1)
         self.accumulator.set_allowance(queue, queue.portion)
         snprintf(text, sizeof(text),
@@ -668,10 +711,131 @@ cdef class Sender:
         queue.held = NULL
         while batch is not NULL:
             if batch.held_count:
-                refusal(&report, batch.slot, batch.held_first, batch.held_count, MSG_SIZE_TOO_LARGE)
+                refusal(&report, batch.slot, batch.held_first, batch.held_count, queue.held_code)
                 batch.held_count = 0
                 self.note_outcome(batch, &report)
             batch = batch.transit_next
+
+    # Another librdkafka producer in the place of the current one: see Transport.prepare().
+
+    cdef int comes_back(self, Batch *batch, const Report *report) noexcept nogil:
+        """Whether records were taken back from a librdkafka producer that knows only their topic's former self.
+
+        They were not written: that topic is gone with its records, and of the new one librdkafka's last word was that
+        the broker does not lead it.
+        """
+        cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
+        return (report.code == PURGE_QUEUE and report.persisted == NOT_PERSISTED
+                and queue.topic.remade == batch.generation and batch.generation != self.transport.generation
+                and not queue.handing and not self.transport.fatal_code
+                and not fp_atomic_load(<const int *>&self.giving_up) and may_hold(queue, batch, report))
+
+    cdef list slow_topics(self, int64_t ns):
+        """Topics of which librdkafka has had a record for so long, a few of them. thread: metadata"""
+        cdef char names[8][250]
+        cdef int64_t now = fp_monotonic_ns()
+        cdef const char *name
+        cdef Batch *batch
+        cdef int count = 0
+        cdef int i
+        cdef int32_t slot
+        with nogil:
+            fp_mutex_lock(&self.duty)
+            for slot in range(self.slot_count if self.transit_count else 0):
+                batch = self.slots[slot]
+                if batch is NULL or batch.unreported == 0 or now - batch.created_ns < ns:
+                    continue
+                name = (<PartitionQueue *>batch.queue).topic.name
+                for i in range(count):
+                    if strcmp(names[i], name) == 0:
+                        break
+                else:
+                    strncpy(names[count], name, 249)
+                    names[count][249] = 0
+                    count += 1
+                    if count == 8:
+                        break
+            fp_mutex_unlock(&self.duty)
+        return [(<bytes>names[i]).decode() for i in range(count)]
+
+    cdef int remove_topic(self, Topic *topic) noexcept nogil:
+        """Frees a topic if it has no batches. thread: metadata, with the GIL
+
+        Not while purge() makes librdkafka give up its records, which may hold duty for as long as a DNS query takes.
+        """
+        cdef int32_t i
+        cdef int32_t unanswered = 0
+        cdef int removed
+        if fp_atomic_load(<const int *>&self.giving_up):
+            return 0
+        fp_mutex_lock(&self.duty)
+        for i in range(topic.capacity):
+            unanswered += topic.queues[i].unanswered
+        removed = self.accumulator.remove_topic(topic)
+        if removed:
+            self.unanswered_count -= unanswered
+        fp_mutex_unlock(&self.duty)
+        return removed
+
+    cdef int switch_over(self, list remade) except -1:
+        """Goes over to the librdkafka producer that was prepared. thread: metadata
+
+        remade: addresses of the topics that the former one cannot deliver to any more.
+        """
+        cdef Topic *topic
+        fp_mutex_lock(&self.duty)
+        for address in remade:
+            topic = <Topic *><uintptr_t>address
+            topic.remade = self.transport.generation
+        self.transport.switch_over()
+        fp_mutex_unlock(&self.duty)
+        self.accumulator.wake_sender()
+        return 0
+
+    cdef void serve_retired(self) noexcept nogil:
+        """All events there are: another one wakes the thread only if it is the first."""
+        cdef rd_kafka_event_t *event = self.transport.next_of(self.transport.retired.queue, 0)
+        while event is not NULL:
+            self.transport.serve(event, sender_note, <void *>self)
+            event = self.transport.next_of(self.transport.retired.queue, 0)
+
+    cdef bint end_retired(self) except -1:
+        """Ends the retired librdkafka producer once all its records are reported; whether it has. thread: metadata"""
+        cdef Handle taken
+        cdef int ended
+        if self.transport.retired.rk is NULL:
+            return True
+        with nogil:
+            fp_mutex_lock(&self.duty)
+            ended = self.take_retired(&taken)
+            fp_mutex_unlock(&self.duty)
+        if ended:
+            self.transport.end(&taken)
+        return ended
+
+    cdef int take_retired(self, Handle *taken) noexcept nogil:
+        """Takes it away if nothing of it is outstanding.
+
+        When only records are that it cannot deliver any more, it is made to give them back.
+        """
+        cdef Batch *batch
+        cdef int32_t slot
+        cdef int stuck = 0
+        memset(taken, 0, sizeof(Handle))
+        for slot in range(self.slot_count):
+            batch = self.slots[slot]
+            if batch is NULL or batch.unreported == 0 or batch.generation == self.transport.generation:
+                continue
+            if (<PartitionQueue *>batch.queue).topic.remade != batch.generation:
+                return 0
+            stuck = 1
+        if stuck:
+            self.transport.purge_retired()
+            return 0
+        if self.fetching and self.polled is self.transport.retired.queue:
+            return 0
+        self.transport.take_retired(taken)
+        return 1
 
     cdef void note_early(self, const Report *report) noexcept nogil:
         """The only record of a batch was delivered: gives the future its result; the rest follows with the report.
@@ -869,7 +1033,7 @@ cdef class Sender:
         if not self.transactional or fp_atomic_load(&self.failure_code):
             return
         self.failure_persisted = persisted
-        self.failure_topic = (<PartitionQueue *>batch.queue).topic.name
+        strncpy(self.failure_topic, (<PartitionQueue *>batch.queue).topic.name, sizeof(self.failure_topic) - 1)
         self.failure_partition = batch.result.partition
         fp_atomic_store(&self.failure_code, code)
         self.accumulator.stop_appends()
@@ -920,6 +1084,8 @@ cdef class Sender:
             return
         kept[0] = batch[0]
         kept.next = NULL
+        kept.queue = NULL
+        kept.topic = strdup((<PartitionQueue *>batch.queue).topic.name)
         batch.result = NULL    # kept's now
         fp_mutex_lock(&self.failed_lock)
         self.prune_failed()
@@ -997,7 +1163,7 @@ cdef class Sender:
         count, reasons, records, kinds = 0, {}, [], set()
         try:
             while batch is not NULL:
-                topic = (<PartitionQueue *>batch.queue).topic.name.decode()
+                topic = (<bytes>batch.topic).decode() if batch.topic is not NULL else ""   # there was no memory
                 contents = batch_records(batch) if batch.arena is not NULL else None
                 for i in range(batch.count):
                     segment = result_segment(batch.result, i)

@@ -8,7 +8,8 @@ from fastprod._future cimport NOT_PERSISTED, PERSISTED
 from fastprod._rdkafka cimport *
 from fastprod._record cimport fp_header, fp_header_read, fp_record, fp_record_read
 from fastprod._sync cimport (
-    fp_atomic_add, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_wall_ms,
+    fp_atomic_add, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_sleep_ns,
+    fp_wall_ms,
 )
 from fastprod._threads cimport pause_greenlet
 
@@ -103,6 +104,13 @@ cdef int log_in(rd_kafka_t *rk, bytes user, bytes password) except -1:
     return 0
 
 
+cdef int add_brokers(rd_kafka_t *rk, bytes servers) except -1:
+    cdef const char *list_of_them = servers
+    with nogil:
+        rd_kafka_brokers_add(rk, list_of_them)
+    return 0
+
+
 cdef void *opaque(Batch *batch, int32_t index, uint64_t plain) noexcept nogil:
     """What a record carries through librdkafka."""
     return <void *><uintptr_t>(
@@ -163,6 +171,31 @@ cdef int on_request_sent(rd_kafka_t *rk, int socket, const char *broker_name, in
     return 0
 
 
+cdef void wake_for_retired(rd_kafka_t *rk, void *transport) noexcept nogil:
+    """The retired librdkafka producer has an event. thread: librdkafka's"""
+    (<Transport>transport).wake()
+
+
+cdef int serve_tokens_in_background(rd_kafka_t *rk) except -1:
+    """Lets librdkafka make or fetch its tokens on a thread of its own."""
+    cdef rd_kafka_error_t *error = rd_kafka_sasl_background_callbacks_enable(rk)
+    if error is not NULL:
+        code = rd_kafka_error_code(error)
+        rd_kafka_error_destroy(error)
+        raise KafkaError(f"librdkafka cannot serve OAUTHBEARER tokens (code {code})", code=code)
+    return 0
+
+
+cdef int know(rd_kafka_t *rk, list names) except -1:
+    """librdkafka keeps a topic, however soon the reference to it goes."""
+    cdef rd_kafka_topic_t *topic
+    for name in names:
+        topic = rd_kafka_topic_new(rk, name.encode(), NULL)
+        if topic is not NULL:
+            rd_kafka_topic_destroy(topic)
+    return 0
+
+
 cdef class Transport:
     """One librdkafka producer: topics, metadata, hand-over, delivery reports.
 
@@ -183,109 +216,214 @@ cdef class Transport:
 
     def __cinit__(self, dict properties, Callbacks callbacks, bint has_token_provider=False):
         cdef char text[512]
-        cdef int events = RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG
-        cdef rd_kafka_conf_t *conf
-        cdef bint exact_login = has_exact_login(properties)
         cdef dict text_properties = properties
+        cdef Handle made
         fp_mutex_init(&self.error_lock)
         self.callbacks = callbacks
         self.without_acks = properties.get("acks") == "0"
-        self.topics = {}
         self.messages = <rd_kafka_message_t *>malloc(RUN * sizeof(rd_kafka_message_t))
         self.arguments = <rd_kafka_vu_t *>malloc((FIXED_ARGUMENTS + 16) * sizeof(rd_kafka_vu_t))
         self.arguments_size = FIXED_ARGUMENTS + 16
         if self.messages is NULL or self.arguments is NULL:
             raise MemoryError()
-        if exact_login:    # no brokers until the handle has it, or a connection may come first
+        if has_exact_login(properties):    # no brokers until the handle has it, or a connection may come first
             if properties.get("client.dns.lookup", "use_all_dns_ips") != "use_all_dns_ips":
                 raise ConfigError(f"{LOGIN[0]} or {LOGIN[1]} begins with white space: for librdkafka to keep it, "
                                   "client.dns.lookup must be use_all_dns_ips")
+            self.exact_login = tuple(properties[name].encode() for name in (*LOGIN, "bootstrap.servers"))
             text_properties = properties | dict.fromkeys(LOGIN, "set below")
             del text_properties["bootstrap.servers"]
-        conf = rd_kafka_conf_new()
-        try:
-            for name, value in text_properties.items():
-                if rd_kafka_conf_set(conf, name.encode(), value.encode(), text, sizeof(text)) != RD_KAFKA_CONF_OK:
-                    raise ConfigError(f"{name}: {redact(name, text.decode('utf-8', 'replace'))}")
-                check_kept(conf, name, value)
-        except BaseException:
-            rd_kafka_conf_destroy(conf)
-            raise
+        self.configuration = rd_kafka_conf_new()
+        for name, value in text_properties.items():
+            if rd_kafka_conf_set(
+                    self.configuration, name.encode(), value.encode(), text, sizeof(text)) != RD_KAFKA_CONF_OK:
+                raise ConfigError(f"{name}: {redact(name, text.decode('utf-8', 'replace'))}")
+            check_kept(self.configuration, name, value)
+        if properties.get("enable.ssl.certificate.verification", "true") == "true":
+            rd_kafka_conf_set_ssl_cert_verify_cb(self.configuration, note_certificate)
+        self.events = RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG
+        if has_token_provider:
+            self.events |= RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH
+        self.has_token_provider = has_token_provider
+        self.uses_own_tokens = not has_token_provider and properties.get("sasl.mechanism") == "OAUTHBEARER"
+        self.generation = 1
+        self.make(&made)
+        self.rk, self.queue, self.sasl_queue = made.rk, made.queue, made.sasl_queue
+
+    cdef int make(self, Handle *made) except -1:
+        """A librdkafka producer with its queues."""
+        cdef char text[512]
+        cdef rd_kafka_conf_t *conf = rd_kafka_conf_dup(self.configuration)
+        memset(made, 0, sizeof(Handle))
+        # A duplicate has neither the interceptors nor all that is no property.
         rd_kafka_conf_interceptor_add_on_new(conf, b"fastprod", add_interceptors, <void *>self)
         rd_kafka_conf_set_opaque(conf, &self.certificate_error)
-        if properties.get("enable.ssl.certificate.verification", "true") == "true":
-            rd_kafka_conf_set_ssl_cert_verify_cb(conf, note_certificate)
-        if has_token_provider:
-            events |= RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH
         # Tokens have a queue of their own: on the main one their events would wait for the sender.
         rd_kafka_conf_enable_sasl_queue(conf, 1)
-        rd_kafka_conf_set_events(conf, events)
-        self.rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof(text))
-        if self.rk is NULL:
+        rd_kafka_conf_set_events(conf, self.events)
+        made.rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof(text))
+        if made.rk is NULL:
             rd_kafka_conf_destroy(conf)
             raise ConfigError(f"librdkafka refuses this configuration: {text.decode('utf-8', 'replace')}{advice(text)}")
-        self.queue = rd_kafka_queue_get_main(self.rk)
-        if has_token_provider:
-            self.sasl_queue = rd_kafka_queue_get_sasl(self.rk)
-        elif properties.get("sasl.mechanism") == "OAUTHBEARER":
-            self.serve_tokens_in_background()
-        if exact_login:
-            user, password = (properties[name].encode() for name in LOGIN)
-            log_in(self.rk, user, password)
-            self.bootstrap(properties["bootstrap.servers"].encode())
-        rd_kafka_set_log_queue(self.rk, NULL)
+        made.queue = rd_kafka_queue_get_main(made.rk)
+        if self.has_token_provider:
+            made.sasl_queue = rd_kafka_queue_get_sasl(made.rk)
+        try:
+            if self.uses_own_tokens:
+                serve_tokens_in_background(made.rk)
+            if self.exact_login is not None:
+                user, password, servers = self.exact_login
+                log_in(made.rk, user, password)
+                add_brokers(made.rk, servers)
+        except KafkaError:
+            self.end(made)
+            raise
+        rd_kafka_set_log_queue(made.rk, NULL)
+        return 0
+
+    cdef int end(self, Handle *handle) except -1:
+        """Ends a librdkafka producer. No report may be outstanding and no other call of it under way."""
+        cdef Handle ended = handle[0]
+        cdef OpenTopic *topic
+        memset(handle, 0, sizeof(Handle))    # before the GIL goes: nobody is to find it
+        if ended.rk is NULL:
+            return 0
+        while self.polled_for_tokens is not NULL and self.polled_for_tokens is ended.sasl_queue:
+            rd_kafka_queue_yield(ended.sasl_queue)
+            with nogil:
+                fp_sleep_ns(1_000_000)
+        with nogil:
+            while ended.topics is not NULL:
+                topic = ended.topics
+                ended.topics = topic.next
+                rd_kafka_topic_destroy(topic.topic)
+                free(topic)
+            if ended.sasl_queue is not NULL:
+                rd_kafka_queue_destroy(ended.sasl_queue)
+            rd_kafka_queue_destroy(ended.queue)
+            rd_kafka_destroy(ended.rk)
+        return 0
 
     def __dealloc__(self):
-        if self.rk is not NULL:    # a producer that did not get as far as its threads
-            if self.sasl_queue is not NULL:
-                rd_kafka_queue_destroy(self.sasl_queue)
-            rd_kafka_queue_destroy(self.queue)
-            rd_kafka_destroy(self.rk)
+        self.end_all()    # of a producer that did not get as far as its threads
         free(self.messages)
         free(self.arguments)
         fp_mutex_destroy(&self.error_lock)
 
     def close(self):
         """Ends the handle. No report may be outstanding and no other call may be under way."""
-        cdef rd_kafka_t *rk = self.rk
-        cdef rd_kafka_queue_t *queue = self.queue
-        cdef rd_kafka_queue_t *sasl_queue = self.sasl_queue
-        if rk is NULL:
-            return
+        self.end_all()
+
+    cdef int end_all(self) except -1:
+        cdef Handle ended
+        self.drop_ids()
+        self.end(&self.coming)
+        self.take_retired(&ended)
+        self.end(&ended)
+        ended.rk, ended.queue, ended.sasl_queue, ended.topics = self.rk, self.queue, self.sasl_queue, self.topics
         self.rk = NULL    # before the GIL goes: a token provider that was left behind may come back meanwhile
         self.queue = self.sasl_queue = NULL
-        for handle in self.topics.values():
-            rd_kafka_topic_destroy(<rd_kafka_topic_t *><uintptr_t>handle)
-        self.topics = {}
-        with nogil:
-            if sasl_queue is not NULL:
-                rd_kafka_queue_destroy(sasl_queue)
-            rd_kafka_queue_destroy(queue)
-            rd_kafka_destroy(rk)
+        self.topics = NULL
+        self.end(&ended)
+        if self.configuration is not NULL:
+            rd_kafka_conf_destroy(self.configuration)
+            self.configuration = NULL
+        return 0
 
-    cdef void *open_topic(self, str name) except NULL:
-        """The handle of a topic, which lives until close(). thread: app, with the GIL"""
-        cdef rd_kafka_topic_t *topic
-        if name in self.topics:
-            return <void *><uintptr_t>self.topics[name]
-        topic = rd_kafka_topic_new(self.rk, name.encode(), NULL)
+    # Another librdkafka producer in the place of the current one. librdkafka never lets go of a topic, nor of a leader
+    # epoch, so the way to be rid of either is a new rd_kafka_t. One at a time:
+    #
+    # 1. prepare() makes it, and waits until a broker has answered.
+    # 2. switch_over() makes it the current one; the former is retired. What is handed over from here on goes to the new
+    #    one, but for what must wait for reports of the former; see Sender.feed().
+    # 3. The sender serves the queues of both. An event of the retired one wakes it by the current one's queue.
+    # 4. When the last report has come, the sender takes it away, and it is ended.
+
+    cdef int prepare(self, list names, int timeout_ms) except? -1:
+        """Makes a librdkafka producer that knows some topics; 0, or why it gets no answer. thread: metadata"""
+        cdef rd_kafka_queue_t *waited_for = self.sasl_queue
+        cdef int code
+        self.make(&self.coming)
+        if waited_for is not NULL:
+            rd_kafka_queue_yield(waited_for)   # from here on the coming one's tokens are waited for
+        know(self.coming.rk, names)
+        code = self.ask(self.coming.rk, None, timeout_ms, {})
+        if code:
+            self.discard()
+        return code
+
+    cdef int discard(self) except -1:
+        """Gives up what prepare() made. thread: metadata"""
+        if self.coming.sasl_queue is not NULL:
+            rd_kafka_queue_yield(self.coming.sasl_queue)
+        return self.end(&self.coming)
+
+    cdef void switch_over(self) noexcept nogil:
+        """Makes the prepared one the current one. thread: metadata, with the GIL  lock: duty"""
+        cdef rd_kafka_queue_t *polled = self.queue
+        self.retired.rk, self.retired.queue = self.rk, self.queue
+        self.retired.sasl_queue, self.retired.topics = self.sasl_queue, self.topics
+        self.rk, self.queue, self.sasl_queue = self.coming.rk, self.coming.queue, self.coming.sasl_queue
+        self.topics = NULL
+        memset(&self.coming, 0, sizeof(Handle))
+        self.generation += 1
+        rd_kafka_queue_cb_event_enable(self.retired.queue, wake_for_retired, <void *>self)
+        rd_kafka_queue_yield(polled)    # whoever waits there goes on to the new queue
+
+    cdef void purge_retired(self) noexcept nogil:
+        """Makes the retired one give up what waits to be sent, or sent again; each is still reported."""
+        rd_kafka_purge(self.retired.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_NON_BLOCKING)
+
+    cdef void take_retired(self, Handle *taken) noexcept nogil:
+        """Gives the retired one, if there is one, to the caller, who ends it. thread: metadata  lock: duty"""
+        taken[0] = self.retired
+        memset(&self.retired, 0, sizeof(Handle))
+        if taken.rk is not NULL:
+            rd_kafka_queue_cb_event_enable(taken.queue, NULL, NULL)
+
+    cdef OpenTopic *open_topic(self, const char *name) noexcept nogil:
+        """A topic of the current librdkafka producer, which lives as long as that one; NULL: no memory. lock: duty"""
+        cdef OpenTopic *topic = <OpenTopic *>malloc(sizeof(OpenTopic))
         if topic is NULL:
-            raise KafkaError(f"librdkafka refuses the topic {name!r}")
-        self.topics[name] = <uintptr_t>topic
+            return NULL
+        topic.rk = self.rk
+        topic.topic = rd_kafka_topic_new(self.rk, name, NULL)
+        if topic.topic is NULL:
+            free(topic)
+            return NULL
+        topic.next = self.topics
+        self.topics = topic
         return topic
 
-    def metadata(self, int timeout_ms):
-        """The cluster's word on the topics opened so far: (code, {name: (code, [leader, ...])}).
+    # What the cluster says. thread: metadata
+
+    def know(self, list names):
+        """Has librdkafka ask of these topics too, from here on."""
+        know(self.rk, names)
+
+    def metadata(self, str name, int timeout_ms):
+        """The cluster's word on a topic, with None on all it was asked of: (code, {name: (code, [leader, ...])}).
 
         leader: broker id, -1 for none. A code is 0 or librdkafka's. Blocks up to timeout_ms, without the GIL.
         """
+        topics = {}
+        return self.ask(self.rk, name, timeout_ms, topics), topics
+
+    cdef int ask(self, rd_kafka_t *rk, str name, int timeout_ms, dict topics) except? -1:
         cdef const rd_kafka_metadata_t *found = NULL
         cdef rd_kafka_metadata_topic_t *topic
         cdef rd_kafka_metadata_partition_t *partition
+        cdef rd_kafka_topic_t *only = NULL
         cdef int code, i, j
+        if name is not None:
+            # librdkafka asks of it from here on, however soon this reference goes.
+            only = rd_kafka_topic_new(rk, name.encode(), NULL)
+            if only is NULL:
+                raise KafkaError(f"librdkafka refuses the topic {name!r}")
         with nogil:
-            code = rd_kafka_metadata(self.rk, 0, NULL, &found, timeout_ms)
-        topics = {}
+            code = rd_kafka_metadata(rk, 0, only, &found, timeout_ms)
+            if only is not NULL:
+                rd_kafka_topic_destroy(only)
         if code == 0:
             for i in range(found.topic_cnt):
                 topic = &found.topics[i]
@@ -295,19 +433,81 @@ cdef class Transport:
                     if 0 <= partition.id < topic.partition_cnt:
                         leaders[partition.id] = partition.leader
                 topics[topic.topic.decode()] = (topic.err, leaders)
+            self.answering_broker = found.orig_broker_id
             rd_kafka_metadata_destroy(found)
-        return code, topics
+        return code
+
+    cdef int ask_ids(self, list names, int32_t broker, int timeout_ms) except -1:
+        """Asks a broker for the ids of topics, once there is a connection; take_ids() gives the answer, if any comes.
+
+        rd_kafka_metadata() does not tell them, though librdkafka gets them from brokers since Kafka 2.8.
+        """
+        cdef char text[128]
+        cdef list encoded = [name.encode() for name in names]
+        cdef const char **texts = <const char **>malloc((len(encoded) + 1) * sizeof(char *))
+        cdef rd_kafka_AdminOptions_t *options
+        cdef rd_kafka_TopicCollection_t *topics
+        cdef Py_ssize_t i
+        if texts is NULL:
+            raise MemoryError()
+        for i in range(len(encoded)):
+            texts[i] = <bytes>encoded[i]
+        self.id_queue = rd_kafka_queue_new(self.rk)
+        options = rd_kafka_AdminOptions_new(self.rk, RD_KAFKA_ADMIN_OP_DESCRIBETOPICS)
+        rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, text, sizeof(text))
+        rd_kafka_AdminOptions_set_broker(options, broker, text, sizeof(text))
+        topics = rd_kafka_TopicCollection_of_topic_names(texts, len(encoded))
+        rd_kafka_DescribeTopics(self.rk, topics, options, self.id_queue)
+        rd_kafka_TopicCollection_destroy(topics)
+        rd_kafka_AdminOptions_destroy(options)
+        free(texts)
+        return 0
+
+    cdef dict take_ids(self, int timeout_ms):
+        """name -> (high, low) bits of its id, of the topics that have one, once there is an answer, else None.
+
+        id_queue is NULL then, if there will be none.
+        """
+        cdef rd_kafka_event_t *event
+        cdef const rd_kafka_event_t *result
+        cdef const rd_kafka_TopicDescription_t **topics
+        cdef const rd_kafka_Uuid_t *identity
+        cdef size_t count = 0
+        cdef size_t i
+        with nogil:
+            event = rd_kafka_queue_poll(self.id_queue, timeout_ms)
+        if event is NULL:
+            return None
+        ids = None
+        result = rd_kafka_event_DescribeTopics_result(event)
+        if result is not NULL and rd_kafka_event_error(event) == 0:
+            ids = {}
+            topics = rd_kafka_DescribeTopics_result_topics(result, &count)
+            for i in range(count):
+                identity = rd_kafka_TopicDescription_topic_id(topics[i])
+                if rd_kafka_TopicDescription_error(topics[i]) is NULL and identity is not NULL:
+                    bits = (rd_kafka_Uuid_most_significant_bits(identity),
+                            rd_kafka_Uuid_least_significant_bits(identity))
+                    if bits != (0, 0):    # which stands for none
+                        ids[rd_kafka_TopicDescription_name(topics[i]).decode()] = bits
+        rd_kafka_event_destroy(event)
+        self.drop_ids()
+        return ids
+
+    cdef void drop_ids(self) noexcept:
+        """Waits no longer for the answer to ask_ids()."""
+        if self.id_queue is not NULL:
+            rd_kafka_queue_destroy(self.id_queue)
+            self.id_queue = NULL
 
     def bootstrap(self, bytes servers):
         """Has librdkafka ask the brokers of bootstrap.servers again, which it lets go once it knows the cluster's.
 
         One that it still has is not added again; those that are no brokers' addresses go with the next metadata.
         """
-        cdef const char *list_of_them = servers
-        with nogil:
-            rd_kafka_brokers_add(self.rk, list_of_them)
+        add_brokers(self.rk, servers)
 
-    cdef void hand_over(self, void *topic, Batch *batch, int32_t count, report_function report,
+    cdef void hand_over(self, OpenTopic *topic, Batch *batch, int32_t count, report_function report,
                         void *argument) noexcept nogil:
         """Gives count more records of a batch to librdkafka, in order. thread: any  lock: duty
 
@@ -353,44 +553,46 @@ cdef class Transport:
             self.produce_plain(topic, batch, batch.handed - run, run, report, argument)
         batch.cursor = p
 
-    cdef rd_kafka_topic_partition_list_t *pause(self, const char *name, int32_t partition) noexcept nogil:
+    cdef rd_kafka_topic_partition_list_t *pause(self, OpenTopic *topic, const char *name,
+                                                int32_t partition) noexcept nogil:
         """Keeps librdkafka from making requests for a partition, up to resume(), which gets the answer.
 
         NULL if it does not know the partition. No record of it may be outstanding. thread: any  lock: duty
         """
         cdef rd_kafka_topic_partition_list_t *paused = rd_kafka_topic_partition_list_new(1)
         cdef rd_kafka_topic_partition_t *entry = rd_kafka_topic_partition_list_add(paused, name, partition)
-        rd_kafka_pause_partitions(self.rk, paused)
+        rd_kafka_pause_partitions(topic.rk, paused)
         if entry.err:
             rd_kafka_topic_partition_list_destroy(paused)
             return NULL
         return paused
 
-    cdef void resume(self, rd_kafka_topic_partition_list_t *paused, void *topic, int32_t partition) noexcept nogil:
+    cdef void resume(self, rd_kafka_topic_partition_list_t *paused, OpenTopic *topic,
+                     int32_t partition) noexcept nogil:
         """Lets librdkafka make requests again, and wakes those who make them. thread: any  lock: duty
 
         Each change leaves a mark in a queue that only consumers read: a few hundred bytes for good, and a longer
         search for each next one, unless they are taken out (rd_kafka_toppar_op_version_bump).
         """
         cdef rd_kafka_message_t *found[1]
-        rd_kafka_resume_partitions(self.rk, paused)
+        rd_kafka_resume_partitions(topic.rk, paused)
         rd_kafka_topic_partition_list_destroy(paused)
-        rd_kafka_consume_batch(<rd_kafka_topic_t *>topic, partition, 0, found, 1)
-        rd_kafka_flush(self.rk, 0)   # of what it does only the waking is wanted; resuming does not wake
+        rd_kafka_consume_batch(topic.topic, partition, 0, found, 1)
+        rd_kafka_flush(topic.rk, 0)   # of what it does only the waking is wanted; resuming does not wake
 
-    cdef void produce_plain(self, void *topic, Batch *batch, int32_t first, int32_t count,
+    cdef void produce_plain(self, OpenTopic *topic, Batch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil:
         cdef Report refused
         cdef int32_t i
         if rd_kafka_produce_batch(
-                <rd_kafka_topic_t *>topic, batch.result.partition, 0, self.messages, count) == count:
+                topic.topic, batch.result.partition, 0, self.messages, count) == count:
             return
         for i in range(count):
             if self.messages[i].err:
                 refusal(&refused, batch.slot, first + i, 1, self.messages[i].err)
                 report(argument, &refused)
 
-    cdef void produce_stamped(self, void *topic, Batch *batch, int32_t index, const char *at,
+    cdef void produce_stamped(self, OpenTopic *topic, Batch *batch, int32_t index, const char *at,
                               report_function report, void *argument) noexcept nogil:
         """at: the record, in the batch's arena."""
         cdef rd_kafka_vu_t *arguments = self.arguments
@@ -404,7 +606,7 @@ cdef class Transport:
         fp_record_read(at, &record, batch.base_timestamp)
         p = record.headers
         end = p + record.headers_len
-        fp_vu_topic(&arguments[0], <rd_kafka_topic_t *>topic)
+        fp_vu_topic(&arguments[0], topic.topic)
         fp_vu_partition(&arguments[1], batch.result.partition)
         fp_vu_value(&arguments[2], record.value, record.value_len)
         fp_vu_key(&arguments[3], record.key, record.key_len)
@@ -425,7 +627,7 @@ cdef class Transport:
         if record.timestamp == 0:          # librdkafka takes 0 for now
             fp_vu_timestamp(&arguments[5], 1)
             self.stamping_zero = 1         # until on_send()
-        error = rd_kafka_produceva(self.rk, arguments, n)
+        error = rd_kafka_produceva(topic.rk, arguments, n)
         if error is not NULL:
             self.stamping_zero = 0         # it may not have got as far as that
             refusal(&refused, batch.slot, index, 1, rd_kafka_error_code(error))
@@ -438,6 +640,10 @@ cdef class Transport:
         thread: sender; any under the sender's duty, with timeout_ms 0
         """
         return rd_kafka_queue_poll(self.queue, timeout_ms)
+
+    cdef rd_kafka_event_t *next_of(self, rd_kafka_queue_t *queue, int timeout_ms) noexcept nogil:
+        """next_event() of a queue that was read under duty: another may be the current one meanwhile."""
+        return rd_kafka_queue_poll(queue, timeout_ms)
 
     cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil:
         """Reports what the event says, and ends it. thread: any  lock: duty"""
@@ -561,8 +767,11 @@ cdef class Transport:
         wait: until that is done, so that nothing handed over later is given up; a thread of librdkafka's may be at a
         DNS query. Else a record that is handed over soon may go with the others.
         """
-        rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | (
-            0 if wait else RD_KAFKA_PURGE_F_NON_BLOCKING))
+        cdef int flags = RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | (
+            0 if wait else RD_KAFKA_PURGE_F_NON_BLOCKING)
+        rd_kafka_purge(self.rk, flags)
+        if self.retired.rk is not NULL:
+            rd_kafka_purge(self.retired.rk, flags)
 
     cdef void purge_after_fatal(self) noexcept nogil:
         """Makes librdkafka give up what it will not send any more, if it met a fatal error.
@@ -572,6 +781,8 @@ cdef class Transport:
         """
         if self.fatal_code:
             rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_NON_BLOCKING)
+            if self.retired.rk is not NULL:
+                self.purge_retired()
 
     cdef void nudge(self) noexcept nogil:
         """Has librdkafka's threads look for requests that have timed out, if their second is over.
@@ -580,6 +791,8 @@ cdef class Transport:
         wake up to purge, and without one of the other flags there is nothing that they purge.
         """
         rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_NON_BLOCKING)
+        if self.retired.rk is not NULL:
+            rd_kafka_purge(self.retired.rk, RD_KAFKA_PURGE_F_NON_BLOCKING)
 
     def last_error(self, int64_t since_ns):
         """(code, text) of the newest error event after a monotonic time, such as a refused connection, or (0, "").
@@ -602,15 +815,6 @@ cdef class Transport:
         """OpenSSL's code for why a broker's certificate was refused last (X509_V_ERR_...), or 0."""
         return self.certificate_error
 
-    cdef int serve_tokens_in_background(self) except -1:
-        """Lets librdkafka make or fetch its tokens on a thread of its own."""
-        cdef rd_kafka_error_t *error = rd_kafka_sasl_background_callbacks_enable(self.rk)
-        if error is not NULL:
-            code = rd_kafka_error_code(error)
-            rd_kafka_error_destroy(error)
-            raise KafkaError(f"librdkafka cannot serve OAUTHBEARER tokens (code {code})", code=code)
-        return 0
-
     def token_wanted(self):
         """Waits until librdkafka needs an OAUTHBEARER token, or wake_token(): sasl.oauthbearer.config, or None.
 
@@ -618,9 +822,14 @@ cdef class Transport:
         """
         cdef rd_kafka_event_t *event
         cdef const char *text
+        cdef rd_kafka_queue_t *queue = self.coming.sasl_queue
         cdef int timeout_ms = 0 if pause_greenlet(TOKEN_PAUSE_NS) else -1
+        if queue is NULL:
+            queue = self.sasl_queue
+        self.polled_for_tokens = queue
         with nogil:
-            event = rd_kafka_queue_poll(self.sasl_queue, timeout_ms)
+            event = rd_kafka_queue_poll(queue, timeout_ms)
+        self.polled_for_tokens = NULL
         if event is NULL:
             return None
         found = None
@@ -632,6 +841,8 @@ cdef class Transport:
 
     def wake_token(self):
         """Ends a token_wanted() that waits, or else the next one."""
+        if self.coming.sasl_queue is not NULL:
+            rd_kafka_queue_yield(self.coming.sasl_queue)
         rd_kafka_queue_yield(self.sasl_queue)
 
     def set_token(self, str token, int64_t expiry_ms, str principal, dict extensions):
@@ -648,14 +859,17 @@ cdef class Transport:
             raise ValueError(f"{len(extensions)} extensions are more than 16")
         for i in range(len(encoded)):
             pairs[i] = <bytes>encoded[i]
-        if self.rk is not NULL and rd_kafka_oauthbearer_set_token(
-                self.rk, token.encode(), expiry_ms, principal_bytes, pairs, len(encoded), text, sizeof(text)):
-            raise ValueError(text.decode("utf-8", "replace"))
+        for rk in (<uintptr_t>self.rk, <uintptr_t>self.coming.rk, <uintptr_t>self.retired.rk):
+            if rk and rd_kafka_oauthbearer_set_token(
+                    <rd_kafka_t *><uintptr_t>rk, token.encode(), expiry_ms, principal_bytes, pairs, len(encoded), text,
+                    sizeof(text)):
+                raise ValueError(text.decode("utf-8", "replace"))
 
     def fail_token(self, str reason):
         """Tells librdkafka that there is none; it asks again in 10 s."""
-        if self.rk is not NULL:
-            rd_kafka_oauthbearer_set_token_failure(self.rk, reason.encode("utf-8", "replace"))
+        for rk in (<uintptr_t>self.rk, <uintptr_t>self.coming.rk):
+            if rk:
+                rd_kafka_oauthbearer_set_token_failure(<rd_kafka_t *><uintptr_t>rk, reason.encode("utf-8", "replace"))
 
     @property
     def fatal_reason(self):

@@ -55,6 +55,7 @@ class ProducerConfig:
     delivery_timeout_ms: int
     request_timeout_ms: int
     metadata_max_age_ms: int
+    metadata_max_idle_ms: int
     metadata_recovery_strategy: str
     allow_plaintext_credentials: bool
     sasl_oauthbearer_token_provider: Callable[..., Any] | None

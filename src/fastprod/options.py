@@ -98,7 +98,7 @@ _ROWS = (
     _rdk("client.rack", "text", "", None, "Rack of this client, told to the broker."),
     _own("metadata.max.age.ms", "ms", 300_000, range(1, 3_600_001), "Metadata older than this is asked for anew.",
          "topic.metadata.refresh.interval.ms"),
-    _unused("metadata.max.idle.ms", "ms", 300_000, "librdkafka keeps the metadata of a topic as long as it is used"),
+    _own("metadata.max.idle.ms", "ms", 300_000, range(5000, 2**31), "A topic not used for this long is forgotten."),
     _own("metadata.recovery.strategy", "name", "rebootstrap", ("none", "rebootstrap"),
          "Ask bootstrap.servers again when no known broker answers."),
     _unused("metadata.recovery.rebootstrap.trigger.ms", "ms", 300_000, "a request for metadata that fails is enough"),

@@ -1,0 +1,194 @@
+"""The life of topics: forgotten when nobody uses them, many of them, and deleted and made anew under a producer."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from fastprod import DeliveryError, KafkaError, Producer, UnknownTopicOrPartitionError
+from fastprod.testing import MockCluster
+from tests.conftest import QUICK, eventually
+
+IDLE_MS = 5000  # the least there is, as in Java
+
+
+@pytest.fixture
+def brokers():
+    """Two brokers, so that a topic can be made anew with another leader."""
+    with MockCluster(2, topics={}, process=True) as cluster:
+        yield cluster
+
+
+def asked_anew(producer, name):
+    """Whether a producer has forgotten a topic that is gone: send() asks for it again then."""
+    try:
+        producer.send(name, b"v")
+    except UnknownTopicOrPartitionError:
+        return True
+    return False
+
+
+def remake(cluster, name, partitions=1, leader=1):
+    """The leader epochs of the new topic are lower than those of the old one, and its leader is another."""
+    cluster.delete_topic(name)
+    cluster.create_topic(name, partitions)
+    for partition in range(partitions):
+        cluster.set_leader(name, partition, leader)
+
+
+def make_old(cluster, producer, name, partitions=1):
+    """A topic whose leaders have moved, and a producer that knows of it."""
+    cluster.create_topic(name, partitions)
+    for leader in (1, 2, 1, 2):
+        for partition in range(partitions):
+            cluster.set_leader(name, partition, leader)
+            producer.send(name, b"old", partition=partition).result(30)
+
+
+def test_a_topic_is_forgotten_after_metadata_max_idle_ms_and_works_like_new_when_used_again(brokers):
+    for name in ("kept", "idle"):
+        brokers.create_topic(name, 2)
+    with Producer(QUICK, bootstrap_servers=brokers.bootstrap_servers, metadata_max_idle_ms=IDLE_MS) as producer:
+        for name in ("idle", "kept"):
+            assert producer.send(name, b"v").result(30).topic == name
+        deadline = time.monotonic() + 1.5 * IDLE_MS / 1000
+        while time.monotonic() < deadline:
+            producer.send("kept", b"v").result(30)
+            time.sleep(0.05)
+        brokers.delete_topic("idle")
+        assert asked_anew(producer, "idle")
+        brokers.create_topic("idle", 3)
+        assert producer.send("idle", b"again").result(30).offset == 0
+        assert len(producer.partitions_for("idle")) == 3
+        assert producer.send("kept", b"v").result(30).topic == "kept"
+
+
+def test_a_topic_is_not_forgotten_while_its_records_are_under_way_or_a_call_has_it(brokers):
+    for name in ("slow", "bulk", "other"):
+        brokers.create_topic(name, 1)
+
+    def values():
+        yield b"first"
+        time.sleep(1.5 * IDLE_MS / 1000)
+        yield b"second"
+
+    with Producer(QUICK, bootstrap_servers=brokers.bootstrap_servers, metadata_max_idle_ms=IDLE_MS) as producer:
+        for name in ("slow", "other"):
+            producer.send(name, b"v").result(30)
+        brokers.pause()
+        waiting = producer.send("slow", b"waits")
+        producer.send("other", b"v")  # the topic of the last send() is kept in any case
+        time.sleep(1.5 * IDLE_MS / 1000)
+        brokers.resume()
+        assert waiting.result(30).offset == 1
+        assert producer.send_many("bulk", values()).result(30).count == 2
+
+
+def test_failed_records_that_are_kept_outlive_their_topic(brokers):
+    for name in ("lost", "other"):
+        brokers.create_topic(name, 1)
+    with Producer(QUICK, bootstrap_servers=brokers.bootstrap_servers, metadata_max_idle_ms=IDLE_MS) as producer:
+        producer.send("lost", b"v").result(30)
+        brokers.push_request_errors("Produce", [10])  # MSG_SIZE_TOO_LARGE
+        producer.send("lost", b"kept")
+        assert eventually(lambda: len(producer) == 0)
+        producer.send("other", b"v").result(30)
+        time.sleep(1.5 * IDLE_MS / 1000)
+        brokers.delete_topic("lost")
+        assert asked_anew(producer, "lost")
+        with pytest.raises(DeliveryError) as caught:
+            producer.flush(30)
+        assert [(record.topic, record.value) for record in caught.value.records] == [("lost", b"kept")]
+
+
+MANY = 3000
+MANY_TOPICS = """
+    import json, sys, time
+    from fastprod import Producer
+
+    def resident():
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * 4096
+
+    servers, count = sys.argv[1], int(sys.argv[2])
+    with Producer(bootstrap_servers=servers, metadata_max_idle_ms=5000) as producer:
+        producer.send("t0", b"warm").result(30)
+        before, taken = resident(), []
+        for i in range(1, count):
+            started = time.perf_counter()
+            producer.send(f"t{i}", b"v").result(30)
+            taken.append(time.perf_counter() - started)
+        time.sleep(7)
+        print(json.dumps([taken, resident() - before]))
+"""
+
+
+def test_many_topics_each_used_once_cost_neither_memory_nor_time():
+    with MockCluster(topics={f"t{i}": 1 for i in range(MANY)}, process=True) as cluster:
+        arguments = [sys.executable, "-c", textwrap.dedent(MANY_TOPICS), cluster.bootstrap_servers, str(MANY)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        answer = subprocess.run(arguments, env=environment, stdout=subprocess.PIPE, check=True, timeout=600).stdout
+    taken, grown = json.loads(answer)
+    first, last = statistics.median(taken[:200]), statistics.median(taken[-200:])
+    print(f"first {1e3 * first:.2f} ms, last {1e3 * last:.2f} ms, {grown / 2**20:.1f} MiB")
+    assert last < 5 * first  # 17 times it was; the machine may be busier at one end
+    assert grown < 28 << 20  # 36 it was
+
+
+@pytest.mark.parametrize("options", [{}, {"enable_idempotence": False, "acks": 1}], ids=["default", "acks=1"])
+def test_a_topic_that_is_deleted_and_made_anew_gets_its_records(brokers, options):
+    with Producer(bootstrap_servers=brokers.bootstrap_servers, **options) as producer:
+        for i in range(5):
+            make_old(brokers, producer, f"t{i}")
+            remake(brokers, f"t{i}")
+            metadata = producer.send(f"t{i}", b"new").result(30)
+            assert metadata.offset == 0
+            assert [info.leader for info in producer.partitions_for(f"t{i}")] == [1]
+
+
+def test_it_gets_them_in_order_and_once_while_they_flow_and_so_do_others(brokers):
+    with Producer(QUICK, bootstrap_servers=brokers.bootstrap_servers) as producer:
+        make_old(brokers, producer, "t", 2)
+        brokers.create_topic("other", 2)
+        futures = {name: [] for name in ("t", "other")}
+        remade = None
+        for i in range(600):
+            if i == 100:
+                remade = time.monotonic()
+                remake(brokers, "t", 2)
+            for name, sent in futures.items():
+                sent.append(producer.send(name, b"%d" % i, partition=i % 2))
+            time.sleep(0.01)
+        producer.flush(60)
+        assert time.monotonic() - remade < 60
+        for name, sent in futures.items():
+            for partition in (0, 1):
+                offsets = [future.result(0).offset for future in sent if future.result(0).partition == partition]
+                if name == "t":  # some went to the old one
+                    start = max(i for i, offset in enumerate(offsets) if offset == 0)
+                    offsets = offsets[start:]
+                assert offsets == list(range(len(offsets)))
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_it_may_have_fewer_partitions_or_more(brokers, partitions):
+    with Producer(QUICK, bootstrap_servers=brokers.bootstrap_servers) as producer:
+        make_old(brokers, producer, "t", 2)
+        remake(brokers, "t", partitions)
+        assert producer.send("t", b"new", partition=0).result(30).offset == 0
+        assert eventually(lambda: len(producer.partitions_for("t")) == partitions)
+
+
+def test_a_topic_that_stays_deleted_fails_its_records(brokers):
+    options = {**QUICK, "librdkafka.topic.metadata.propagation.max.ms": 500}
+    with Producer(options, bootstrap_servers=brokers.bootstrap_servers, delivery_timeout_ms=60_000) as producer:
+        make_old(brokers, producer, "t")
+        brokers.delete_topic("t")
+        assert isinstance(producer.send("t", b"lost").exception(30), KafkaError)
+        error = producer.send("t", b"lost").exception(30)
+        assert type(error) is UnknownTopicOrPartitionError
