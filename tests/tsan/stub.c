@@ -13,7 +13,7 @@
 #include <time.h>
 
 enum { TOPIC_AUTHORIZATION_FAILED = 29, PURGE_QUEUE = -152, QUEUE_FULL = -184, TRANSPORT = -195, FATAL = -150 };
-enum { PARTITIONS = 4, BROKERS = 2, TOGETHER = 100, STALL_MS = 2500 };
+enum { PARTITIONS = 4, BROKERS = 2, TOGETHER = 100, STALL_MS = 2500, DESCRIPTIONS = 0x1000 };
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -40,6 +40,9 @@ struct rd_kafka_queue_s {
     pthread_cond_t something;
     rd_kafka_event_t *first, *last;
     int yielded;
+    int made; /* by rd_kafka_queue_new(), not part of a handle */
+    void (*told)(rd_kafka_t *, void *); /* that there is an event where there was none */
+    void *told_opaque;
     long polled;    /* events */
     long destroyed; /* atomic: of those */
 };
@@ -47,6 +50,7 @@ struct rd_kafka_queue_s {
 struct rd_kafka_topic_s {
     rd_kafka_t *rk;
     char name[250];
+    int references; /* that were taken and not given back; librdkafka keeps a topic without any as well */
     rd_kafka_topic_t *next;
     long untold[PARTITIONS]; /* records that were taken and not reported; guarded by the handle's lock */
 };
@@ -90,6 +94,8 @@ static int begins(const message *m, const char *word) {
 
 /* Queues of events */
 
+EXPORT void rd_kafka_event_destroy(rd_kafka_event_t *event);
+
 static void queue_init(rd_kafka_queue_t *queue) {
     pthread_mutex_init(&queue->lock, NULL);
     pthread_cond_init(&queue->something, NULL);
@@ -97,6 +103,8 @@ static void queue_init(rd_kafka_queue_t *queue) {
 
 static void queue_add(rd_kafka_queue_t *queue, rd_kafka_event_t *event) {
     pthread_mutex_lock(&queue->lock);
+    if (queue->told && !queue->first)
+        queue->told(NULL, queue->told_opaque);
     if (queue->last)
         queue->last->next = event;
     else
@@ -142,9 +150,30 @@ EXPORT void rd_kafka_queue_yield(rd_kafka_queue_t *queue) {
     pthread_mutex_unlock(&queue->lock);
 }
 
+EXPORT void rd_kafka_queue_cb_event_enable(
+    rd_kafka_queue_t *queue, void (*told)(rd_kafka_t *, void *), void *opaque) {
+    pthread_mutex_lock(&queue->lock);
+    queue->told = told;
+    queue->told_opaque = opaque;
+    pthread_mutex_unlock(&queue->lock);
+}
+
 EXPORT rd_kafka_queue_t *rd_kafka_queue_get_main(rd_kafka_t *rk) { return &rk->main; }
 EXPORT rd_kafka_queue_t *rd_kafka_queue_get_sasl(rd_kafka_t *rk) { return &rk->sasl; }
-EXPORT void rd_kafka_queue_destroy(rd_kafka_queue_t *queue) { (void)queue; }
+EXPORT rd_kafka_queue_t *rd_kafka_queue_new(rd_kafka_t *rk) {
+    rd_kafka_queue_t *queue = calloc(1, sizeof *queue);
+    queue->made = 1;
+    queue_init(queue);
+    return queue;
+}
+EXPORT void rd_kafka_queue_destroy(rd_kafka_queue_t *queue) {
+    rd_kafka_event_t *event;
+    if (!queue->made)
+        return;
+    while ((event = rd_kafka_queue_poll(queue, 0)))
+        rd_kafka_event_destroy(event);
+    free(queue);
+}
 EXPORT rd_kafka_resp_err_t rd_kafka_set_log_queue(rd_kafka_t *rk, rd_kafka_queue_t *queue) { return 0; }
 
 EXPORT int rd_kafka_event_type(const rd_kafka_event_t *event) { return event->type; }
@@ -172,6 +201,26 @@ EXPORT size_t rd_kafka_event_message_array(rd_kafka_event_t *event, const rd_kaf
     pthread_mutex_unlock(&rk->lock);
     return n;
 }
+struct rd_kafka_Uuid_s {
+    int64_t most, least;
+};
+struct rd_kafka_TopicDescription_s {
+    char name[250];
+    rd_kafka_Uuid_t identity;
+};
+typedef struct {
+    rd_kafka_event_t event; /* first */
+    size_t count;
+    rd_kafka_TopicDescription_t **topics;
+} descriptions;
+
+static void free_descriptions(rd_kafka_event_t *event) {
+    descriptions *found = (descriptions *)event;
+    for (size_t i = 0; i < found->count; i++)
+        free(found->topics[i]);
+    free(found->topics);
+}
+
 /* After it was served; events have to be served in the order in which they came. */
 EXPORT void rd_kafka_event_destroy(rd_kafka_event_t *event) {
     if (__atomic_fetch_add(&event->from->destroyed, 1, __ATOMIC_SEQ_CST) != event->turn) {
@@ -180,6 +229,8 @@ EXPORT void rd_kafka_event_destroy(rd_kafka_event_t *event) {
     }
     for (size_t i = 0; i < event->count; i++)
         free(event->messages[i]);
+    if (event->type == DESCRIPTIONS)
+        free_descriptions(event);
     free(event);
 }
 
@@ -391,8 +442,16 @@ EXPORT void rd_kafka_destroy(rd_kafka_t *rk) {
     pthread_cond_signal(&rk->something);
     pthread_mutex_unlock(&rk->lock);
     pthread_join(rk->thread, NULL);
-    if (rk->first || rk->topics) {
-        fprintf(stderr, "stub: destroyed with records or topics left\n");
+    for (rd_kafka_topic_t *topic = rk->topics, *next; topic; topic = next) {
+        next = topic->next;
+        if (topic->references) {
+            fprintf(stderr, "stub: destroyed with a topic in use\n");
+            abort();
+        }
+        free(topic);
+    }
+    if (rk->first) {
+        fprintf(stderr, "stub: destroyed with records left\n");
         abort();
     }
     while ((event = rd_kafka_queue_poll(&rk->main, 0)))
@@ -402,25 +461,27 @@ EXPORT void rd_kafka_destroy(rd_kafka_t *rk) {
 }
 
 EXPORT rd_kafka_topic_t *rd_kafka_topic_new(rd_kafka_t *rk, const char *name, rd_kafka_topic_conf_t *conf) {
-    rd_kafka_topic_t *topic = calloc(1, sizeof *topic);
-    topic->rk = rk;
-    strncpy(topic->name, name, sizeof topic->name - 1);
+    rd_kafka_topic_t *topic;
     pthread_mutex_lock(&rk->lock);
-    topic->next = rk->topics;
-    rk->topics = topic;
+    for (topic = rk->topics; topic && strcmp(topic->name, name); topic = topic->next)
+        ;
+    if (!topic) {
+        topic = calloc(1, sizeof *topic);
+        topic->rk = rk;
+        strncpy(topic->name, name, sizeof topic->name - 1);
+        topic->next = rk->topics;
+        rk->topics = topic;
+    }
+    topic->references++;
     pthread_mutex_unlock(&rk->lock);
     return topic;
 }
 
 EXPORT void rd_kafka_topic_destroy(rd_kafka_topic_t *topic) {
     rd_kafka_t *rk = topic->rk;
-    rd_kafka_topic_t **link = &rk->topics;
     pthread_mutex_lock(&rk->lock);
-    while (*link != topic)
-        link = &(*link)->next;
-    *link = topic->next;
+    topic->references--;
     pthread_mutex_unlock(&rk->lock);
-    free(topic);
 }
 
 EXPORT int rd_kafka_brokers_add(rd_kafka_t *rk, const char *brokers) {
@@ -437,8 +498,13 @@ EXPORT rd_kafka_resp_err_t rd_kafka_metadata(rd_kafka_t *rk, int all, rd_kafka_t
     for (topic = rk->topics; topic; topic = topic->next)
         metadata->topic_cnt++;
     metadata->topics = calloc((size_t)metadata->topic_cnt + 1, sizeof *metadata->topics);
-    topic = rk->topics;
-    for (int i = 0; i < metadata->topic_cnt; i++, topic = topic->next) {
+    metadata->topic_cnt = 0;
+    metadata->orig_broker_id = 1;
+    for (topic = rk->topics; topic; topic = topic->next) {
+        int i = metadata->topic_cnt;
+        if (only && only != topic)
+            continue;
+        metadata->topic_cnt++;
         metadata->topics[i].topic = strdup(topic->name);
         metadata->topics[i].partition_cnt = PARTITIONS;
         metadata->topics[i].partitions = calloc(PARTITIONS, sizeof *metadata->topics[i].partitions);
@@ -462,8 +528,75 @@ EXPORT void rd_kafka_metadata_destroy(const rd_kafka_metadata_t *metadata) {
     free((void *)metadata);
 }
 
+/* The ids of topics: now and then one was deleted and made anew */
+
+struct rd_kafka_TopicCollection_s {
+    size_t count;
+    char *names[1000];
+};
+
+EXPORT rd_kafka_AdminOptions_t *rd_kafka_AdminOptions_new(rd_kafka_t *rk, int operation) { return NULL; }
+EXPORT void rd_kafka_AdminOptions_destroy(rd_kafka_AdminOptions_t *options) {}
+EXPORT rd_kafka_resp_err_t rd_kafka_AdminOptions_set_request_timeout(
+    rd_kafka_AdminOptions_t *options, int timeout_ms, char *text, size_t size) {
+    return 0;
+}
+EXPORT rd_kafka_resp_err_t rd_kafka_AdminOptions_set_broker(
+    rd_kafka_AdminOptions_t *options, int32_t broker, char *text, size_t size) {
+    return 0;
+}
+EXPORT rd_kafka_TopicCollection_t *rd_kafka_TopicCollection_of_topic_names(const char **names, size_t count) {
+    rd_kafka_TopicCollection_t *topics = calloc(1, sizeof *topics);
+    for (size_t i = 0; i < count; i++)
+        topics->names[topics->count++] = strdup(names[i]);
+    return topics;
+}
+EXPORT void rd_kafka_TopicCollection_destroy(rd_kafka_TopicCollection_t *topics) {
+    while (topics->count)
+        free(topics->names[--topics->count]);
+    free(topics);
+}
+EXPORT void rd_kafka_DescribeTopics(
+    rd_kafka_t *rk, const rd_kafka_TopicCollection_t *asked, const rd_kafka_AdminOptions_t *options,
+    rd_kafka_queue_t *queue) {
+    static int answers;
+    int64_t version = __atomic_add_fetch(&answers, 1, __ATOMIC_SEQ_CST) / 3;
+    descriptions *found = calloc(1, sizeof *found);
+    found->event.type = DESCRIPTIONS;
+    found->count = asked->count;
+    found->topics = calloc(asked->count + 1, sizeof *found->topics);
+    for (size_t i = 0; i < asked->count; i++) {
+        found->topics[i] = calloc(1, sizeof *found->topics[i]);
+        strncpy(found->topics[i]->name, asked->names[i], sizeof found->topics[i]->name - 1);
+        found->topics[i]->identity = (rd_kafka_Uuid_t){1, version};
+    }
+    queue_add(queue, &found->event);
+}
+EXPORT const rd_kafka_event_t *rd_kafka_event_DescribeTopics_result(rd_kafka_event_t *event) {
+    return event->type == DESCRIPTIONS ? event : NULL;
+}
+EXPORT const rd_kafka_TopicDescription_t **rd_kafka_DescribeTopics_result_topics(
+    const rd_kafka_event_t *result, size_t *count) {
+    *count = ((const descriptions *)result)->count;
+    return (const rd_kafka_TopicDescription_t **)((const descriptions *)result)->topics;
+}
+EXPORT const char *rd_kafka_TopicDescription_name(const rd_kafka_TopicDescription_t *topic) { return topic->name; }
+EXPORT const rd_kafka_error_t *rd_kafka_TopicDescription_error(const rd_kafka_TopicDescription_t *topic) {
+    return NULL;
+}
+EXPORT const rd_kafka_Uuid_t *rd_kafka_TopicDescription_topic_id(const rd_kafka_TopicDescription_t *topic) {
+    return &topic->identity;
+}
+EXPORT int64_t rd_kafka_Uuid_most_significant_bits(const rd_kafka_Uuid_t *identity) { return identity->most; }
+EXPORT int64_t rd_kafka_Uuid_least_significant_bits(const rd_kafka_Uuid_t *identity) { return identity->least; }
+
 /* Configuration: everything is fine */
 
+EXPORT rd_kafka_conf_t *rd_kafka_conf_dup(const rd_kafka_conf_t *conf) {
+    rd_kafka_conf_t *copy = calloc(1, sizeof *copy);
+    copy->in_turn = conf->in_turn;
+    return copy;
+}
 EXPORT rd_kafka_conf_t *rd_kafka_conf_new(void) { return calloc(1, sizeof(rd_kafka_conf_t)); }
 EXPORT void rd_kafka_conf_destroy(rd_kafka_conf_t *conf) { free(conf); }
 EXPORT int rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *text, size_t size) {

@@ -23,9 +23,10 @@ VALUES = [b"v", b"value", b"fail", b"refuse", bytes(500), bytes(3000)]
 class Life:
     """One producer, from its first record to close(), which may come while others still send."""
 
-    def __init__(self, seed, values=VALUES, **options):
+    def __init__(self, seed, values=VALUES, topics=0, **options):
         self.seed = seed
         self.values = values
+        self.topics = topics  # so many, each used twice
         self.options = options
         self.producer = Producer(bootstrap_servers="stub:1", **options)
         self.futures = []  # of all that was taken
@@ -78,6 +79,15 @@ class Life:
             future = getattr(error, "sent", None)  # closed before it took one
         if future is not None:
             self.futures.append(future)
+
+    def use_topics(self, rng):
+        """Has topics forgotten, and librdkafka started anew for them and for one that was made anew."""
+        for _ in range(2):
+            with contextlib.suppress(KafkaError):
+                for i in range(self.topics):
+                    self.futures.append(self.producer.send(f"n{i}", rng.choice(self.values)))
+                self.futures.append(self.producer.send("t", b"stall"))
+            time.sleep(2.5)
 
     def column(self, values):
         ends = array.array("i", [0, *itertools.accumulate(map(len, values))])
@@ -140,6 +150,8 @@ class Life:
         work = [(self.send, count)] * senders
         if "transactional_id" in self.options:
             work = [(self.transact,)]
+        if self.topics:
+            work.append((self.use_topics,))
         workers, helpers = self.start(work), self.start([(self.ask,), (self.look,)])
         if not early:
             self.join(workers)
@@ -188,6 +200,7 @@ def main(seconds, seed):
         {"transactional_id": "x", "linger_ms": 1},
         {"linger_ms": 1, **hasty},
         {"values": [*VALUES] * 20 + [b"fatal"]},
+        {"topics": 500},
     ]
     while time.monotonic() < until or lives < len(kinds):
         options = kinds[lives % len(kinds)]
