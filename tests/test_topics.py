@@ -106,7 +106,7 @@ def test_failed_records_that_are_kept_outlive_their_topic(brokers):
         assert [(record.topic, record.value) for record in caught.value.records] == [("lost", b"kept")]
 
 
-MANY = 3000
+MANY = 1500
 MANY_TOPICS = """
     import json, sys, time
     from fastprod import Producer
@@ -116,7 +116,7 @@ MANY_TOPICS = """
             return int(statm.read().split()[1]) * 4096
 
     servers, count = sys.argv[1], int(sys.argv[2])
-    with Producer(bootstrap_servers=servers, metadata_max_idle_ms=5000) as producer:
+    with Producer(bootstrap_servers=servers, metadata_max_idle_ms=5000, allow_auto_create_topics=True) as producer:
         producer.send("t0", b"warm").result(30)
         before, taken = resident(), []
         for i in range(1, count):
@@ -129,15 +129,15 @@ MANY_TOPICS = """
 
 
 def test_many_topics_each_used_once_cost_neither_memory_nor_time():
-    with MockCluster(topics={f"t{i}": 1 for i in range(MANY)}, process=True) as cluster:
+    with MockCluster(topics={}, process=True) as cluster:  # which makes a topic that a producer asks for
         arguments = [sys.executable, "-c", textwrap.dedent(MANY_TOPICS), cluster.bootstrap_servers, str(MANY)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         answer = subprocess.run(arguments, env=environment, stdout=subprocess.PIPE, check=True, timeout=600).stdout
     taken, grown = json.loads(answer)
     first, last = statistics.median(taken[:200]), statistics.median(taken[-200:])
     print(f"first {1e3 * first:.2f} ms, last {1e3 * last:.2f} ms, {grown / 2**20:.1f} MiB")
-    assert last < 5 * first  # 17 times it was; the machine may be busier at one end
-    assert grown < 28 << 20  # 36 it was
+    assert last < 6 * first  # more than 20 times it was; the machine may be busier at one end
+    assert grown < 20 << 20
 
 
 @pytest.mark.parametrize("options", [{}, {"enable_idempotence": False, "acks": 1}], ids=["default", "acks=1"])
