@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench bench-stages bench-partitioning bench-grid budget readme faults life machine leaks fuzz sanitize tsan valgrind wheel clean
+.PHONY: demo test lint bench bench-stages bench-partitioning bench-grid budget readme faults life machine leaks fuzz sanitize tsan valgrind wheel test-pythons clean
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.flights build/flights.ndjson
@@ -110,6 +110,11 @@ wheel: $(STAMP)
 	mkdir -p build/wheel/tree && cp -r tests pyproject.toml build/wheel/tree/
 	cd build/wheel/tree && ../env/bin/python -m pytest -q -m 'mock and not slow and not machine' \
 		--ignore tests/life
+
+# The tests that need no Kafka on every Python that is supported and found here: make test-pythons PYTHONS="3.10 3.13"
+test-pythons: $(STAMP)
+	$(BIN)/pip install --quiet --group build
+	$(BIN)/python -m tests.pythons $(PYTHONS) $(if $(MARKER),--marker "$(MARKER)")
 
 # Many threads on the core, with the extensions and a stand-in for librdkafka under TSan: make tsan SECONDS=600 SEED=5
 tsan: $(STAMP)

@@ -234,7 +234,7 @@ def test_pandas(make, topic, read, values):
     assert {m.timestamp()[1] for m in messages} == {1}
     producer.send_arrow(topic, frame[1::2], partition=1).result(10)
     assert read.values(4) == encoded(WORDS)[1::2]
-    if isinstance(values, list):
+    if isinstance(values, list) and hasattr(frame["value"], "__arrow_c_stream__"):  # pandas 3, for Python 3.11 on
         producer.send_arrow(topic, frame["value"].astype(pandas.ArrowDtype(pa.large_string())), partition=1).result(10)
         assert read.values(len(WORDS)) == encoded(WORDS)
 

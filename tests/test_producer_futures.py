@@ -5,6 +5,7 @@ import copy
 import functools
 import gc
 import pickle
+import sys
 import threading
 import time
 from collections import Counter
@@ -247,8 +248,9 @@ def test_asyncio_wait_is_refused_and_says_what_it_takes(make, topic):
     producer = make()
 
     async def main():
-        with pytest.raises(TypeError, match=r"asyncio.ensure_future\(future\)"):
-            await asyncio.wait([producer.send(topic, b"v" * 100_000)])
+        if sys.version_info >= (3, 11):  # before that it made tasks of what it was given
+            with pytest.raises(TypeError, match=r"asyncio.ensure_future\(future\)"):
+                await asyncio.wait([producer.send(topic, b"v" * 100_000)])
         done, pending = await asyncio.wait([asyncio.ensure_future(producer.send(topic, b"v"))])
         assert not pending and [task.result().topic for task in done] == [topic]
 

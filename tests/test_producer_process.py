@@ -330,7 +330,10 @@ import fastprod
 """
     ended = run(script, mock_cluster.bootstrap_servers, topic)
     assert ended.returncode == 0
-    read(topic, 2)
+    if sys.version_info[:2] == (3, 12):  # which starts no thread in an exit handler
+        assert "can't create new thread at interpreter shutdown" in ended.stderr
+    else:
+        read(topic, 2)
 
 
 # A producer that is dropped
