@@ -74,6 +74,41 @@ def settle(batches):
         batch.settle()
 
 
+# How far the application runs ahead.
+
+
+def test_an_application_ahead_by_many_records_pauses_until_they_are_drained():
+    topic = Topic(batch_size=16384)
+    for _ in range(3000):
+        topic.put(bytes(100))
+    assert topic.accumulator.next_pause_ns() == 0
+    for _ in range(2000):
+        topic.put(bytes(100))
+    assert topic.accumulator.next_pause_ns() == 200_000
+    assert topic.accumulator.next_pause_ns() == 0  # no more since then
+    settle(topic.drain())
+    for _ in range(3000):
+        topic.put(bytes(100))
+    assert topic.accumulator.next_pause_ns() == 0
+
+
+def test_an_application_ahead_by_large_records_does_not_pause():
+    topic = Topic(batch_size=1 << 18)
+    for _ in range(500):
+        topic.put(bytes(100_000))
+    assert topic.accumulator.next_pause_ns() == 0
+
+
+def test_records_that_expired_make_no_application_pause():
+    topic = Topic(batch_size=16384, delivery_timeout_ms=10)
+    for _ in range(5000):
+        topic.put(bytes(100), now_ms=1)
+    settle(topic.expire(11))
+    for _ in range(3000):
+        topic.put(bytes(100), now_ms=12)
+    assert topic.accumulator.next_pause_ns() == 0
+
+
 # When a batch goes.
 
 

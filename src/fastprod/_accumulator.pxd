@@ -146,7 +146,8 @@ cdef class RecordAccumulator:
     cdef int32_t starving             # threads that wait for memory
     cdef int32_t flushing
     cdef int64_t closed_bytes         # of full batches in the queues
-    cdef int64_t closed_total         # of all batches that were full
+    cdef int64_t closed_records       # in them
+    cdef int64_t closed_total         # records of all batches that were full
     cdef int64_t paused_at            # closed_total at the last pause
     cdef FlushPoint *flush_points
     cdef int closed

@@ -51,12 +51,12 @@ cdef enum:
     # sender thread gains nothing by running on: it would write to cold memory,
     # and its records would leave too late for the cheap way of handing over.
     AHEAD_BYTES = 1 << 17
-    # Beyond so much, which its help did not lessen, it pauses: at most for as
-    # long as the bytes since its last pause would take at 500 MB/s, so that no
-    # broker that can take them waits for it. Without pauses every record of a
-    # producer at its limit queues as deep as buffer.memory allows.
-    PACE_BYTES = 1 << 19
-    PACE_NS_PER_BYTE = 2
+    # Beyond so many records in them, which its help did not lessen, it pauses: at most for as long as the records since
+    # its last pause would take at 4 M/s. Records are counted, not bytes, since a record is what costs librdkafka time:
+    # large ones would wait at a rate that brokers exceed. Without pauses every small record of a producer at its limit
+    # queues as deep as buffer.memory allows.
+    PACE_RECORDS = 4000
+    PACE_NS_PER_RECORD = 250
     SHORTEST_PAUSE_NS = 60_000     # the kernel adds about as much to any sleep
     LONGEST_PAUSE_NS = 200_000
     # Of one partition, before the next is drained. librdkafka makes a request of what it has of one: the fewer it
@@ -699,7 +699,8 @@ cdef class RecordAccumulator:
     cdef void close_batch(self, PartitionQueue *queue, Batch *batch) noexcept nogil:
         batch.state = BATCH_CLOSED
         self.closed_bytes += batch.used
-        self.closed_total += batch.used
+        self.closed_records += batch.count
+        self.closed_total += batch.count
         queue.hot = 1
         self.stop_lingering(batch)
         self.make_ready(queue)
@@ -731,8 +732,8 @@ cdef class RecordAccumulator:
         """How long an application that is far ahead should let the others catch up. lock: none"""
         cdef int64_t pause
         fp_mutex_lock(&self.lock)
-        pause = (self.closed_total - self.paused_at) * PACE_NS_PER_BYTE
-        if self.closed_bytes < PACE_BYTES:
+        pause = (self.closed_total - self.paused_at) * PACE_NS_PER_RECORD
+        if self.closed_records < PACE_RECORDS:
             pause = 0
             self.paused_at = self.closed_total
         elif pause < SHORTEST_PAUSE_NS:
@@ -908,6 +909,7 @@ cdef class RecordAccumulator:
             queue.hot = 0
         else:
             self.closed_bytes -= batch.used
+            self.closed_records -= batch.count
         self.stop_lingering(batch)
         queue.head = batch.next
         if queue.head is NULL:
@@ -1263,6 +1265,10 @@ cdef class RecordAccumulator:
     def allow(self, str name, int32_t partition, size_t allowance):
         """Bytes of a partition that may be in transit; 0: no bound."""
         self.set_allowance(self.find(name).queues[partition], allowance)
+
+    def next_pause_ns(self):
+        """How long an application that is ahead would pause now; what was closed so far then counts no more."""
+        return self.pause_ns()
 
     def next_wakeup_ms(self, now_ms, next_expiry_ms=0):
         """When the sender would look again, or None if only for news."""

@@ -349,9 +349,11 @@ cdef class Sender:
 
         And serves events for it, while the thread naps: two threads that both
         hand over take turns at locks and at cold memory, and get less done than
-        one. Then the application pauses if that was not enough, so that
-        librdkafka's threads catch up; where brokers are what is slow, the pauses
-        are too short to matter, and buffer.memory takes what comes.
+        one. It hands over all that the windows take: less than a batch of large
+        records at a time would leave a backlog as long as it once became. Then
+        the application pauses if that was not enough, so that librdkafka's
+        threads catch up; where brokers are what is slow, the pauses are too short
+        to matter, and buffer.memory takes what comes.
         """
         cdef Batch *chain
         cdef rd_kafka_event_t *event
@@ -361,7 +363,7 @@ cdef class Sender:
         fp_mutex_lock(&self.duty)
         fp_atomic_add(&self.helpers, -1)
         self.helped = 1
-        chain = self.accumulator.drain(fp_monotonic_ns(), DRAIN_LIMIT)
+        chain = self.accumulator.drain(fp_monotonic_ns(), INT64_MAX)
         if chain is not NULL:
             self.send(chain)
         if not self.fetching:
