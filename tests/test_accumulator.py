@@ -135,6 +135,13 @@ def test_without_linger_a_batch_goes_at_once():
     assert values(topic.drain(100)) == [b"a"]
 
 
+def test_after_the_only_batch_has_gone_there_is_nothing_to_wake_up_for_but_its_time():
+    topic = Topic(linger_ms=0, delivery_timeout_ms=1000, transit_grace_ms=100)
+    topic.put(b"a", now_ms=100)
+    assert values(topic.drain(100, limit=1)) == [b"a"]
+    assert topic.next_wakeup_ms(100) == 1200
+
+
 def test_a_batch_younger_than_the_clock_of_the_drain_has_waited_for_nothing():
     topic = Topic(batch_size=1)
     topic.put(now_ms=10)

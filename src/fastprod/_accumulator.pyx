@@ -843,7 +843,10 @@ cdef class RecordAccumulator:
             limit -= batch.used + 1
             queue.in_turn = 1
             queue.turn_bytes += batch.used
-            if queue.turn_bytes >= TURN_BYTES:
+            if queue.head is NULL:   # else it would look as if there were something to drain, and wake the thread
+                self.leave_ready(queue, QUEUE_IDLE)
+                end_turn(queue)
+            elif queue.turn_bytes >= TURN_BYTES:
                 self.pass_turn_on(queue, leader, now_ns)
         fp_mutex_unlock(&self.lock)
         return chain

@@ -101,8 +101,8 @@ cdef class Callbacks:
         self.last = result
         self.queued += 1
         self.callbacks_queued += result.callback_count
-        fp_cond_signal(&self.something)
         fp_mutex_unlock(&self.lock)
+        fp_cond_signal(&self.something)   # outside the lock: the thread takes it first thing
 
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil:
         """Queues a line for the logger. thread: any  lock: none, or duty"""
