@@ -1,6 +1,7 @@
 """RecordAccumulator: when batches go, in which order, how many at once, and what they cost; by an injected clock."""
 
 import gc
+import itertools
 import threading
 import time
 from collections import Counter, defaultdict
@@ -72,6 +73,54 @@ def partitions(batches):
 def settle(batches):
     for batch in batches:
         batch.settle()
+
+
+# For how long records without a key stay with a partition.
+
+
+def runs_of(chosen):
+    """[partition, how many of its records come one after the other] each."""
+    return [(partition, len(list(run))) for partition, run in itertools.groupby(chosen)]
+
+
+def fill_window(topic, partition):
+    """Until full batches wait for room; returns those that have it."""
+    batches = []
+    while topic.queued[partition] < 3:
+        topic.put(bytes(1000), partition=partition)
+        batches += topic.drain()
+    return batches
+
+
+def test_of_many_partitions_each_gets_a_turn_of_records_where_no_broker_keeps_up():
+    topic = Topic([0, 1] * 150, batch_size=16384, adaptive=False)
+    for partition in range(2):
+        fill_window(topic, partition)
+    chosen = [topic.put(bytes(1000), partition=-1)[0] for _ in range(5000)]
+    lengths = [length for _, length in runs_of(chosen)][:-1]
+    assert len(lengths) > 5
+    assert all(TURN_BYTES <= length * 1010 <= TURN_BYTES + 2 * 16384 for length in lengths)
+
+
+@pytest.mark.parametrize(("leaders", "behind"), [([0, 1] * 150, 1), ([0, 1] * 150, 0), ([0, 1] * 50, 2)])
+def test_else_a_partition_gets_a_batch_or_two(leaders, behind):
+    topic = Topic(leaders, batch_size=16384, adaptive=False)
+    for partition in range(behind):
+        fill_window(topic, partition)
+    chosen = [topic.put(bytes(1000), partition=-1)[0] for _ in range(5000)]
+    assert all(length <= 33 for _, length in runs_of(chosen))
+
+
+def test_once_a_broker_keeps_up_the_partition_changes():
+    topic = Topic([0] * 300, batch_size=16384, adaptive=False)
+    batches = fill_window(topic, 0)
+    first = [topic.put(bytes(1000), partition=-1)[0] for _ in range(100)]
+    assert len(set(first)) == 1
+    while batches:
+        settle(batches)
+        batches = topic.drain()
+    chosen = [topic.put(bytes(1000), partition=-1)[0] for _ in range(500)]
+    assert all(length <= 33 for _, length in runs_of(chosen))
 
 
 # How far the application runs ahead.

@@ -202,6 +202,8 @@ cdef class RecordAccumulator:
     cdef Batch *open_batch(self, PartitionQueue *queue, char *arena, size_t size, int64_t now_ns) noexcept nogil
     cdef size_t room_in_tail(self, PartitionQueue *queue, const fp_record *record, char **arena,
                              size_t *arena_size) noexcept nogil
+    cdef int move_on(self, Topic *topic, int64_t appended, int enable_switch) noexcept nogil
+    cdef int all_behind(self) noexcept nogil
     cdef size_t first_arena(self, PartitionQueue *queue, const fp_record *record) noexcept nogil
     cdef void close_batch(self, PartitionQueue *queue, Batch *batch) noexcept nogil
     cdef void make_ready(self, PartitionQueue *queue) noexcept nogil

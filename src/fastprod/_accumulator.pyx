@@ -62,6 +62,7 @@ cdef enum:
     # Of one partition, before the next is drained. librdkafka makes a request of what it has of one: the fewer it
     # has something of, the more records are in each.
     TURN_BYTES = 3 << 17
+    MANY_PARTITIONS = 200          # about the batches of 100 B records that a window takes; see move_on()
     LOCK_RUN = 64                  # records that append_many() appends before it lets others have the lock
 
 
@@ -546,7 +547,7 @@ cdef class RecordAccumulator:
             partition = sticky_partition(sticky, &topic.partitions, now_ns)
             if sticky.kind == UNIFORM_STICKY and self.is_full(topic.queues[partition]):
                 # A switch that was held back until the batch is full happens here.
-                if sticky_update(sticky, &topic.partitions, 0, 1):
+                if self.move_on(topic, 0, 1):
                     partition = sticky.current
         queue = topic.queues[partition]
         size = self.room_in_tail(queue, record, arena, arena_size)
@@ -558,7 +559,7 @@ cdef class RecordAccumulator:
         if size == 0 and sticky is not NULL and sticky.kind == UNIFORM_STICKY:
             # That closed the batch, so a switch that was held back happens now:
             # after two batches at full speed, as in Java.
-            if sticky_update(sticky, &topic.partitions, 0, 1):
+            if self.move_on(topic, 0, 1):
                 partition = sticky.current
                 queue = topic.queues[partition]
                 size = self.room_in_tail(queue, record, arena, arena_size)
@@ -613,8 +614,29 @@ cdef class RecordAccumulator:
             if sticky.produced_bytes + <int64_t>(batch.wire_size - before) >= sticky.stick_bytes:
                 if self.availability_timeout_ns > 0:
                     self.refresh_available(topic, now_ns or fp_monotonic_ns())
-            sticky_update(sticky, &topic.partitions, batch.wire_size - before, self.is_full(queue))
+            self.move_on(topic, batch.wire_size - before, self.is_full(queue))
         return APPENDED
+
+    cdef int move_on(self, Topic *topic, int64_t appended, int enable_switch) noexcept nogil:
+        """sticky_update(), but only after TURN_BYTES where many partitions would share what no broker keeps up with.
+
+        A request of librdkafka's has one partition, where Java's has a batch of each. Of 1000 partitions that take
+        turns by 16 KiB each batch would be a request; of few, the batches of several turns meet in one. lock: held
+        """
+        cdef StickyState *sticky = &topic.sticky
+        sticky.stick_bytes = self.batch_size
+        if (topic.partitions.count > MANY_PARTITIONS and sticky.produced_bytes + appended >= sticky.stick_bytes and
+                self.all_behind()):
+            sticky.stick_bytes = max(sticky.stick_bytes, <int64_t>TURN_BYTES)
+        return sticky_update(sticky, &topic.partitions, appended, enable_switch)
+
+    cdef int all_behind(self) noexcept nogil:
+        """Full batches wait for room in every broker's window. lock: held"""
+        cdef int32_t i
+        for i in range(self.leader_count):
+            if self.leaders[i].broker >= 0 and self.leaders[i].parked_full == 0:
+                return 0
+        return 1
 
     cdef size_t first_arena(self, PartitionQueue *queue, const fp_record *record) noexcept nogil:
         """How large the arena of a new batch is that begins with the record."""
