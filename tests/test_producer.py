@@ -802,6 +802,18 @@ def test_closing_twice_is_fine(producer):
     producer.close(0)
 
 
+def test_a_record_whose_future_has_its_result_is_nothing_that_flush_and_close_wait_for(make, topic):
+    """Of a lone record librdkafka tells before its report comes, and the report frees its memory."""
+    producer = make(linger_ms=0)
+    for _ in range(1000):
+        producer.send(topic, b"v").result(20)
+        assert len(producer) == 0
+        producer.flush(0)
+    producer.send(topic, b"v").result(20)
+    producer.close(0)
+    assert producer.buffer_available == producer.metrics()["buffer-total-bytes"]
+
+
 def test_closing_from_two_threads_at_once(make, topic):
     producer = make(linger_ms=80_000)
     future = producer.send(topic, b"v")

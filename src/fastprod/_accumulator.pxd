@@ -181,6 +181,7 @@ cdef class RecordAccumulator:
     cdef Batch *expire(self, int64_t now_ns, Expiry what) noexcept nogil
     cdef void note_fed(self, PartitionQueue *queue, int32_t batches, int waiting, int64_t now_ns) noexcept nogil
     cdef void settle(self, Batch *batch) noexcept nogil
+    cdef void settle_records(self, Batch *batch) noexcept nogil
     cdef void set_allowance(self, PartitionQueue *queue, size_t allowance) noexcept nogil
     cdef int64_t prepare_sleep(self, int64_t now_ns, int64_t next_expiry_ns) noexcept nogil
     cdef void abandon(self, Batch *batch) noexcept nogil

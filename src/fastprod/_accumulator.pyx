@@ -991,13 +991,22 @@ cdef class RecordAccumulator:
         if flushed:
             notify_completed()
 
+    cdef void settle_records(self, Batch *batch) noexcept nogil:
+        """The batch's futures are about to have their results, before it is over. lock: none"""
+        fp_mutex_lock(&self.lock)
+        if batch.incomplete and not batch.settled_early:
+            batch.settled_early = 1
+            self.unsettled -= batch.count
+        fp_mutex_unlock(&self.lock)
+
     cdef void forget(self, Batch *batch) noexcept nogil:
         """Takes the batch out of the incomplete ones: its records count as settled from here on. lock: held"""
         if not batch.incomplete:
             return
         batch.incomplete = 0
         self.leave_queue(batch)
-        self.unsettled -= batch.count
+        if not batch.settled_early:
+            self.unsettled -= batch.count
         if batch.older is NULL:
             self.oldest = batch.newer
         else:

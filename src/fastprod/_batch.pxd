@@ -31,6 +31,7 @@ cdef struct Batch:
     Batch *linger_newer
     int8_t lingering
     int8_t incomplete
+    int8_t settled_early      # its records count as settled, though it is incomplete
     int8_t queued             # counted in its topic's queue_lengths: until librdkafka has all of it
     # the sender's, once it is in transit
     Batch *transit_next       # of its partition's

@@ -853,6 +853,7 @@ cdef class Sender:
         batch = self.slots[report.slot]
         if (<PartitionQueue *>batch.queue).transit_first is batch and not batch.expired:
             self.note_outcome(batch, report)
+            self.accumulator.settle_records(batch)   # or close(0) would give up what has its result
             self.complete(batch)
         fp_mutex_unlock(&self.duty)
 
@@ -1217,7 +1218,9 @@ cdef class Sender:
                 with nogil:
                     done = wait_completed(&point.done, until)
                 if not done and fp_monotonic_ns() >= deadline:
-                    return False
+                    if self.accumulator.count_unsettled():
+                        return False
+                    break                  # every record has its result; the reports on lone ones are to come
         except ForkedProducerError:        # the parent's threads may have held the lock
             forked = True
             raise
