@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench bench-stages bench-partitioning bench-grid budget readme faults life machine leaks fuzz sanitize tsan valgrind wheel test-pythons clean
+.PHONY: demo test lint bench bench-stages bench-partitioning bench-grid budget docs options faults life machine leaks fuzz sanitize tsan valgrind wheel test-pythons clean
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.flights build/flights.ndjson
@@ -49,9 +49,14 @@ bench-grid: $(STAMP)
 budget: $(STAMP)
 	$(BIN)/python -m tests.instructions --write
 
-# The tables of options in README.md, from the one in the code.
-readme: $(STAMP)
-	$(BIN)/python -m tests.readme
+# The documentation, as HTML in build/docs; a warning is an error.
+docs: $(STAMP)
+	$(BIN)/pip install --quiet --group docs
+	$(BIN)/sphinx-build -q -W --keep-going -n -d build/docs-cache docs build/docs
+
+# The tables of options in docs/options.md, from the one in the code.
+options: $(STAMP)
+	$(BIN)/python -m tests.options_page
 
 # make faults SEEDS=100 FIRST_SEED=1 ACKS=all
 faults: $(STAMP)

@@ -1,8 +1,8 @@
 """Every option: its name, unit, default, range, and who acts on it: fastprod, librdkafka, or nobody.
 
-``OPTIONS`` is the one source: ``config.resolve()`` reads by it, and README.md's table is printed from it. Names,
-meanings and defaults are those of Kafka's Java producer 4.x, except that ``linger.ms`` is 0, the guide's default,
-``allow.auto.create.topics`` is false, and the socket buffers are left to the operating system.
+``OPTIONS`` is the one source: ``config.resolve()`` reads by it, and the tables of docs/options.md are printed from it.
+Names, meanings and defaults are those of Kafka's Java producer 4.x, except that ``linger.ms`` is 0, the guide's
+default, ``allow.auto.create.topics`` is false, and the socket buffers are left to the operating system.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""README.md's tables of options, printed from the one in the code: ``python -m tests.readme`` rewrites them."""
+"""The tables of docs/options.md, printed from the one in the code: ``python -m tests.options_page`` rewrites them."""
 
 import pathlib
 import re
 
 from fastprod.options import ALIASES, OPTIONS
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "options.md"
 
 # What most jobs should look at, in the order in which a record meets it.
 IMPORTANT = """
 bootstrap.servers acks linger.ms batch.size buffer.memory max.block.ms delivery.timeout.ms request.timeout.ms
 max.request.size compression.type connections.max.idle.ms partitioner security.protocol sasl.mechanism
-""".split()  # noqa: SIM905 (one name after another is what it is)
+""".split()  # noqa: SIM905 (a list of names reads better than quotes)
 
 
 def important():
@@ -25,12 +25,12 @@ def complete():
 
 
 def render(text):
-    """The README with its tables as they should be; ValueError if a mark is missing."""
+    """The page with its tables as they should be; ValueError if a mark is missing."""
     for name, table in (("important options", important()), ("all options", complete())):
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"README.md must have {begin} and {end} once each")
-        text = re.sub(f"{begin}.*{end}", lambda _, b=begin, t=table, e=end: f"{b}\n{t}\n{e}", text, flags=re.DOTALL)
+            raise ValueError(f"{PAGE.name} must have {begin} and {end} once each")
+        text = re.sub(f"{begin}.*{end}", lambda _, b=begin, t=table, e=end: f"{b}\n\n{t}\n\n{e}", text, flags=re.DOTALL)
     return text
 
 
@@ -65,4 +65,4 @@ def _meaning(option):
 
 
 if __name__ == "__main__":
-    README.write_text(render(README.read_text()))
+    PAGE.write_text(render(PAGE.read_text()))

@@ -1,0 +1,89 @@
+"""The directive ``public``: a class, function or constant as the type stubs and Python sources describe it.
+
+The core is compiled, so its types are in the stubs (``*.pyi``), and its docstrings are there too, for editors. Nothing
+is imported: the files are read as they stand, and their docstrings are Markdown.
+"""
+
+import ast
+import pathlib
+
+from sphinx.util.docutils import SphinxDirective
+
+SOURCE = pathlib.Path(__file__).parents[2] / "src" / "fastprod"
+FENCE = ":" * 4
+
+
+class Public(SphinxDirective):
+    """``public:: module.Name``, where module is a file of src/fastprod."""
+
+    required_arguments = 1
+
+    def run(self):
+        module, name = self.arguments[0].split(".")
+        path = next(path for path in (SOURCE / f"{module}.pyi", SOURCE / f"{module}.py") if path.exists())
+        self.env.note_dependency(str(path))
+        node = next(one for one in ast.parse(path.read_text()).body if getattr(one, "name", None) == name)
+        return self.parse_text_to_nodes("\n".join(described(node)), allow_section_headings=False)
+
+
+def described(node):
+    """Lines of Markdown."""
+    if isinstance(node, ast.FunctionDef):
+        yield from directive("function", node.name, signature(node), docstring(node))
+        return
+    constructor = next((one for one in node.body if getattr(one, "name", None) == "__init__"), None)
+    kind = "exception" if any(ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases) else "class"
+    head = signature(constructor) if constructor and constructs(node) else ""
+    yield from directive(kind, node.name, head, docstring(node), [*members(node)])
+
+
+def constructs(node):
+    return node.name not in ("FutureRecordMetadata", "BulkFuture")  # which a producer alone makes
+
+
+def members(node):
+    overloaded = set()
+    for one in node.body:
+        if isinstance(one, ast.AnnAssign) and not one.target.id.startswith("_"):
+            yield from directive("attribute", one.target.id, "", "", options=[f":type: {ast.unparse(one.annotation)}"])
+        if not isinstance(one, ast.FunctionDef) or one.name.startswith("_"):
+            continue
+        decorators = {ast.unparse(decorator) for decorator in one.decorator_list}
+        if "property" in decorators:
+            yield from directive(
+                "property", one.name, "", docstring(one), options=[f":type: {ast.unparse(one.returns)}"]
+            )
+            continue
+        if "overload" in decorators and not docstring(one):
+            overloaded.add(one.name)
+            continue
+        yield from directive("method", one.name, signature(one), docstring(one))
+
+
+def directive(kind, name, signature, text, inner=(), options=()):
+    fence = FENCE if kind not in ("class", "exception") else FENCE + ":"
+    yield f"{fence}{{py:{kind}}} {name}{signature}"
+    yield from options
+    yield ""
+    yield from text.splitlines()
+    yield from inner
+    yield fence
+    yield ""
+
+
+def signature(function):
+    arguments = function.args
+    for one in (*arguments.posonlyargs[:1], *arguments.args[:1]):
+        if one.arg in ("self", "cls"):
+            (arguments.posonlyargs or arguments.args).pop(0)
+    returns = f" -> {ast.unparse(function.returns)}" if function.returns and function.name != "__init__" else ""
+    return f"({ast.unparse(arguments)}){returns}"
+
+
+def docstring(node):
+    return ast.get_docstring(node) or ""
+
+
+def setup(app):
+    app.add_directive("public", Public)
+    return {"parallel_read_safe": True}
