@@ -1,4 +1,5 @@
-# Every target does its own set-up: an environment in .venv, and the package built in place.
+# Every target does its own set-up: an environment in .venv, and the package built in place. `make` lists the targets;
+# the text behind "##" is what it shows.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,84 +7,89 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
 
-.PHONY: demo test lint bench bench-stages bench-partitioning bench-grid budget docs options faults life machine leaks fuzz sanitize tsan valgrind wheel test-pythons clean
+.PHONY: help demo test lint bench bench-stages bench-partitioning bench-grid budget docs options faults life machine leaks fuzz sanitize tsan valgrind wheel test-pythons clean
 
-demo: $(STAMP)
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP)  ## send 336,776 flights to an embedded broker and read them back
 	$(BIN)/python -m tests.flights build/flights.ndjson
 	$(BIN)/fastprod send build/flights.ndjson --topic flights --key tailnum --embedded
 
-test: $(STAMP)
+test: $(STAMP)  ## run all tests, with a real Kafka if Java 17 and Maven are there; 10 minutes
 	$(BIN)/python -m pytest --durations=10
 
-lint: $(STAMP)
+lint: $(STAMP)  ## ruff, cython-lint, mypy, stubtest, and the GitHub workflows
 	$(BIN)/pip install --quiet --group lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
 	$(BIN)/mypy
 	$(BIN)/stubtest fastprod._producer fastprod._bulk fastprod._future fastprod._partitioner --ignore-missing-stub
+	$(BIN)/zizmor --offline --quiet .github
+	if command -v actionlint > /dev/null; then actionlint; fi
 
 # Beside plain C and the peers: 100 B without and with keys on a mock broker, 7 minutes. FORM=full: all workloads, a real
 # broker and Java's producer too, some 25. Writes bench.json, .md and .svg into build/bench. make bench FORM=full ROUNDS=7
-bench: $(STAMP)
+bench: $(STAMP)  ## rates, CPU and memory beside plain C and other clients; FORM=full or growth, ROUNDS=5
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python -m benchmarks $(or $(FORM),short) --rounds $(or $(ROUNDS),5)
 
-bench-stages: $(STAMP)
+bench-stages: $(STAMP)  ## what each step of a record costs
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python -m pytest -q -p no:cacheprovider benchmarks/stages
 
 # KIP-794's own experiment and the claim of KIP-480, on three real brokers: about 20 minutes a round. Writes tables and a plot
 # into build/partitioning. make bench-partitioning ROUNDS=3
-bench-partitioning: $(STAMP)
+bench-partitioning: $(STAMP)  ## latency with a slow broker, on three real brokers; ROUNDS=1
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.partitioning --rounds $(or $(ROUNDS),1)
 
 # Rates over a grid of settings, to find cliffs: value size, batch.size, partitions, buffer.memory, linger. Some 10 minutes;
 # FORM=full: more of each and a real broker, two hours. Tables and a heat map into build/grid. make bench-grid ROUNDS=5
-bench-grid: $(STAMP)
+bench-grid: $(STAMP)  ## rates over a grid of settings; FORM=full, ROUNDS=3
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.grid $(or $(FORM),short) --rounds $(or $(ROUNDS),3)
 
 # What a record may cost in instructions, counted anew by valgrind: tests/instructions/budget.json, which the tests hold.
-budget: $(STAMP)
+budget: $(STAMP)  ## count the instructions of a record anew, after a change to what it costs
 	$(BIN)/python -m tests.instructions --write
 
 # The documentation, as HTML in build/docs; a warning is an error.
-docs: $(STAMP)
+docs: $(STAMP)  ## build the documentation into build/docs
 	$(BIN)/pip install --quiet --group docs
 	$(BIN)/sphinx-build -q -W --keep-going -n -d build/docs-cache docs build/docs
 
 # The tables of options in docs/options.md, from the one in the code.
-options: $(STAMP)
+options: $(STAMP)  ## write the tables of docs/options.md from the one in the code
 	$(BIN)/python -m tests.options_page
 
 # make faults SEEDS=100 FIRST_SEED=1 ACKS=all
-faults: $(STAMP)
+faults: $(STAMP)  ## break three real brokers by a seeded schedule; SEEDS=10, FIRST_SEED=1, ACKS=all
 	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),10) --first-seed $(or $(FIRST_SEED),1) --acks $(or $(ACKS),all)
 
 # Interrupts, forks, exits and memory for the full figures; the tests have a short form.
-life: $(STAMP)
+life: $(STAMP)  ## interrupt, fork and end processes, in full
 	FASTPROD_FULL=1 $(BIN)/python -m pytest -v -rP tests/life
 
 # make machine EXAMPLES=1000 SEED=5: the public API called in any order, against a model. A failure names its seed.
-machine: $(STAMP)
+machine: $(STAMP)  ## call the whole API in any order, against a model; EXAMPLES=500, SEED=random
 	FASTPROD_MACHINE_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q -s tests/test_producer_machine.py \
 		--hypothesis-seed=$(or $(SEED),random)
 
 # make leaks RECORDS=50000000: what memory grows by with the records sent.
-leaks: $(STAMP)
+leaks: $(STAMP)  ## memory over many records; RECORDS=50000000
 	FASTPROD_LEAKS_RECORDS=$(or $(RECORDS),50000000) $(BIN)/python -m pytest -q -s tests/test_leaks.py
 
 # make fuzz SECONDS=600 SEED=5: options and records that nobody would think of; with atheris, if that is installed.
-fuzz: $(STAMP)
+fuzz: $(STAMP)  ## arbitrary options and records; SECONDS=60, SEED=0
 	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60) $(or $(SEED),0)
 
 # The tests that need no Kafka, with the extensions under ASan and UBSan, built and run outside this tree as the wheel is.
 # Python's own leaks are not looked for; a report ends the run. Of the test left out, ASan reports what is none: threads of a
 # forked child get stacks that threads of the parent had, and ASan has marked. Greenlets copy pieces of the stack away and
 # back, marks and all, so their tests are left out as well.
-sanitize: $(STAMP)
+sanitize: $(STAMP)  ## the tests that need no Kafka under ASan and UBSan
 	$(BIN)/pip install --quiet --group build
 	rm -rf build/sanitize
 	$(BIN)/python -m build --sdist --outdir build/sanitize . > /dev/null
@@ -103,7 +109,7 @@ sanitize: $(STAMP)
 
 # The wheel is built from the sdist, named by auditwheel, and tested in an empty environment outside this tree,
 # where tests/conftest.py leaves out what reads other files of it.
-wheel: $(STAMP)
+wheel: $(STAMP)  ## build a wheel and test it in an empty environment
 	$(BIN)/pip install --quiet --group build
 	rm -rf dist wheelhouse build/wheel
 	$(BIN)/python -m build --outdir dist .
@@ -117,12 +123,12 @@ wheel: $(STAMP)
 		--ignore tests/life
 
 # The tests that need no Kafka on every Python that is supported and found here: make test-pythons PYTHONS="3.10 3.13"
-test-pythons: $(STAMP)
+test-pythons: $(STAMP)  ## run the tests on every supported Python that is found; PYTHONS="3.10 3.13"
 	$(BIN)/pip install --quiet --group build
 	$(BIN)/python -m tests.pythons $(PYTHONS) $(if $(MARKER),--marker "$(MARKER)")
 
 # Many threads on the core, with the extensions and a stand-in for librdkafka under TSan: make tsan SECONDS=600 SEED=5
-tsan: $(STAMP)
+tsan: $(STAMP)  ## many threads on the core under ThreadSanitizer; SECONDS=10, SEED=1
 	$(BIN)/pip install --quiet --group build
 	rm -rf build/tsan
 	$(BIN)/python -m build --sdist --outdir build/tsan . > /dev/null
@@ -136,12 +142,12 @@ tsan: $(STAMP)
 		setarch -R $(BIN)/python -m tests.tsan.workload $(or $(SECONDS),10) $(or $(SEED),1)
 
 # A short run in every way of sending, under valgrind, which is the system's to install: make valgrind RECORDS=10000
-valgrind: $(STAMP)
+valgrind: $(STAMP)  ## a short run under valgrind; RECORDS=10000
 	PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --fair-sched=yes --num-callers=20 --suppressions=tests/valgrind.supp \
 		--leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
 		$(BIN)/python -m tests.leaks $(or $(RECORDS),10000) 1
 
-clean:
+clean:  ## remove everything that was built
 	rm -rf build dist wheelhouse .venv src/*.egg-info src/fastprod/*.so src/fastprod/*.c
 
 $(VENV)/bin/pip:
