@@ -1,4 +1,4 @@
-"""README.md and docs/: each Python snippet runs against an embedded broker, and the options page is what the code says.
+"""README.md, docs/ and docstrings: each Python snippet runs against an embedded broker; the options page is the code's.
 
 The snippets of a page share their names and run in order. ``localhost:9092`` is the embedded broker, and the current
 directory holds the FILES. ``<!-- setup`` begins lines of Python that run too and are not shown, up to ``-->``.
@@ -15,13 +15,14 @@ from typing import NamedTuple
 import pytest
 import trustme
 
+import fastprod
 from fastprod import BulkFuture, FutureRecordMetadata, Producer
 from fastprod.options import OPTIONS
 from fastprod.testing import MockCluster
 from tests import options_page
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "src").rglob("*.pyi"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "src").rglob("*.py*"))]
 TOPICS = {"orders": 12, "payments": 4, "out": 4, "flights": 12}
 FILES = {
     "orders.ndjson": '{"id": 1, "customer": "ada"}\n{"id": 2, "customer": "bob"}\n',
@@ -72,7 +73,8 @@ def padded(code, text, start):
 
 
 def all_snippets():
-    return [snippet for page in PAGES if page.exists() for snippet in snippets(page, page.read_text())]
+    texts = [page for page in PAGES if page.suffix in (".md", ".py", ".pyi")]
+    return [snippet for page in texts for snippet in snippets(page, page.read_text())]
 
 
 class Run:
@@ -83,13 +85,15 @@ class Run:
         self.left = snippets(page, page.read_text())
         self.servers = servers
         self.folder = folder
-        if page.suffix == ".pyi":  # the examples of docstrings are about these
-            self.names["producer"] = Producer(bootstrap_servers=servers)
-            self.names["Producer"] = Producer
+        self.given = {}
+        if page.is_relative_to(ROOT / "src"):  # the examples of docstrings have the public names, and a producer
+            self.given = {name: getattr(fastprod, name) for name in fastprod.__all__}
+            self.given["producer"] = Producer(bootstrap_servers=servers)
 
     def run_up_to(self, snippet):
         while self.left and self.left[0].line <= snippet.line:
             one = self.left.pop(0)
+            self.names.update(self.given)
             if not one.left_out:
                 code = one.code.replace("localhost:9092", self.servers)
                 exec(compile(code, str(one.page), "exec"), self.names)

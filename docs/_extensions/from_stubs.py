@@ -22,11 +22,12 @@ class Public(SphinxDirective):
         module, name = self.arguments[0].split(".")
         path = next(path for path in (SOURCE / f"{module}.pyi", SOURCE / f"{module}.py") if path.exists())
         self.env.note_dependency(str(path))
-        node = next(one for one in ast.parse(path.read_text()).body if getattr(one, "name", None) == name)
-        return self.parse_text_to_nodes("\n".join(described(node)), allow_section_headings=False)
+        lines = path.read_text().splitlines()
+        node = next(one for one in ast.parse("\n".join(lines)).body if getattr(one, "name", None) == name)
+        return self.parse_text_to_nodes("\n".join(described(node, lines)), allow_section_headings=False)
 
 
-def described(node):
+def described(node, lines):
     """Lines of Markdown."""
     if isinstance(node, ast.FunctionDef):
         yield from directive("function", node.name, signature(node), docstring(node))
@@ -34,18 +35,22 @@ def described(node):
     constructor = next((one for one in node.body if getattr(one, "name", None) == "__init__"), None)
     kind = "exception" if any(ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases) else "class"
     head = signature(constructor) if constructor and constructs(node) else ""
-    yield from directive(kind, node.name, head, docstring(node), [*members(node)])
+    bases = [f"`{ast.unparse(base)}`" for base in node.bases if kind == "exception"]
+    text = docstring(node) + (f"\n\nIt derives from {' and '.join(bases)}.\n" if bases else "")
+    yield from directive(kind, node.name, head, text, [*members(node, lines)])
 
 
 def constructs(node):
     return node.name not in ("FutureRecordMetadata", "BulkFuture")  # which a producer alone makes
 
 
-def members(node):
-    overloaded = set()
+def members(node, lines):
     for one in node.body:
-        if isinstance(one, ast.AnnAssign) and not one.target.id.startswith("_"):
-            yield from directive("attribute", one.target.id, "", "", options=[f":type: {ast.unparse(one.annotation)}"])
+        if isinstance(one, ast.AnnAssign) and f"`{one.target.id}`:" not in docstring(node):
+            text = lines[one.lineno - 1].partition("  # ")[2]
+            yield from directive(
+                "attribute", one.target.id, "", text, options=[f":type: {ast.unparse(one.annotation)}"]
+            )
         if not isinstance(one, ast.FunctionDef) or one.name.startswith("_"):
             continue
         decorators = {ast.unparse(decorator) for decorator in one.decorator_list}
@@ -54,8 +59,7 @@ def members(node):
                 "property", one.name, "", docstring(one), options=[f":type: {ast.unparse(one.returns)}"]
             )
             continue
-        if "overload" in decorators and not docstring(one):
-            overloaded.add(one.name)
+        if "overload" in decorators and len(docstring(one).split()) < 5:  # the other one says it all
             continue
         yield from directive("method", one.name, signature(one), docstring(one))
 
