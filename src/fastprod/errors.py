@@ -44,17 +44,24 @@ _TRANSIENT = frozenset(
 class KafkaError(Exception):
     """Base of all errors that fastprod raises.
 
-    code: Kafka's error code (positive), librdkafka's own (negative), or None where neither had a part in it.
-    retriable: the same call, made again, may succeed. For what failed together: all of it.
-    fatal: this producer cannot go on; close it and make a new one.
-    abortable: the open transaction cannot be committed any more; abort it, and do its work again.
-    persisted: for the failure of a record, whether it is in the log all the same: "no", "possibly" or "yes".
-        None where no record is concerned.
-    topic: of the record or call that failed. None where no single topic is concerned.
-    partition: of that record. None where it had none yet, or where no single record is concerned.
-    record: the record itself, as serialized. Only the errors in ``DeliveryError.records`` have it, which flush() and
-        close() raise: the memory of a record is given back as soon as its future or callback has its error. Bind what
-        a callback needs of it, as with ``functools.partial``.
+    * `code`: Kafka's error code (positive), librdkafka's own (negative), or `None` if the error comes from neither.
+    * `retriable`: the same call may succeed when you make it again. For several records: all of them may.
+    * `fatal`: this producer cannot go on. Close it and create a new one.
+    * `abortable`: the open transaction cannot be committed any more. Abort it and repeat its work.
+    * `persisted`: for a failed record, whether it is in the log all the same: `"no"`, `"possibly"` or `"yes"`. `None`
+      if the error is not about a record.
+    * `topic`: the topic of the record or call that failed. `None` if the error is not about a single topic.
+    * `partition`: the partition of the record. `None` if it had none yet, or if the error is not about a single record.
+    * `record`: the record itself, as serialized. Only the errors in `DeliveryError.records` have it, because a record's
+      memory is free as soon as its future or callback has the error. Bind what a callback needs, for example with
+      `functools.partial`.
+
+    ```python
+    try:
+        producer.send("orders", b"value").result(timeout=10)
+    except KafkaError as error:
+        print(error.code, error.retriable, error.persisted)
+    ```
     """
 
     persisted: str | None = None
@@ -71,33 +78,59 @@ class KafkaError(Exception):
 
 
 class ConfigError(KafkaError, ValueError):
-    """An option is unknown, out of range, or contradicts another one."""
+    """An option is unknown, out of range, or contradicts another one. The message says what to use instead.
+
+    ```python
+    try:
+        Producer(bootstrap_servers="localhost:9092", linger=5)
+    except ConfigError as error:
+        print(error)
+    ```
+    """
 
 
 class BufferExhaustedError(KafkaError, TimeoutError):
-    """``buffer.memory`` was full for ``max.block.ms``; the record was not taken."""
+    """`buffer.memory` was full for `max.block.ms`. The record was not taken.
+
+    ```python
+    try:
+        producer.send("orders", b"value")
+    except BufferExhaustedError:
+        print("slow down")
+    ```
+    """
 
 
 class MetadataTimeoutError(KafkaError, TimeoutError):
-    """The topic's partitions could not be learnt within ``max.block.ms`` or the call's timeout; no record was taken."""
+    """No broker answered about the topic within `max.block.ms` or the call's timeout. No record was taken."""
 
 
 class RecordTooLargeError(KafkaError, ValueError):
-    """The record is larger than ``max.request.size``, ``buffer.memory``, or what the broker or topic accepts."""
+    """The record is larger than `max.request.size`, `buffer.memory`, or what the broker or topic accepts."""
 
 
 class SerializationError(KafkaError, ValueError):
-    """A serializer failed, or gave something that cannot be sent."""
+    """A serializer raised, or returned something that cannot be sent."""
 
 
 class DeliveryError(KafkaError):
-    """A record was not acknowledged; or, from ``flush()`` and ``close()``, several of which nobody had been told.
+    """A record was not acknowledged.
 
-    count: how many records.
-    reasons: text of a failure -> how many records failed by it.
-    records: the failed records themselves, to be sent again or put aside.
-    The last two are empty when one record's own error is meant. Of several, ``persisted`` is "possibly" unless all of
-    them are alike.
+    `flush()` and `close()` raise it if records failed and the program has not seen the errors.
+
+    * `count`: how many records failed.
+    * `reasons`: maps the text of each failure to the number of records.
+    * `records`: the failed records, as `FailedRecord`, to store or to send again.
+
+    The last two are empty in the error of a single record. For several records, `persisted` is `"possibly"` unless all
+    are alike.
+
+    ```python
+    try:
+        producer.flush()
+    except DeliveryError as error:
+        print(error.count, error.reasons, error.records)
+    ```
     """
 
     def __init__(
@@ -120,15 +153,24 @@ class DeliveryError(KafkaError):
 
 
 class DeliveryTimeoutError(DeliveryError, TimeoutError):
-    """``delivery.timeout.ms`` passed before the record was acknowledged."""
+    """`delivery.timeout.ms` passed before the record was acknowledged."""
 
 
 class BulkDeliveryError(DeliveryError):
-    """Some records of a ``send_many()`` or ``send_arrow()`` failed.
+    """Some records of a `send_many()` or `send_arrow()` failed.
 
-    failures: ``(index, error)`` by index, the record's place in the call that sent it.
-    records: empty; the caller has them, or if not, as with a generator, ``flush()`` raises for those whose future was
-        not asked, with the records.
+    * `failures`: pairs of index and error, ordered by the index, which is the record's place in the call.
+    * `records`: empty, because the caller has the records. If it does not, as with a generator, do not ask the future:
+      `flush()` then raises, with the records.
+
+    ```python
+    values = [b"one", b"two"]
+    try:
+        producer.send_many("orders", values).result(timeout=10)
+    except BulkDeliveryError as error:
+        for index, reason in error.failures:
+            print(values[index], reason)
+    ```
     """
 
     def __init__(
@@ -155,11 +197,11 @@ class BulkDeliveryError(DeliveryError):
 
 
 class AuthenticationError(KafkaError):
-    """The broker did not accept the credentials, or the TLS handshake failed."""
+    """The brokers refuse the credentials, or the TLS handshake failed."""
 
 
 class AuthorizationError(KafkaError):
-    """The credentials are good but do not permit this."""
+    """The credentials are valid, but do not permit this."""
 
 
 class UnknownTopicOrPartitionError(KafkaError):
@@ -167,11 +209,11 @@ class UnknownTopicOrPartitionError(KafkaError):
 
 
 class FencedError(KafkaError):
-    """Another producer with the same ``transactional.id`` took over; always fatal."""
+    """Another producer with the same `transactional.id` has taken over. This is always fatal."""
 
 
 class TransactionStateError(KafkaError, RuntimeError):
-    """The call is not possible where the transaction stands, such as ``send()`` before ``begin_transaction()``."""
+    """The call is not possible in this state of the transaction, such as `send()` before `begin_transaction()`."""
 
 
 class ProducerClosedError(KafkaError, RuntimeError):
@@ -179,7 +221,7 @@ class ProducerClosedError(KafkaError, RuntimeError):
 
 
 class ForkedProducerError(KafkaError, RuntimeError):
-    """The producer was made before ``fork()`` and is used in the child; make one in the child."""
+    """The producer was created before a fork and is used in the child. Create a new one in the child."""
 
 
 _ACCESS = "ask for the right to write there, or correct the credentials"

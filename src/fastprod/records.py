@@ -14,16 +14,20 @@ _SHOWN = 40  # bytes or characters of a key or value that a repr shows
 
 
 class ProducerRecord:
-    """One record to send; two with equal fields are equal.
+    """One record to send. Two records with equal fields are equal.
 
-    Nothing is checked here: :meth:`Producer.send` checks types, sizes and the topic's name.
+    * `topic`: the name of the topic.
+    * `value`, `key`: what the serializers take. Without serializers `bytes`, `bytearray`, `memoryview`, `str` (sent as
+      UTF-8) or `None`. A `None` value is a tombstone on a compacted topic.
+    * `partition`: a number from 0, or `None` to let the partitioner choose.
+    * `timestamp`: milliseconds since the epoch, or `None` for the moment of `send()`.
+    * `headers`: a mapping, or pairs of name and value. A value takes the types that `value` takes without a serializer.
 
-    topic: name of the topic.
-    value, key: what the serializers take; without serializers ``bytes``, ``bytearray``, ``memoryview``,
-        ``str`` (sent as UTF-8) or ``None``. A ``None`` value is a tombstone on a compacted topic.
-    partition: number from 0, or None to let the partitioner choose.
-    timestamp: milliseconds since the epoch, or None for the moment of ``send()``.
-    headers: sequence of pairs of ``str`` and what a value may be without a serializer, or a mapping.
+    The constructor checks nothing. `Producer.send()` checks types, sizes and the topic's name.
+
+    ```python
+    producer.send(ProducerRecord("orders", b"value", b"key", headers={"trace": b"1"}))
+    ```
     """
 
     __slots__ = ("topic", "value", "key", "partition", "timestamp", "headers")
@@ -56,18 +60,24 @@ class ProducerRecord:
 
 
 class RecordMetadata(NamedTuple):
-    """Where an acknowledged record is."""
+    """The place of an acknowledged record in the log.
+
+    ```python
+    metadata = producer.send("orders", b"value").result(timeout=10)
+    print(metadata.topic, metadata.partition, metadata.offset)
+    ```
+    """
 
     topic: str
     partition: int
-    offset: int  # -1 where the broker gave none: acks=0, or an acknowledgement inferred after a lost one
+    offset: int  # -1 if the broker gave none: with acks=0, or if an acknowledgement was lost and inferred
     timestamp: int  # milliseconds since the epoch
     serialized_key_size: int  # bytes; -1 for a null key
     serialized_value_size: int  # bytes; -1 for a null value
 
     @property
     def has_offset(self) -> bool:
-        """Whether the broker told the offset."""
+        """Whether the broker gave the offset."""
         return self.offset >= 0
 
 
@@ -79,15 +89,21 @@ class _BulkMetadata(NamedTuple):
 
 
 class BulkMetadata(_BulkMetadata):
-    """Where the acknowledged records of one ``send_many()`` or ``send_arrow()`` are.
+    """The places of the acknowledged records of one `send_many()` or `send_arrow()`.
 
-    topic: that of the call.
-    count: all records of the call.
-    bytes: of their keys and values.
-    partitions: partition of that topic -> (count, first offset, last offset); an offset is -1 where the broker gave
-        none.
-    other_topics: topic -> the same, for records that interceptors sent elsewhere; mostly empty. It is an attribute,
-        not an item of the tuple.
+    * `topic`: the topic of the call.
+    * `count`: how many records the call has sent.
+    * `bytes`: the size of their keys and values.
+    * `partitions`: maps each partition of the topic to `(count, first offset, last offset)`. An offset is -1 if the
+      broker gave none.
+    * `other_topics`: maps other topics to the same, for records that interceptors sent there. It is an attribute, not
+      an item of the tuple.
+
+    ```python
+    report = producer.send_many("orders", [b"one", b"two"]).result(timeout=10)
+    for partition, (count, first, last) in report.partitions.items():
+        print(partition, count, first, last)
+    ```
     """
 
     other_topics: Mapping[str, Mapping[int, tuple[int, int, int]]] = MappingProxyType({})
@@ -97,14 +113,30 @@ class BulkMetadata(_BulkMetadata):
 
 
 class TopicPartition(NamedTuple):
-    """One partition of one topic."""
+    """One partition of one topic.
+
+    ```python
+    print(TopicPartition("orders", 3))
+    ```
+    """
 
     topic: str
     partition: int
 
 
 class FailedRecord(NamedTuple):
-    """A record that was not acknowledged, whole, so that it can be sent again or put aside."""
+    """A record that was not acknowledged, with everything that is needed to send it again.
+
+    `DeliveryError.records` has them.
+
+    ```python
+    try:
+        producer.flush()
+    except DeliveryError as failed:
+        for r in failed.records:
+            producer.send(r.topic, r.value, r.key, partition=r.partition, timestamp=r.timestamp, headers=r.headers)
+    ```
+    """
 
     topic: str
     partition: int
@@ -112,22 +144,39 @@ class FailedRecord(NamedTuple):
     value: bytes | None  # as serialized
     headers: Sequence[tuple[str, bytes | None]]
     timestamp: int  # milliseconds since the epoch
-    error: KafkaError  # ``error.persisted`` says whether it may be in the log all the same
+    error: KafkaError  # error.persisted says whether the record may be in the log all the same
 
     def __repr__(self) -> str:
         return _repr_of(self, self._fields)
 
 
 class PartitionInfo(NamedTuple):
-    """A partition as the cluster's metadata shows it."""
+    """A partition as the cluster's metadata shows it.
+
+    ```python
+    for info in producer.partitions_for("orders"):
+        print(info.partition, info.leader)
+    ```
+    """
 
     topic: str
     partition: int
-    leader: int | None  # the leader's broker id; None while there is no leader
+    leader: int | None  # the broker id of the leader; None while there is no leader
 
 
 class Cluster:
-    """The metadata a partitioner chooses by: a snapshot that never changes."""
+    """The metadata that a partitioner gets: a snapshot that never changes.
+
+    ```python
+    class FirstWithLeader:
+        def partition(self, topic, key, key_bytes, value, value_bytes, cluster):
+            return cluster.available_partitions_for_topic(topic)[0].partition
+
+
+    with Producer(bootstrap_servers="localhost:9092", partitioner=FirstWithLeader()) as first:
+        first.send("orders", b"value").result(timeout=10)
+    ```
+    """
 
     __slots__ = ("_available", "_partitions")
 
@@ -140,11 +189,11 @@ class Cluster:
         }
 
     def partitions_for_topic(self, topic: str) -> list[PartitionInfo]:
-        """The topic's partitions by number; empty if the topic is not known. The list is the caller's own."""
+        """The topic's partitions, ordered by number. The list is empty if the topic is not known."""
         return self._partitions.get(topic, [])[:]
 
     def available_partitions_for_topic(self, topic: str) -> list[PartitionInfo]:
-        """Those of them that have a leader now, by number."""
+        """The topic's partitions that have a leader now, ordered by number."""
         return self._available.get(topic, [])[:]
 
     def __repr__(self) -> str:

@@ -60,18 +60,27 @@ _LEGAL_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 class MockCluster:
-    """A Kafka cluster made of librdkafka's mock brokers; a context manager.
+    """A Kafka cluster made of librdkafka's mock brokers, as a context manager.
 
-    brokers: how many; their ids count from 1.
-    topics: name -> number of partitions; None: ``orders`` with 12. A client that asks for another gets one of 4
-        partitions, unless it forbids that (``allow.auto.create.topics=false``).
-    process: run it in a child process, so that it does not share the caller's CPU time and can be paused.
+    * `brokers`: how many. Their ids count from 1.
+    * `topics`: maps names to numbers of partitions. `None`: `orders` with 12 partitions. A client that asks for an
+      unknown topic gets one with 4 partitions, unless it forbids that (`allow.auto.create.topics=false`).
+    * `process`: run the brokers in a child process. They do not share the caller's CPU time then, and can be paused.
 
-    Limits: it listens on loopback, without TLS or SASL; a partition keeps its last 5 MiB and drops what is older;
-    timestamps are LogAppendTime and not the clock's; a repeated batch of an idempotent producer is stored again.
+    Limits: it listens on loopback, without TLS or SASL. A partition keeps its last 5 MiB and drops what is older.
+    Timestamps are LogAppendTime, and not the clock's. A repeated batch of an idempotent producer is stored again.
 
-    Any thread may call it. ValueError for an unknown broker, topic or partition; RuntimeError once it is closed, or
-    when this librdkafka lacks the mock cluster, whose functions it does not promise to keep.
+    Any thread may call it. `ValueError`: a broker, topic or partition is unknown. `RuntimeError`: it is closed, or this
+    librdkafka has no mock cluster (librdkafka does not promise to keep its functions).
+
+    ```python
+    from fastprod import Producer
+    from fastprod.testing import MockCluster
+
+    with MockCluster(topics={"orders": 12}) as cluster, Producer(bootstrap_servers=cluster.bootstrap_servers) as mine:
+        cluster.push_request_errors("Produce", [6, 6])
+        mine.send("orders", b"value").result(timeout=10)
+    ```
     """
 
     def __init__(self, brokers: int = 1, topics: Mapping[str, int] | None = None, *, process: bool = False) -> None:
@@ -92,36 +101,36 @@ class MockCluster:
 
     @property
     def bootstrap_servers(self) -> str:
-        """``host:port`` of each broker, separated by commas."""
+        """`host:port` of each broker, separated by commas."""
         return self._bootstrap_servers
 
     @property
     def pid(self) -> int:
-        """The process that the brokers run in."""
+        """The id of the process that the brokers run in."""
         return self._pid
 
     def create_topic(self, name: str, partitions: int) -> None:
-        """A new topic; ValueError if there is one of that name."""
+        """Creates a topic. `ValueError`: it exists."""
         _check_topic(name, partitions)
         self._call("topic_create", name, partitions, min(3, self._brokers))
 
     def delete_topic(self, name: str) -> None:
-        """Removes the topic and its records. RuntimeError before librdkafka 2.15."""
+        """Removes the topic and its records. `RuntimeError`: librdkafka is older than 2.15."""
         _check_topic(name, 1)
         self._call("topic_delete", name)
 
     def set_leader(self, topic: str, partition: int, broker_id: int) -> None:
-        """Makes ``broker_id`` the partition's leader. The topic is made if there is none."""
+        """Makes a broker the partition's leader. The topic is created if it does not exist."""
         _check_topic(topic, 1)
         if broker_id == -1:
             raise ValueError("a mock partition cannot be without a leader (librdkafka crashes): take its broker down")
         self._call("partition_set_leader", topic, _ranged("partition", partition, 0), self._known(broker_id))
 
     def push_request_errors(self, api_key: int | str, errors: Sequence[int]) -> None:
-        """The next requests of one kind fail, with these error codes one after the other.
+        """Makes the next requests of one kind fail, with these error codes one after the other.
 
-        api_key: a name in ``API_KEYS``, such as "Produce", or a number.
-        errors: Kafka's error codes; -195 closes the connection instead of answering; 0 lets one pass.
+        * `api_key`: a name in `API_KEYS`, such as `"Produce"`, or a number.
+        * `errors`: Kafka's error codes. -195 closes the connection instead of answering, and 0 lets a request pass.
         """
         if isinstance(api_key, str) and api_key not in API_KEYS:
             raise ValueError(f"no request is called {api_key!r}; known are {', '.join(API_KEYS)}")
@@ -130,29 +139,29 @@ class MockCluster:
         self._call("push_request_errors_array", number, len(codes), codes)
 
     def set_round_trip_time(self, broker_id: int, milliseconds: int) -> None:
-        """Delays what the broker answers; ``ALL_BROKERS`` for each."""
+        """Delays each answer of a broker, or of all brokers with `ALL_BROKERS`."""
         self._call("broker_set_rtt", self._known_or_all(broker_id), _ranged("milliseconds", milliseconds, 0))
 
     def broker_down(self, broker_id: int) -> None:
-        """Closes the broker's connections and refuses new ones; leaders stay. ``ALL_BROKERS`` for each."""
+        """Closes a broker's connections and refuses new ones. Leaders do not move. Also takes `ALL_BROKERS`."""
         self._call("broker_set_down", self._known_or_all(broker_id))
 
     def broker_up(self, broker_id: int) -> None:
-        """Takes connections again. ``ALL_BROKERS`` for each."""
+        """Lets a broker accept connections again. Also takes `ALL_BROKERS`."""
         self._call("broker_set_up", self._known_or_all(broker_id))
 
     def pause(self) -> None:
-        """Stops the cluster's process (SIGSTOP): connections stay open and nothing answers. Needs ``process=True``."""
+        """Stops the cluster's process (SIGSTOP): connections stay open and nothing answers. Needs `process=True`."""
         with self._lock:
             self._child().pause()
 
     def resume(self) -> None:
-        """Lets a paused cluster go on."""
+        """Lets a paused cluster continue."""
         with self._lock:
             self._child().resume()
 
     def close(self) -> None:
-        """Ends the brokers; their records are gone. Closing twice is fine."""
+        """Ends the brokers and discards their records. A second call does nothing."""
         with self._lock:
             backend, self._backend = self._backend, None
         if backend:
