@@ -7,6 +7,7 @@ directory holds the FILES. ``<!-- setup`` begins lines of Python that run too an
 
 import ast
 import contextlib
+import logging
 import re
 import textwrap
 from pathlib import Path
@@ -132,7 +133,19 @@ def run(folder):
         yield run_of
 
 
+@pytest.fixture
+def logging_kept():
+    """A snippet may configure logging, which the other tests of the process must not see."""
+    root, own = logging.getLogger(), logging.getLogger("fastprod")
+    handlers, levels = root.handlers[:], (root.level, own.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
+
+
 @pytest.mark.mock
+@pytest.mark.usefixtures("logging_kept")
 @pytest.mark.parametrize("snippet", [one for one in all_snippets() if not one.left_out], ids=str)
 def test_a_snippet_runs(snippet, run, folder, monkeypatch):
     monkeypatch.chdir(folder)
