@@ -30,6 +30,7 @@ FILES = {
     "events.txt": "started\nstopped\n",
 }
 MOST_LEFT_OUT = 6
+INTERNAL = {"wait_deadline", "key_partitions_of"}  # which the stubs know, and users need not
 PART = re.compile(
     r"""
     ^<!--[ ]setup\n(?P<setup>.*?)^-->
@@ -184,3 +185,24 @@ def test_the_tables_are_those_that_make_options_would_write():
 def test_every_option_is_on_the_page():
     text = options_page.PAGE.read_text()
     assert [name for name in OPTIONS if f"\n| `{name}` |" not in text] == []
+
+
+def test_every_public_name_is_in_the_api_reference():
+    text = (ROOT / "docs" / "api.md").read_text()
+    assert [name for name in [*fastprod.__all__, "MockCluster"] if f".{name}\n" not in text] == []
+
+
+@pytest.mark.parametrize("stub", ["_producer", "_future", "_bulk", "_partitioner"])
+def test_every_public_name_of_a_stub_has_a_docstring(stub):
+    nodes = ast.parse((ROOT / "src" / "fastprod" / f"{stub}.pyi").read_text()).body
+    public = [one for one in nodes if getattr(one, "name", "_")[0] != "_" and one.name not in INTERNAL]
+    for one in public[:]:
+        public += [inner for inner in one.body if getattr(inner, "name", "_")[0] != "_"]
+    assert [one.name for one in public if not ast.get_docstring(one)] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+def test_links_that_sphinx_does_not_see_lead_somewhere(page):
+    path = ROOT / page
+    targets = re.findall(r"\]\(([^)#]+)", path.read_text())
+    assert [target for target in targets if ":" not in target and not (path.parent / target).exists()] == []

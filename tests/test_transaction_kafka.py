@@ -216,7 +216,7 @@ def test_a_record_that_the_broker_refuses_aborts_the_transaction_and_not_the_pro
         producer.send(other, b"with it").result(10)
         producer.send(topic, b"v" * 5000)
     assert (raised.value.code, raised.value.abortable) == (10, True)
-    for _ in range(3):  # see README: librdkafka may need another abort
+    for _ in range(3):  # see docs/limits.md: librdkafka may need another abort
         try:
             with producer.transaction():
                 producer.send(topic, b"small")
