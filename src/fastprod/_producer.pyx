@@ -138,7 +138,7 @@ cdef class Producer:
     Sends records to Kafka. Thread-safe, and meant to be the only one of its process.
 
     config: Java's names ("linger.ms") or, as keywords, the same with underscores
-    (linger_ms=); the README has the table. What is wrong with them is a ConfigError.
+    (linger_ms=); docs/options.md has the table. A wrong option raises ConfigError.
 
     Owns a sender thread, a callback thread and a metadata thread, all of which
     close() ends. In a forked child every call raises ForkedProducerError.

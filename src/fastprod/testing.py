@@ -74,7 +74,6 @@ class MockCluster:
     librdkafka has no mock cluster (librdkafka does not promise to keep its functions).
 
     ```python
-    from fastprod import Producer
     from fastprod.testing import MockCluster
 
     with MockCluster(topics={"orders": 12}) as cluster, Producer(bootstrap_servers=cluster.bootstrap_servers) as mine:
