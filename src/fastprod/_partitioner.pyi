@@ -6,8 +6,6 @@ def murmur2(data: Buffer) -> int:
     """Kafka's 32-bit murmur2 of a bytes-like object, signed as in Java.
 
     ```python
-    from fastprod import murmur2
-
     assert murmur2(b"21") == -973932308
     ```
     """
@@ -16,8 +14,6 @@ def partition_for_key(key: Buffer | str, num_partitions: int) -> int:
     """The partition, from 0 to `num_partitions - 1`, that Java's producer gives to a key.
 
     ```python
-    from fastprod import partition_for_key
-
     assert partition_for_key("customer-7", 12) == partition_for_key(b"customer-7", 12)
     ```
     """

@@ -305,8 +305,6 @@ def memory_in_use() -> int:
     thread-safe.
 
     ```python
-    import fastprod
-
-    print(fastprod.memory_in_use())
+    print(memory_in_use())
     ```
     """
