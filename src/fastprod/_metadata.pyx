@@ -535,7 +535,7 @@ cdef class ProducerMetadata:
         return 0
 
     cdef int drop_ids(self) except -1:
-        """Waits no longer for an answer: those that were asked for are asked for again."""
+        """Gives up an answer: those that were asked for are asked for again."""
         self.nameless.update(self.topics.keys() & self.ids_asked)
         self.ids_asked = []
         self.transport.drop_ids()

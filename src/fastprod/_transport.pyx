@@ -30,6 +30,7 @@ cdef enum:
     RUN = 512            # records handed over by one call
     FETCH = 64           # messages fetched from an event at once: they stay in the innermost cache until they are read
     FIXED_ARGUMENTS = 6  # of produceva, before the headers
+    LAST_ANSWER_MS = 10_000    # far more than any request for ids takes to fail
     CRIT_SYS_RESOURCE = -194   # librdkafka's, for want of memory
     PRODUCE = 0          # its API key in the protocol
 
@@ -491,14 +492,25 @@ cdef class Transport:
                     if bits != (0, 0):    # which stands for none
                         ids[rd_kafka_TopicDescription_name(topics[i]).decode()] = bits
         rd_kafka_event_destroy(event)
-        self.drop_ids()
+        rd_kafka_queue_destroy(self.id_queue)
+        self.id_queue = NULL
         return ids
 
     cdef void drop_ids(self) noexcept:
-        """Waits no longer for the answer to ask_ids()."""
-        if self.id_queue is not NULL:
+        """Waits for the answer to ask_ids(), and ignores it; there is one soon after the request's timeout.
+
+        rd_kafka_destroy() must not come before it: an answer that librdkafka gets while it ends makes it read where NULL
+        points to (rd_kafka_DescribeTopicsResponse_parse).
+        """
+        cdef rd_kafka_event_t *event
+        if self.id_queue is NULL:
+            return
+        with nogil:
+            event = rd_kafka_queue_poll(self.id_queue, LAST_ANSWER_MS)
+            if event is not NULL:
+                rd_kafka_event_destroy(event)
             rd_kafka_queue_destroy(self.id_queue)
-            self.id_queue = NULL
+        self.id_queue = NULL
 
     def bootstrap(self, bytes servers):
         """Has librdkafka ask the brokers of bootstrap.servers again, which it lets go once it knows the cluster's.
