@@ -106,19 +106,6 @@ def test_failed_records_that_are_kept_outlive_their_topic(brokers):
         assert [(record.topic, record.value) for record in caught.value.records] == [("lost", b"kept")]
 
 
-def test_librdkafka_is_not_ended_before_it_has_the_ids_of_topics_that_it_was_asked_for(brokers):
-    """It reads an answer that comes while it ends by a NULL pointer."""
-    brokers.create_topic("t", 1)
-    for broker in (1, 2):
-        brokers.set_round_trip_time(broker, 1000)
-    producer = Producer(QUICK, bootstrap_servers=brokers.bootstrap_servers)
-    assert len(producer.partitions_for("t")) == 1
-    time.sleep(0.2)  # the metadata thread asks
-    started = time.monotonic()
-    producer.close(10)
-    assert 0.3 < time.monotonic() - started < 5
-
-
 MANY = 1500
 MANY_TOPICS = """
     import json, sys, time
