@@ -499,8 +499,8 @@ cdef class Transport:
     cdef void drop_ids(self) noexcept:
         """Waits for the answer to ask_ids(), and ignores it; there is one soon after the request's timeout.
 
-        rd_kafka_destroy() must not come before it: an answer that librdkafka gets while it ends makes it read where NULL
-        points to (rd_kafka_DescribeTopicsResponse_parse).
+        rd_kafka_destroy() must not come before it: if the answer comes while librdkafka ends, librdkafka follows a NULL
+        pointer (rd_kafka_DescribeTopicsResponse_parse).
         """
         cdef rd_kafka_event_t *event
         if self.id_queue is NULL:
