@@ -128,6 +128,7 @@ MANY_TOPICS = """
 """
 
 
+@pytest.mark.machine  # a sanitizer keeps what was freed
 def test_many_topics_each_used_once_cost_neither_memory_nor_time():
     with MockCluster(topics={}, process=True) as cluster:  # which makes a topic that a producer asks for
         arguments = [sys.executable, "-c", textwrap.dedent(MANY_TOPICS), cluster.bootstrap_servers, str(MANY)]
@@ -137,7 +138,7 @@ def test_many_topics_each_used_once_cost_neither_memory_nor_time():
     first, last = statistics.median(taken[:200]), statistics.median(taken[-200:])
     print(f"first {1e3 * first:.2f} ms, last {1e3 * last:.2f} ms, {grown / 2**20:.1f} MiB")
     assert last < 6 * first  # more than 20 times it was; the machine may be busier at one end
-    assert grown < 20 << 20
+    assert grown < 32 << 20
 
 
 @pytest.mark.parametrize("options", [{}, {"enable_idempotence": False, "acks": 1}], ids=["default", "acks=1"])

@@ -218,6 +218,8 @@ cdef class ProducerMetadata:
         code, text = self.transport.last_error(self.answered_ns)
         if code:
             what += f"; last error: {text}"
+            if "in state SSL_HANDSHAKE" in text and "PLAINTEXT" not in text:
+                what += " (connecting to a PLAINTEXT broker listener?)"   # librdkafka asks so of an end, not of a reset
         return MetadataTimeoutError(f"{what}. Check bootstrap.servers, security.protocol, and that the brokers are up",
                                     code=code or None, retriable=True)
 
