@@ -98,7 +98,7 @@ class Run:
             self.names.update(self.given)
             if not one.left_out:
                 code = one.code.replace("localhost:9092", self.servers)
-                code = code.replace("timeout=10)", "timeout=60)")  # a busy machine
+                code = code.replace("timeout=10)", "timeout=60)").replace("max_block_ms=1000", "max_block_ms=60_000")
                 exec(compile(code, str(one.page), "exec"), self.names)
 
     def close(self):

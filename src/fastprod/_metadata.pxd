@@ -12,7 +12,7 @@ cdef class TopicMetadata:
     cdef int32_t fewer                   # partitions that the last answer told of, if not as many as are known
     cdef readonly int code               # of the last answer about it
     cdef readonly int answers            # about it, ever
-    cdef bint anew                       # it was made anew, so the next answer is right, be it fewer partitions
+    cdef bint anew                       # it was created again: the next answer may have fewer partitions
     cdef object identity                 # its topic id; None: not known
     cdef int64_t used_ns                 # when it was asked for, if not by sending; monotonic
 

@@ -80,9 +80,9 @@ cdef class ProducerMetadata:
     * somebody but `topics` has its TopicMetadata: a call that is under way, or
       the producer, for the topic of its last send().
 
-    So whoever has a TopicMetadata may append to its Topic. forget() finds both
-    out and takes it out of `topics` without letting go of the GIL, so that
-    nobody gets it in between. What else needs a topic's name has a copy of it.
+    So a thread that has a TopicMetadata may append to its Topic. forget() checks
+    both and removes the entry from `topics` while it holds the GIL, so no thread
+    gets the entry in between. All other users of a topic's name have a copy.
 
     The condition is C's and not threading's: that one is Python code, in which
     a signal handler can raise between taking the lock and knowing of it.
@@ -488,9 +488,9 @@ cdef class ProducerMetadata:
         return 0
 
     cdef bint forget(self, TopicMetadata entry) except -1:
-        """Lets go of a topic, if nobody else has it and it has no batches; whether it has."""
+        """Frees a topic that has no batches and no other user; returns whether it did."""
         with self.lock:
-            # One reference is that of `topics`, and one the caller's. From here to the end the GIL is not let go of.
+            # `topics` has one reference and the caller another. The GIL stays held from here to the end.
             if Py_REFCNT(<PyObject *>entry) > 2 or not self.sender.remove_topic(entry.topic):
                 return False
             entry.topic = NULL

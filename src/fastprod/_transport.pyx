@@ -95,14 +95,18 @@ cdef bint has_exact_login(dict properties):
     return all(login) and any(text[0] in C_SPACE for text in login)
 
 
-cdef int log_in(rd_kafka_t *rk, bytes user, bytes password) except -1:
-    """Gives user and password as they are. They are read whenever a connection authenticates."""
-    cdef rd_kafka_error_t *error = rd_kafka_sasl_set_credentials(rk, user, password)
+cdef int check(rd_kafka_error_t *error, str what) except -1:
+    """KafkaError if there is an error, which is freed; what: what librdkafka did not do."""
     if error is not NULL:
         code = rd_kafka_error_code(error)
         rd_kafka_error_destroy(error)
-        raise KafkaError(f"librdkafka does not take user and password (code {code})", code=code)
+        raise KafkaError(f"librdkafka {what} (code {code})", code=code)
     return 0
+
+
+cdef int log_in(rd_kafka_t *rk, bytes user, bytes password) except -1:
+    """Gives user and password as they are. They are read whenever a connection authenticates."""
+    return check(rd_kafka_sasl_set_credentials(rk, user, password), "does not take user and password")
 
 
 cdef int add_brokers(rd_kafka_t *rk, bytes servers) except -1:
@@ -179,12 +183,7 @@ cdef void wake_for_retired(rd_kafka_t *rk, void *transport) noexcept nogil:
 
 cdef int serve_tokens_in_background(rd_kafka_t *rk) except -1:
     """Lets librdkafka make or fetch its tokens on a thread of its own."""
-    cdef rd_kafka_error_t *error = rd_kafka_sasl_background_callbacks_enable(rk)
-    if error is not NULL:
-        code = rd_kafka_error_code(error)
-        rd_kafka_error_destroy(error)
-        raise KafkaError(f"librdkafka cannot serve OAUTHBEARER tokens (code {code})", code=code)
-    return 0
+    return check(rd_kafka_sasl_background_callbacks_enable(rk), "cannot serve OAUTHBEARER tokens")
 
 
 cdef int know(rd_kafka_t *rk, list names) except -1:
@@ -331,8 +330,8 @@ cdef class Transport:
             self.configuration = NULL
         return 0
 
-    # Another librdkafka producer in the place of the current one. librdkafka never lets go of a topic, nor of a leader
-    # epoch, so the way to be rid of either is a new rd_kafka_t. One at a time:
+    # A new librdkafka producer replaces the current one. librdkafka never frees a topic or a leader epoch, so only a
+    # new rd_kafka_t forgets them. One replacement at a time:
     #
     # 1. prepare() makes it, and waits until a broker has answered.
     # 2. switch_over() makes it the current one; the former is retired. What is handed over from here on goes to the new
@@ -369,7 +368,7 @@ cdef class Transport:
         memset(&self.coming, 0, sizeof(Handle))
         self.generation += 1
         rd_kafka_queue_cb_event_enable(self.retired.queue, wake_for_retired, <void *>self)
-        rd_kafka_queue_yield(polled)    # whoever waits there goes on to the new queue
+        rd_kafka_queue_yield(polled)    # the thread that waits there moves to the new queue
 
     cdef void purge_retired(self) noexcept nogil:
         """Makes the retired one give up what waits to be sent, or sent again; each is still reported."""
