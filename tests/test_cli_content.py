@@ -299,6 +299,16 @@ def test_what_is_no_text_is_refused_from_standard_input(from_pipe, capsys, kind)
     assert "parquet.gz" in kind or err.endswith(f"{advice}\n")
 
 
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_is_no_text_is_refused_though_it_comes_byte_by_byte(monkeypatch, capsys, kind):
+    data, what, _ = OTHERS[kind]
+    pieces = iter([data[i : i + 1] for i in range(len(data))])
+    buffer = SimpleNamespace(readline=lambda _: next(pieces, b""))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=buffer, closed=False, fileno=io.BytesIO().fileno))
+    assert run(FakeProducer(), "-") == 2
+    assert capsys.readouterr().err.startswith(f"fastprod send: <stdin>: this is {what}")
+
+
 @pytest.mark.parametrize("format", [None, "ndjson", "csv"])
 def test_bytes_that_no_text_has_are_refused(write, format):
     with pytest.raises(InputError, match=r"a\.txt: this is no text of UTF-8: byte 2 is 0, which no text has; UTF-16 "):

@@ -814,6 +814,15 @@ def test_a_record_whose_future_has_its_result_is_nothing_that_flush_and_close_wa
     assert producer.buffer_available == producer.metrics()["buffer-total-bytes"]
 
 
+def test_records_whose_futures_have_their_results_are_nothing_that_flush_waits_for(make, topic):
+    """Those of a batch have them a moment before the batch is over."""
+    producer = make(linger_ms=1)
+    for _ in range(1000):
+        futures = [producer.send(topic, b"v", partition=0) for _ in range(2)]
+        futures[1].result(20)
+        producer.flush(0)
+
+
 def test_closing_from_two_threads_at_once(make, topic):
     producer = make(linger_ms=80_000)
     future = producer.send(topic, b"v")

@@ -78,6 +78,7 @@ cdef class Sender:
     cdef void attach_failed(self, Batch *first) noexcept nogil
     cdef void release_failed(self, Batch *batch) noexcept nogil
     cdef bint wait_settled(self, int64_t deadline) except -1
+    cdef void wait_for_work_step(self) noexcept nogil
     cdef bint wait_callbacks(self, int64_t deadline) except -1
     # the metadata thread, with the GIL; no lock is needed
     cdef int remove_topic(self, Topic *topic) noexcept nogil

@@ -1218,6 +1218,8 @@ cdef class Sender:
                 with nogil:
                     done = wait_completed(&point.done, until)
                 if not done and fp_monotonic_ns() >= deadline:
+                    with nogil:
+                        self.wait_for_work_step()
                     if self.accumulator.count_unsettled():
                         return False
                     break                  # every record has its result; the reports on lone ones are to come
@@ -1230,6 +1232,16 @@ cdef class Sender:
                     self.accumulator.end_flush(point)
                     free(point)
         return self.wait_callbacks(deadline)
+
+    cdef void wait_for_work_step(self) noexcept nogil:
+        """Lets the step end that is being done: it may have given futures their results, and count the records next.
+
+        So nobody who has seen a result is told that the record has not settled. Not while purge() has librdkafka give
+        up its records, which may hold duty for as long as a DNS query takes. thread: app  lock: none
+        """
+        if not fp_atomic_load(<const int *>&self.giving_up):
+            fp_mutex_lock(&self.duty)
+            fp_mutex_unlock(&self.duty)
 
     cdef bint wait_callbacks(self, int64_t deadline) except -1:
         """Waits until the callbacks queued by now have run. Those of an interpreter that ends run no more."""

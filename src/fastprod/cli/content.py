@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 from .stop import Stop
 
 CHUNK = 1 << 16  # bytes
-_ENOUGH = 16  # bytes tell what a file is; so does a line, without which there is no record
+_ENOUGH = 16  # bytes tell how a file is packed
+_HEADER = 262  # bytes tell what else it is: tar says it last
 
 
 class DamagedError(ValueError):
@@ -185,8 +186,16 @@ class Bytes(io.RawIOBase):
         return True
 
     def look(self) -> bytes:
-        """The first bytes, which will be read all the same; as many as it takes to tell what they are."""
-        while len(self._head) < _ENOUGH and b"\n" not in self._head:
+        """The first bytes, which will be read all the same; as many as it takes to tell what they are.
+
+        A line tells it too, but for one that ORC files begin with; and before there is a line there is no record, so that
+        none waits for this.
+        """
+        while len(self._head) < _HEADER:
+            if len(self._head) >= _ENOUGH and packing_of(self._head):  # a little of it may unpack to a line
+                break
+            if b"\n" in self._head and (len(self._head) >= _ENOUGH or not self._head.startswith(b"ORC\n")):
+                break
             data = self._more(CHUNK)
             if not data:
                 break
