@@ -188,8 +188,8 @@ class Bytes(io.RawIOBase):
     def look(self) -> bytes:
         """The first bytes, which will be read all the same; as many as it takes to tell what they are.
 
-        A line tells it too, but for one that ORC files begin with; and before there is a line there is no record, so that
-        none waits for this.
+        A line tells it too, but for one that ORC files begin with. Before there is a line there is no record, so none
+        waits for this.
         """
         while len(self._head) < _HEADER:
             if len(self._head) >= _ENOUGH and packing_of(self._head):  # a little of it may unpack to a line
