@@ -213,6 +213,7 @@ cdef class RecordAccumulator:
     cdef void end_lingering(self, int64_t now_ns) noexcept nogil
     cdef int hurried(self) noexcept nogil
     cdef int sendable(self, Batch *batch, int64_t now_ns) noexcept nogil
+    cdef int32_t partial_limit(self) noexcept nogil
     cdef int window_open(self, PartitionQueue *queue, Leader *leader, Batch *batch) noexcept nogil
     cdef void leave_ready(self, PartitionQueue *queue, QueueState state) noexcept nogil
     cdef void park(self, PartitionQueue *queue, Leader *leader, PartitionQueue *parked, int64_t now_ns) noexcept nogil

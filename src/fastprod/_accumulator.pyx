@@ -39,7 +39,9 @@ cdef enum AppendStatus:
 
 cdef enum:
     COLD_ARENA = 1024              # what a partition's first batch starts with, bytes
-    GROWTH = 4
+    # Batches that are not full and with librdkafka, by max.in.flight.requests.per.connection: more while an application
+    # waits for memory, which they give back. Some of them linger there, and are no requests yet.
+    MORE_PARTIAL = 4
     # The hand-over window. librdkafka allocates about this much for a record
     # it holds, beside the payload, which stays in our arena.
     TRANSPORT_RECORD_COST = 256
@@ -664,7 +666,7 @@ cdef class RecordAccumulator:
                 return size
             capacity = batch.capacity
             while capacity < self.batch_size:
-                capacity = min(GROWTH * capacity, self.batch_size)
+                capacity = min(capacity + capacity // 2, self.batch_size)   # twice would leave more unused
                 if batch.used + fp_arena_size(record, record.timestamp - batch.base_timestamp) > capacity:
                     continue
                 if arena[0] is NULL:
@@ -804,7 +806,8 @@ cdef class RecordAccumulator:
         rest waits in compact arenas. Whoever finds others waiting for room in it
         waits behind them, or one with a large batch would wait for ever. A
         batch that is not full waits behind max.in.flight others, as it does in
-        Java: it fills while they travel.
+        Java: it fills while they travel. While an application waits for memory
+        it cannot fill, so MORE_PARTIAL times as many go.
         """
         if leader.batches == 0:
             return 1
@@ -814,7 +817,11 @@ cdef class RecordAccumulator:
             return 0
         if self.outstanding_cost >= TOTAL_WINDOW and leader.cost >= LEADER_SHARE:
             return 0
-        return batch.state == BATCH_CLOSED or queue.due or leader.batches < self.max_in_flight
+        return batch.state == BATCH_CLOSED or queue.due or leader.batches < self.partial_limit()
+
+    cdef int32_t partial_limit(self) noexcept nogil:
+        """How many batches a leader may have before one that is not full waits. lock: held"""
+        return MORE_PARTIAL * self.max_in_flight if self.starving else self.max_in_flight
 
     cdef void end_lingering(self, int64_t now_ns) noexcept nogil:
         cdef Batch *batch = self.linger_first
@@ -1095,7 +1102,7 @@ cdef class RecordAccumulator:
             batch = queue.head
             if batch is not NULL:
                 cost += transport_cost(batch)
-                due = batch.state == BATCH_OPEN and batches >= self.max_in_flight
+                due = batch.state == BATCH_OPEN and batches >= self.partial_limit()
                 if batches and (cost > LEADER_WINDOW or due and not leader.parked_full):
                     break
                 queue.due = due
