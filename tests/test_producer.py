@@ -820,6 +820,7 @@ def test_records_whose_futures_have_their_results_are_nothing_that_flush_waits_f
     for _ in range(1000):
         futures = [producer.send(topic, b"v", partition=0) for _ in range(2)]
         futures[1].result(20)
+        assert len(producer) == 0
         producer.flush(0)
 
 

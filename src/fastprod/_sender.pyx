@@ -853,7 +853,6 @@ cdef class Sender:
         batch = self.slots[report.slot]
         if (<PartitionQueue *>batch.queue).transit_first is batch and not batch.expired:
             self.note_outcome(batch, report)
-            self.accumulator.settle_records(batch)   # or close(0) would give up what has its result
             self.complete(batch)
         fp_mutex_unlock(&self.duty)
 
@@ -946,6 +945,7 @@ cdef class Sender:
 
     cdef void complete(self, Batch *batch) noexcept nogil:
         batch.completed = 1
+        self.accumulator.settle_records(batch)   # before anybody sees a result, or len() would still count the record
         if result_complete(batch.result, batch.count):
             self.callbacks.add(batch.result)
 
@@ -1218,10 +1218,10 @@ cdef class Sender:
                 with nogil:
                     done = wait_completed(&point.done, until)
                 if not done and fp_monotonic_ns() >= deadline:
-                    with nogil:
-                        self.wait_for_work_step()
                     if self.accumulator.count_unsettled():
                         return False
+                    with nogil:
+                        self.wait_for_work_step()
                     break                  # every record has its result; the reports on lone ones are to come
         except ForkedProducerError:        # the parent's threads may have held the lock
             forked = True
@@ -1234,10 +1234,10 @@ cdef class Sender:
         return self.wait_callbacks(deadline)
 
     cdef void wait_for_work_step(self) noexcept nogil:
-        """Lets the step end that is being done: it may have given futures their results, and count the records next.
+        """Lets the step end that is being done: it may have given futures their results, and keeps the failures next.
 
-        So nobody who has seen a result is told that the record has not settled. Not while purge() has librdkafka give
-        up its records, which may hold duty for as long as a DNS query takes. thread: app  lock: none
+        Not while purge() has librdkafka give up its records, which may hold duty for as long as a DNS query takes.
+        thread: app  lock: none
         """
         if not fp_atomic_load(<const int *>&self.giving_up):
             fp_mutex_lock(&self.duty)
