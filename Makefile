@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := $(wildcard src/fastprod/*.pyx src/fastprod/*.pxd csrc/*) setup.py
+SOURCES := $(shell find src -name '*.py[x]' -o -name '*.pxd') $(wildcard csrc/*) setup.py
 
 .PHONY: help demo test lint bench bench-stages bench-partitioning bench-grid budget docs options faults life machine leaks fuzz sanitize tsan valgrind wheel test-pythons clean
 
@@ -25,7 +25,7 @@ lint: $(STAMP)  ## ruff, cython-lint, mypy, stubtest, and the GitHub workflows
 	$(BIN)/ruff format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
 	$(BIN)/mypy
-	$(BIN)/stubtest fastprod._producer fastprod._bulk fastprod._future fastprod._partitioner --ignore-missing-stub
+	$(BIN)/stubtest fastprod.producer fastprod.bulk.bulk_append fastprod.internals.future fastprod.internals.partitioner --ignore-missing-stub
 	$(BIN)/zizmor --offline --quiet .github
 	if command -v actionlint > /dev/null; then actionlint; fi
 
@@ -148,7 +148,8 @@ valgrind: $(STAMP)  ## a short run under valgrind; RECORDS=10000
 		$(BIN)/python -m tests.leaks $(or $(RECORDS),10000) 1
 
 clean:  ## remove everything that was built
-	rm -rf build dist wheelhouse .venv src/*.egg-info src/fastprod/*.so src/fastprod/*.c
+	rm -rf build dist wheelhouse .venv src/*.egg-info
+	find src -name '*.so' -delete -o -name '*.c' -delete
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -30,19 +30,19 @@ if COVERAGE:
     link_args += ["--coverage"]
 
 # State must exist once, so each .c file is linked into exactly one extension.
-C_SOURCES = {"_transport": ["csrc/librdkafka.c"]}
+C_SOURCES = {"fastprod.internals.transport": ["csrc/librdkafka.c"]}
 
 extensions = [
     Extension(
-        f"fastprod.{name}",
+        name,
         [path, *C_SOURCES.get(name, [])],
         include_dirs=["csrc"],
         depends=glob("csrc/*.h"),
         extra_compile_args=compile_args,
         extra_link_args=link_args,
     )
-    for path in sorted(glob("src/fastprod/_*.pyx"))
-    for name in [os.path.basename(path).removesuffix(".pyx")]
+    for path in sorted(glob("src/fastprod/**/*.pyx", recursive=True))
+    for name in [path.removeprefix("src/").removesuffix(".pyx").replace(os.sep, ".")]
 ]
 
 setup(

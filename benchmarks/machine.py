@@ -9,7 +9,7 @@ import platform
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-import fastprod.librdkafka
+import fastprod.librdkafka.loader
 
 
 def machine() -> str:
@@ -17,7 +17,7 @@ def machine() -> str:
         model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "?")
     return (
         f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}, "
-        f"librdkafka {fastprod.librdkafka.version()}, {datetime.date.today()}"
+        f"librdkafka {fastprod.librdkafka.loader.version()}, {datetime.date.today()}"
     )
 
 

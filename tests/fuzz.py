@@ -14,13 +14,13 @@ import sys
 import time
 import warnings
 
-import fastprod.jaas
-import fastprod.options
+import fastprod.config.jaas
+import fastprod.config.options
 import fastprod.records
 from fastprod import KafkaError, Producer, ProducerRecord, RecordMetadata, murmur2, partition_for_key
-from fastprod._transport import knows
-from fastprod.config import resolve
-from fastprod.options import ALIASES, OPTIONS
+from fastprod.config.options import ALIASES, OPTIONS
+from fastprod.config.producer_config import resolve
+from fastprod.internals.transport import knows
 from fastprod.testing import MockCluster
 from tests.conftest import QUICK
 
@@ -251,7 +251,7 @@ def by_chance(fuzzer, seconds, seed):
 
 def by_coverage(fuzzer, seconds, seed):
     """Ends the process, with a code other than 0 if an input failed, which is kept in a file."""
-    for module in (fastprod.config, fastprod.jaas, fastprod.options, fastprod.records):
+    for module in (fastprod.config.producer_config, fastprod.config.jaas, fastprod.config.options, fastprod.records):
         for function in vars(module).values():
             if inspect.isfunction(function):
                 atheris.instrument_func(function)

@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from fastprod.options import ALIASES, OPTIONS
+from fastprod.config.options import ALIASES, OPTIONS
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "options.md"
 

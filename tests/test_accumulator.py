@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 import pytest
 
 from fastprod import BufferExhaustedError
-from fastprod._accumulator import RecordAccumulator
-from fastprod._buffer_pool import BufferPool
+from fastprod.internals.buffer_pool import BufferPool
+from fastprod.internals.record_accumulator import RecordAccumulator
 from tests.conftest import eventually
 
 LEADER_WINDOW = 10 << 20

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fastprod import BufferExhaustedError, partition_for_key
-from fastprod._accumulator import RecordAccumulator
-from fastprod._buffer_pool import BufferPool
+from fastprod.internals.buffer_pool import BufferPool
+from fastprod.internals.record_accumulator import RecordAccumulator
 
 BATCH_SIZE = 2000
 DELIVERY_TIMEOUT_MS = 200

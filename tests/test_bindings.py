@@ -10,7 +10,7 @@ import sys
 import confluent_kafka
 import pytest
 
-from fastprod import librdkafka
+from fastprod.librdkafka import loader as librdkafka
 
 
 def import_fastprod(path=None, before=""):
@@ -92,7 +92,8 @@ def test_a_missing_function_is_named(library, version):
 WITH_ANOTHER_COPY = """
 import ctypes, sys
 ctypes.CDLL(sys.argv[1])  # as Python loads the extension modules of other packages, with what they bring along
-from fastprod import Producer, librdkafka
+from fastprod import Producer
+from fastprod.librdkafka import loader as librdkafka
 from fastprod.testing import MockCluster
 with MockCluster(topics={"t": 1}) as cluster, Producer(bootstrap_servers=cluster.bootstrap_servers) as producer:
     assert producer.send("t", b"v").result(20).offset == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from fastprod import BufferExhaustedError, ProducerClosedError
-from fastprod._buffer_pool import Buffer, BufferPool
+from fastprod.internals.buffer_pool import Buffer, BufferPool
 from tests.conftest import Interrupted, eventually, interrupted, signalled
 
 LONG_MS = 20_000  # a wait that ends by something else, or the test has failed

@@ -10,7 +10,6 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 import fastprod
-from fastprod import librdkafka
 from fastprod.cli import main, send
 from fastprod.errors import (
     AuthorizationError,
@@ -19,6 +18,7 @@ from fastprod.errors import (
     KafkaError,
     RecordTooLargeError,
 )
+from fastprod.librdkafka import loader as librdkafka
 from fastprod.records import PartitionInfo, RecordMetadata
 from fastprod.testing import MockCluster
 from tests.conftest import READER, eventually

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastprod import Producer, config
-from fastprod.config import ProducerConfig
+from fastprod import Producer
+from fastprod.config import parse
+from fastprod.config import producer_config as config
+from fastprod.config.options import ALIASES, DENIED, FOREIGN, OPTIONS, PARTITIONERS, is_sensitive, redact
+from fastprod.config.producer_config import ProducerConfig
 from fastprod.errors import ConfigError
-from fastprod.options import ALIASES, DENIED, FOREIGN, OPTIONS, PARTITIONERS, is_sensitive, redact
 
 # Kafka 4.4 adds these to the keys of 4.3, whose jar tests/test_config_java.py reads.
 KEYS_OF_4_4 = [
@@ -187,7 +189,7 @@ def test_row(option, librdkafka):
     assert option.doc and "\n" not in option.doc
     assert not option.maps_to or librdkafka.knows(option.maps_to)
     if option.owner != "refused" and option.default is not None and option.unit not in ("hosts", "interceptors"):
-        assert config._PARSERS[option.unit](option, option.name, option.default) == option.default
+        assert parse.parse(option, option.name, option.default) == option.default
 
 
 def test_aliases_are_librdkafkas_names_for_rows(librdkafka):
@@ -206,7 +208,7 @@ def test_what_is_not_set_has_librdkafkas_default_for_its_own(librdkafka):
         if option.maps_to and option.maps_to not in DEFAULT_PROPERTIES and option.default is not None:
             compared += 1
             of_librdkafka = librdkafka.default(option.maps_to)
-            if of_librdkafka != config._text(option.default):
+            if of_librdkafka != parse.text_of(option.default):
                 different[option.name] = of_librdkafka
     assert different == {} and compared > 5
 
@@ -597,7 +599,7 @@ def test_numbers_keep_to_their_range(name):
 
 @pytest.mark.parametrize("value", NOT_WHOLE, ids=lambda v: repr(v)[:12])
 @pytest.mark.parametrize(
-    "name", [o.name for o in OPTIONS.values() if config._PARSERS[o.unit] is config._whole and o.valid]
+    "name", [o.name for o in OPTIONS.values() if parse._PARSERS[o.unit] is parse._whole and o.valid]
 )
 def test_not_a_whole_number(name, value):
     with pytest.raises(ConfigError, match=name):

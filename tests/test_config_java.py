@@ -5,9 +5,10 @@ import warnings
 import pytest
 import trustme
 
-from fastprod import config, jaas, pem
+from fastprod.config import jaas, pem
+from fastprod.config import producer_config as config
+from fastprod.config.options import ALIASES, OPTIONS, is_sensitive
 from fastprod.errors import ConfigError
-from fastprod.options import ALIASES, OPTIONS, is_sensitive
 from tests.kafka.oracle import java_options, java_reads, java_takes
 
 pytestmark = pytest.mark.kafka

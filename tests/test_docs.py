@@ -18,7 +18,7 @@ import trustme
 
 import fastprod
 from fastprod import BulkFuture, FutureRecordMetadata, Producer
-from fastprod.options import OPTIONS
+from fastprod.config.options import OPTIONS
 from fastprod.testing import MockCluster
 from tests import options_page
 

@@ -6,8 +6,7 @@ import pickle
 import confluent_kafka
 import pytest
 
-from fastprod import errors
-from fastprod.records import FailedRecord
+from fastprod import FailedRecord, errors
 
 CODES = {
     "_DESTROY": -197,

@@ -3,7 +3,7 @@
 import pytest
 
 from fastprod import FutureRecordMetadata
-from fastprod._future import wait_deadline
+from fastprod.internals.future import wait_deadline
 from tests.conftest import shown
 
 FOR_EVER = (1 << 63) - 1

@@ -14,60 +14,110 @@ CSRC = ROOT / "csrc"
 
 # Module -> what it may know, by import, cimport or C header. A new arrow is a decision: make it here.
 MAY_KNOW = {
-    # Leaves
-    "errors": set(),
-    "records": {"errors"},
-    "options": set(),
-    "jaas": set(),
-    "pem": set(),
-    "config": {"errors", "jaas", "options", "pem"},
+    # config
+    "config.options": set(),
+    "config.jaas": set(),
+    "config": set(),
+    "config.pem": set(),
+    "config.parse": {"config.jaas", "config.options", "errors"},
+    "config.rules": {"config.jaas", "config.options", "config.parse", "config.pem", "errors"},
+    "config.librdkafka_properties": {"config.options", "config.parse", "errors"},
+    "config.producer_config": {
+        "config.jaas", "config.librdkafka_properties", "config.options", "config.parse", "config.rules", "errors",
+    },
+    # librdkafka
+    "librdkafka.loader": set(),
     "librdkafka": set(),
-    "_interpreter": set(),
-    "_autospec": set(),
-    "logs": set(),
-    "tokens": {"_threads"},
-    # C as Cython sees it
-    "_sync": {"sync.h"},
-    "_record": {"record.h"},
-    "_rdkafka": {"librdkafka.h"},
-    # Parts
-    "_partitioner": {"murmur2.h"},
-    "_threads": {"_sync", "errors"},
-    "_buffer_pool": {"_sync", "_threads", "errors"},
-    "_future": {"_buffer_pool", "_sync", "_threads", "errors", "librdkafka", "records"},
-    "_batch": {"_buffer_pool", "_future", "_record"},
-    "_callbacks": {"_buffer_pool", "_future", "_sync", "_threads", "errors", "logs"},
-    "_input": {"_record", "errors"},
-    "_accumulator": {"_batch", "_buffer_pool", "_future", "_partitioner", "_record", "_sync", "errors"},
-    "_transport": {
-        "_batch", "_callbacks", "_future", "_rdkafka", "_record", "_sync", "_threads", "errors", "librdkafka",
-        "options",
+    "librdkafka.declarations": {"librdkafka.h"},
+    # internals
+    "internals.logs": set(),
+    "internals.autospec": set(),
+    "internals.interpreter": set(),
+    "internals": set(),
+    "internals.sync": {"sync.h"},
+    "internals.partitioner": {"murmur2.h"},
+    "internals.record": {"record.h"},
+    "internals.threads": {"errors", "internals.sync"},
+    "internals.input": {"errors", "internals.record"},
+    "internals.buffer_pool": {"errors", "internals.sync", "internals.threads"},
+    "internals.tokens": {"internals.threads"},
+    "internals.future": {
+        "errors", "internals.buffer_pool", "internals.sync", "internals.threads", "librdkafka.loader", "records",
     },
-    "_metadata": {
-        "_accumulator", "_input", "_sender", "_sync", "_threads", "_transport", "errors", "librdkafka", "records",
+    "internals.callbacks": {
+        "errors", "internals.buffer_pool", "internals.future", "internals.logs", "internals.sync",
+        "internals.threads",
     },
-    "_bulk": {
-        "_accumulator", "_future", "_input", "_metadata", "_partitioner", "_record", "_sync", "_threads", "errors",
-        "librdkafka", "records",
+    "internals.producer_batch": {"internals.buffer_pool", "internals.future", "internals.record"},
+    "internals.record_accumulator": {
+        "errors", "internals.buffer_pool", "internals.future", "internals.partitioner", "internals.producer_batch",
+        "internals.record", "internals.sync",
     },
-    "_arrow": {"_bulk", "_input", "_record", "_sync", "arrow.h", "errors"},
-    "_sender": {
-        "_accumulator", "_batch", "_buffer_pool", "_callbacks", "_future", "_rdkafka", "_sync", "_threads",
-        "_transport", "errors", "librdkafka", "records",
+    "internals.transport": {
+        "config.options", "errors", "internals.callbacks", "internals.future", "internals.producer_batch",
+        "internals.record", "internals.sync", "internals.threads", "librdkafka.declarations", "librdkafka.loader",
     },
-    "_transaction": {
-        "_accumulator", "_future", "_sender", "_sync", "_threads", "_transport", "errors", "librdkafka", "logs",
+    "internals.sender": {
+        "errors", "internals.buffer_pool", "internals.callbacks", "internals.future", "internals.producer_batch",
+        "internals.record_accumulator", "internals.sync", "internals.threads", "internals.transport",
+        "librdkafka.declarations", "librdkafka.loader", "records",
     },
-    # The whole
-    "_producer": {
-        "_accumulator", "_arrow", "_buffer_pool", "_bulk", "_callbacks", "_future", "_input", "_metadata",
-        "_partitioner", "_record", "_sender", "_sync", "_threads", "_transaction", "_transport", "config", "errors",
-        "logs", "records", "tokens",
+    "internals.producer_metadata": {
+        "errors", "internals.input", "internals.record_accumulator", "internals.sender", "internals.sync",
+        "internals.threads", "internals.transport", "librdkafka.loader", "records",
     },
-    "__init__": {"_autospec", "_interpreter", "_bulk", "_future", "_partitioner", "_producer", "errors", "records"},
-    "testing": {"librdkafka"},
+    "internals.transaction_manager": {
+        "errors", "internals.future", "internals.logs", "internals.record_accumulator", "internals.sender",
+        "internals.sync", "internals.threads", "internals.transport", "librdkafka.loader",
+    },
+    # bulk
+    "bulk": set(),
+    "bulk.bulk_append": {
+        "errors", "internals.future", "internals.input", "internals.partitioner", "internals.producer_metadata",
+        "internals.record", "internals.record_accumulator", "internals.sync", "internals.threads",
+        "librdkafka.loader", "records",
+    },
+    "bulk.arrow_append": {
+        "arrow.h", "bulk.bulk_append", "errors", "internals.input", "internals.record", "internals.sync",
+    },
+    # What users import
+    "records": set(),
+    "errors": {"records"},
+    "testing": {"librdkafka.loader"},
+    "producer": {
+        "bulk.arrow_append", "bulk.bulk_append", "config.producer_config", "errors", "internals.buffer_pool",
+        "internals.callbacks", "internals.future", "internals.input", "internals.logs", "internals.partitioner",
+        "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sender",
+        "internals.sync", "internals.threads", "internals.tokens", "internals.transaction_manager",
+        "internals.transport", "records",
+    },
+    "__init__": {
+        "bulk.bulk_append", "errors", "internals.autospec", "internals.future", "internals.interpreter",
+        "internals.partitioner", "producer", "records",
+    },
     "__main__": {"cli"},
+    # cli
+    "cli.stop": set(),
+    "cli.console": set(),
+    "cli.settings": {"config.options"},
+    "cli.content": {"cli.stop"},
+    "cli.columnar": {"cli.content", "cli.stop"},
+    "cli.readers": {"cli.columnar", "cli.content", "cli.stop"},
+    "cli.send": {
+        "__init__", "cli.columnar", "cli.console", "cli.readers", "cli.settings", "cli.stop", "errors", "records",
+        "testing",
+    },
+    "cli": {"__init__", "cli.console", "cli.send", "librdkafka.loader"},
 }  # fmt: skip
+
+# Package -> the other packages that its modules may know. What stands beside the packages is in the table above.
+PACKAGES_MAY_KNOW = {
+    "config": set(),
+    "librdkafka": set(),
+    "internals": {"config", "librdkafka"},
+    "bulk": {"internals", "librdkafka"},
+    "cli": {"config", "librdkafka"},
+}
 
 STATEMENT = re.compile(
     r"""^[ \t]*(?:
@@ -77,14 +127,22 @@ STATEMENT = re.compile(
     )""",
     re.MULTILINE | re.VERBOSE,
 )
-MODULES = {path.stem for path in SOURCE.iterdir() if path.suffix in (".py", ".pyx", ".pxd")}
-PACKAGES = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+SUFFIXES = (".py", ".pyx", ".pxd", ".pyi")
+
+
+def module_of(path):
+    """A file's module without "fastprod.", which is "__init__" itself; a package's is its name."""
+    name = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+    return name.removesuffix(".__init__") or "__init__"
+
+
+FILES = sorted(path for path in SOURCE.rglob("*") if path.suffix in SUFFIXES)
+MODULES = {module_of(path) for path in FILES}
 
 
 def known_in(text, package="fastprod"):
-    """The modules of fastprod and the headers of csrc that a source file names, but for what only types need."""
+    """The modules of fastprod and the headers of csrc that a source file names, those that only types need too."""
     known = set()
-    text = re.sub(r"^if TYPE_CHECKING:\n(?:(?:[ \t].*)?\n)+", "", text, flags=re.MULTILINE)
     for found in STATEMENT.finditer(text):
         if found["header"]:
             if (CSRC / found["header"]).exists():
@@ -102,41 +160,52 @@ def known_in(text, package="fastprod"):
         for name in full:
             first, _, rest = name.partition(".")
             if first == "fastprod":
-                inner = rest.split(".")[0]
-                known.add(inner if inner in MODULES | PACKAGES else "__init__")
+                while rest and rest not in MODULES:
+                    rest = rest.rpartition(".")[0]
+                known.add(rest or "__init__")
     return known
 
 
 def arrows(module):
-    paths = [SOURCE / (module + suffix) for suffix in (".py", ".pyx", ".pxd", ".pyi")]
-    return set().union(*(known_in(path.read_text()) for path in paths if path.exists())) - {module}
+    found = set()
+    for path in FILES:
+        if module_of(path) == module:
+            package = ".".join(("fastprod", *path.relative_to(SOURCE).parts[:-1]))
+            found |= known_in(path.read_text(), package)
+    return found - {module}
+
+
+def package_of(module):
+    """Where a module lives: a package, or "fastprod" for what stands beside them."""
+    return module.partition(".")[0] if "." in module or module in PACKAGES_MAY_KNOW else "fastprod"
 
 
 def test_the_reader_sees_every_form():
     text = """
 from fastprod import config as options, errors
 from fastprod import __version__
-from fastprod._batch cimport (   # a comment
+from fastprod.internals.producer_batch cimport (   # a comment
     Batch,  # another
 )
-from fastprod._sync cimport *
-cimport fastprod._record
+from fastprod.internals.sync cimport *
+cimport fastprod.internals.record
 import os, fastprod.records as r
     from .testing import MockCluster
     from . import librdkafka
-from fastprodder import _future
+from fastprodder import future
 cdef extern from "murmur2.h" nogil:
 cdef extern from "Python.h":
 if TYPE_CHECKING:
-    from .logs import Log
+    from .internals.logs import Log
 
-    from .tokens import Token
+    from .internals import tokens
 """
     assert known_in(text) == {
-        "config", "errors", "__init__", "_batch", "_sync", "_record", "records", "testing", "librdkafka", "murmur2.h",
+        "config", "errors", "__init__", "internals.producer_batch", "internals.sync", "internals.record", "records",
+        "testing", "librdkafka", "murmur2.h", "internals.logs", "internals.tokens",
     }  # fmt: skip
     text = "from ..errors import KafkaError\nfrom .. import Producer, testing\nfrom .readers import Input"
-    assert known_in(text, "fastprod.cli") == {"errors", "__init__", "testing", "cli"}
+    assert known_in(text, "fastprod.cli") == {"errors", "__init__", "testing", "cli.readers"}
 
 
 def test_every_module_is_in_the_table():
@@ -156,29 +225,40 @@ def test_the_table_allows_nothing_that_is_not_used(module):
 def test_there_is_no_cycle():
     graph = {module: arrows(module) for module in MODULES}
     order = list(graphlib.TopologicalSorter(graph).static_order())
-    assert order.index("_producer") < order.index("__init__")
+    assert order.index("producer") < order.index("__init__")
 
 
-@pytest.mark.parametrize("leaf", ["records", "errors", "options", "jaas", "pem", "config", "librdkafka"])
+@pytest.mark.parametrize("package", PACKAGES_MAY_KNOW)
+def test_a_package_knows_no_more_than_it_may(package):
+    known = set().union(*(arrows(module) for module in MODULES if package_of(module) == package)) & MODULES
+    assert {package_of(name) for name in known} - {package, "fastprod"} == PACKAGES_MAY_KNOW[package]
+
+
+def test_the_packages_make_no_cycle():
+    list(graphlib.TopologicalSorter(PACKAGES_MAY_KNOW).static_order())
+
+
+@pytest.mark.parametrize("leaf", ["records", "errors", "config.producer_config", "librdkafka.loader"])
 def test_leaves_know_only_leaves(leaf):
-    assert arrows(leaf) <= {"records", "errors", "options", "jaas", "pem"} and not any(
-        name.startswith("_") for name in arrows(leaf)
-    )
+    assert {package_of(name) for name in arrows(leaf)} <= {"config", "fastprod"}
+    assert arrows(leaf).isdisjoint({"__init__", "producer", "testing"})
 
 
 def test_only_the_transport_and_the_sender_know_librdkafkas_types():
-    assert {module for module in MODULES if "_rdkafka" in arrows(module)} == {"_transport", "_sender"}
+    known = {module for module in MODULES if "librdkafka.declarations" in arrows(module)}
+    assert known == {"internals.transport", "internals.sender"}
 
 
 def test_the_accumulator_and_what_it_stands_on_know_neither_sender_nor_transport():
     graph = {module: arrows(module) for module in MODULES}
-    reached, left = set(), ["_accumulator"]
+    reached, left = set(), ["internals.record_accumulator"]
     while left:
         module = left.pop()
         if module not in reached:
             reached.add(module)
             left += graph.get(module, ())
-    assert reached.isdisjoint({"_sender", "_transport", "_producer", "_metadata", "_callbacks", "_rdkafka"})
+    upper = {"internals." + name for name in ("sender", "transport", "producer_metadata", "callbacks")}
+    assert reached.isdisjoint(upper | {"producer", "librdkafka.declarations"})
 
 
 def test_importing_it_imports_nothing_large():
@@ -189,17 +269,19 @@ def test_importing_it_imports_nothing_large():
 
 def test_the_command_line_uses_what_users_use():
     for path in (SOURCE / "cli").glob("*.py"):
-        private = {name for name in known_in(path.read_text(), "fastprod.cli") if name.startswith("_")} - {"__init__"}
-        assert private == set(), path.name
+        known = {package_of(name) for name in known_in(path.read_text(), "fastprod.cli")}
+        assert known.isdisjoint(("internals", "bulk")), path.name
 
 
 @pytest.mark.parametrize(
-    "module", ["_sender", "_accumulator", "_buffer_pool", "_batch", "_partitioner", "_transport", "_record", "_sync"]
+    "module",
+    ["sender", "record_accumulator", "buffer_pool", "producer_batch", "partitioner", "transport", "record", "sync"],
 )
 def test_the_hot_path_never_takes_the_gil(module):
-    for path in SOURCE.glob(f"{module}.p[yx]*"):
-        if path.suffix in (".pyx", ".pxd"):
-            assert not re.search(r"\bwith\s+gil\b", path.read_text()), path.name
+    paths = [path for path in FILES if path.stem == module and path.suffix in (".pyx", ".pxd")]
+    assert paths
+    for path in paths:
+        assert not re.search(r"\bwith\s+gil\b", path.read_text()), path.name
 
 
 def test_csrc_is_plain_c():

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from fastprod.logs import LogLimit
+from fastprod.internals.logs import LogLimit
 
 
 class Clock:

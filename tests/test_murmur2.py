@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastprod import murmur2, partition_for_key
-from fastprod._partitioner import key_partitions_of
+from fastprod.internals.partitioner import key_partitions_of
 from tests.conftest import shown
 
 MASK = (1 << 32) - 1

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastprod._accumulator import RecordAccumulator
-from fastprod._buffer_pool import BufferPool
-from fastprod._partitioner import StickyPartitioner
+from fastprod.internals.buffer_pool import BufferPool
+from fastprod.internals.partitioner import StickyPartitioner
+from fastprod.internals.record_accumulator import RecordAccumulator
 
 SEEDS = st.integers(0, (1 << 64) - 1)
 FLAGS = st.lists(st.booleans(), min_size=1, max_size=12)

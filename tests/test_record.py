@@ -5,8 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastprod import BufferExhaustedError
-from fastprod._accumulator import RecordAccumulator
-from fastprod._buffer_pool import BufferPool
+from fastprod.internals.buffer_pool import BufferPool
+from fastprod.internals.record_accumulator import RecordAccumulator
 
 BATCH_HEADER = 61
 BASE = 1_700_000_000_000

@@ -7,8 +7,9 @@ import typing
 
 import pytest
 
+from fastprod import FailedRecord
 from fastprod.errors import DeliveryError, KafkaError
-from fastprod.records import Cluster, FailedRecord, PartitionInfo, ProducerRecord, RecordMetadata, TopicPartition
+from fastprod.records import Cluster, PartitionInfo, ProducerRecord, RecordMetadata, TopicPartition
 
 
 def test_record_defaults():

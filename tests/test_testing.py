@@ -9,7 +9,8 @@ import time
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from fastprod import librdkafka, testing
+from fastprod import testing
+from fastprod.librdkafka import loader as librdkafka
 from fastprod.testing import ALL_BROKERS, MockCluster
 from tests.conftest import READER
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from fastprod.tokens import TokenRefresher
+from fastprod.internals.tokens import TokenRefresher
 
 
 class Sink:

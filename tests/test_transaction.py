@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-import fastprod._transaction
+import fastprod.internals.transaction_manager
 from fastprod import (
     AuthorizationError,
     DeliveryError,
@@ -373,7 +373,7 @@ def test_a_bulk_call_goes_on_in_no_other_transaction(make, cluster, one_by_one):
 
 def test_a_signal_handler_may_close_while_send_is_refused(make, monkeypatch):
     producer = make()
-    real, closed = fastprod._transaction.TransactionStateError, []
+    real, closed = fastprod.internals.transaction_manager.TransactionStateError, []
 
     def interrupted_error(text):
         monkeypatch.undo()
@@ -381,7 +381,7 @@ def test_a_signal_handler_may_close_while_send_is_refused(make, monkeypatch):
         return real(text)
 
     with signalled(lambda: closed.append(producer.close(10)), seconds=0):
-        monkeypatch.setattr("fastprod._transaction.TransactionStateError", interrupted_error)
+        monkeypatch.setattr("fastprod.internals.transaction_manager.TransactionStateError", interrupted_error)
         with pytest.raises(TransactionStateError, match="begin_transaction"):
             producer.send(TOPIC, b"v")
     assert closed == [None]

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.workload import LINGER_MS, distinct_keys, distinct_values
-from fastprod import librdkafka
+from fastprod.librdkafka import loader as librdkafka
 
 NAME = "plain C, librdkafka"
 FLOOR = Path(__file__).parents[1] / "floor"

@@ -10,9 +10,9 @@ import pytest
 from benchmarks.peers.plain_c import build
 from benchmarks.workload import BATCH_SIZE, distinct_keys, distinct_values
 from fastprod import Producer, murmur2, partition_for_key
-from fastprod._accumulator import RecordAccumulator
-from fastprod._buffer_pool import BufferPool
-from fastprod._partitioner import StickyPartitioner, key_partitions_of
+from fastprod.internals.buffer_pool import BufferPool
+from fastprod.internals.partitioner import StickyPartitioner, key_partitions_of
+from fastprod.internals.record_accumulator import RecordAccumulator
 from fastprod.testing import MockCluster
 from tests.test_murmur2 import reference
 

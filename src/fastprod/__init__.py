@@ -1,11 +1,6 @@
 """fastprod: a Kafka producer for Python jobs that push volume."""
 
-from fastprod import _interpreter  # first: what follows cannot be loaded in a subinterpreter
-from fastprod._autospec import describe
-from fastprod._bulk import BulkFuture
-from fastprod._future import FutureRecordMetadata
-from fastprod._partitioner import murmur2, partition_for_key
-from fastprod._producer import Producer, memory_in_use
+from fastprod.bulk.bulk_append import BulkFuture
 from fastprod.errors import (
     AuthenticationError,
     AuthorizationError,
@@ -14,6 +9,7 @@ from fastprod.errors import (
     ConfigError,
     DeliveryError,
     DeliveryTimeoutError,
+    FailedRecord,
     FencedError,
     ForkedProducerError,
     KafkaError,
@@ -24,10 +20,14 @@ from fastprod.errors import (
     TransactionStateError,
     UnknownTopicOrPartitionError,
 )
+from fastprod.internals import interpreter as _interpreter  # first: what follows cannot be loaded in a subinterpreter
+from fastprod.internals.autospec import describe
+from fastprod.internals.future import FutureRecordMetadata
+from fastprod.internals.partitioner import murmur2, partition_for_key
+from fastprod.producer import Producer, memory_in_use
 from fastprod.records import (
     BulkMetadata,
     Cluster,
-    FailedRecord,
     PartitionInfo,
     ProducerRecord,
     RecordMetadata,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from .records import FailedRecord, ProducerRecord  # which need KafkaError
+from .records import ProducerRecord, repr_of
 
 # Codes after which the same record, sent again, may well be accepted: the cluster was between two states.
 _TRANSIENT = frozenset(
@@ -111,6 +110,32 @@ class RecordTooLargeError(KafkaError, ValueError):
 
 class SerializationError(KafkaError, ValueError):
     """A serializer raised, or returned something that cannot be sent."""
+
+
+class FailedRecord(NamedTuple):
+    """A record that was not acknowledged, with everything that is needed to send it again.
+
+    `DeliveryError.records` has them.
+
+    ```python
+    try:
+        producer.flush()
+    except DeliveryError as failed:
+        for r in failed.records:
+            producer.send(r.topic, r.value, r.key, partition=r.partition, timestamp=r.timestamp, headers=r.headers)
+    ```
+    """
+
+    topic: str
+    partition: int
+    key: bytes | None  # as serialized
+    value: bytes | None  # as serialized
+    headers: Sequence[tuple[str, bytes | None]]
+    timestamp: int  # milliseconds since the epoch
+    error: KafkaError  # error.persisted says whether the record may be in the log all the same
+
+    def __repr__(self) -> str:
+        return repr_of(self, self._fields)
 
 
 class DeliveryError(KafkaError):

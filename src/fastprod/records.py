@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .errors import KafkaError
-
 HeaderValue = bytes | bytearray | memoryview | str | None  # a str is sent as UTF-8
 
 _SHOWN = 40  # bytes or characters of a key or value that a repr shows
@@ -56,7 +54,7 @@ class ProducerRecord:
         return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
     def __repr__(self) -> str:
-        return _repr_of(self, self.__slots__)
+        return repr_of(self, self.__slots__)
 
 
 class RecordMetadata(NamedTuple):
@@ -124,32 +122,6 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
-class FailedRecord(NamedTuple):
-    """A record that was not acknowledged, with everything that is needed to send it again.
-
-    `DeliveryError.records` has them.
-
-    ```python
-    try:
-        producer.flush()
-    except DeliveryError as failed:
-        for r in failed.records:
-            producer.send(r.topic, r.value, r.key, partition=r.partition, timestamp=r.timestamp, headers=r.headers)
-    ```
-    """
-
-    topic: str
-    partition: int
-    key: bytes | None  # as serialized
-    value: bytes | None  # as serialized
-    headers: Sequence[tuple[str, bytes | None]]
-    timestamp: int  # milliseconds since the epoch
-    error: KafkaError  # error.persisted says whether the record may be in the log all the same
-
-    def __repr__(self) -> str:
-        return _repr_of(self, self._fields)
-
-
 class PartitionInfo(NamedTuple):
     """A partition as the cluster's metadata shows it.
 
@@ -201,7 +173,7 @@ class Cluster:
         return f"Cluster({{{counts}}})"
 
 
-def _repr_of(record: object, names: Sequence[str]) -> str:
+def repr_of(record: object, names: Sequence[str]) -> str:
     fields = ", ".join(f"{name}={_short(getattr(record, name))}" for name in names)
     return f"{type(record).__name__}({fields})"
 

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from . import librdkafka
+from .librdkafka import loader as librdkafka
 
 # Kafka's number of each request the mock cluster answers and a producer or consumer sends.
 API_KEYS = {

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import fastprod._metadata
+import fastprod.internals.producer_metadata
 from fastprod import (
     BufferExhaustedError,
     KafkaError,
@@ -203,7 +203,7 @@ def test_what_runs_on_the_metadata_thread_by_chance_does_not_wait_for_it(make, c
     """As a finalizer may, of an object that is freed there: here the one that makes an array."""
     producer = make(max_block_ms=3000)
     cluster.create_topic("late", 1)
-    made = fastprod._metadata.array.array
+    made = fastprod.internals.producer_metadata.array.array
     raised = []
 
     class Finalized:
@@ -219,7 +219,7 @@ def test_what_runs_on_the_metadata_thread_by_chance_does_not_wait_for_it(make, c
         Finalized()
         return made(*fields)
 
-    monkeypatch.setattr(fastprod._metadata, "array", SimpleNamespace(array=array))
+    monkeypatch.setattr(fastprod.internals.producer_metadata, "array", SimpleNamespace(array=array))
     assert producer.send("late", b"v").result(10).offset == 0
     assert eventually(lambda: len(raised) == 2)
     assert [type(error) for error in raised] == [RuntimeError] * 2
@@ -230,7 +230,7 @@ def test_what_runs_on_the_metadata_thread_by_chance_does_not_wait_for_it(make, c
 def test_a_signal_handler_may_close_while_the_partitions_are_told_of(make, monkeypatch):
     """What the metadata thread waits for meanwhile is not held: close() waits for that thread."""
     producer = make(metadata_max_age_ms=10)
-    made = fastprod._metadata.PartitionInfo
+    made = fastprod.internals.producer_metadata.PartitionInfo
 
     def slow(*fields):
         monkeypatch.undo()
@@ -239,7 +239,7 @@ def test_a_signal_handler_may_close_while_the_partitions_are_told_of(make, monke
         return made(*fields)
 
     with signalled(lambda: producer.close(10), seconds=0):
-        monkeypatch.setattr("fastprod._metadata.PartitionInfo", slow)
+        monkeypatch.setattr("fastprod.internals.producer_metadata.PartitionInfo", slow)
         with contextlib.suppress(ProducerClosedError):
             producer.partitions_for(TOPIC)
     assert "closed" in repr(producer)

@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 
-import fastprod.librdkafka
-from fastprod import _transport
+import fastprod.librdkafka.loader
+from fastprod.internals import transport
 from fastprod.testing import MockCluster
 from tests.instructions.workload import PARTITIONS, WAYS
 
@@ -29,7 +29,7 @@ OTHER_TOLERANCE = 0.25  # where the code is for another machine or Python than t
 EVERYTHING = "everything"
 EVERYTHING_TOLERANCE = 0.1  # how often librdkafka's threads wake up, and what they find then, does not repeat as well
 COUNT = 10_000
-HANDING_OVER = {"_sender", "_transport"}  # the extensions whose code takes batches to librdkafka, and its reports back
+HANDING_OVER = {"sender", "transport"}  # the extensions whose code takes batches to librdkafka, and its reports back
 
 
 def valgrind():
@@ -38,14 +38,14 @@ def valgrind():
 
 def made_with():
     """What the counts depend on besides our code; the last two only those of everything."""
-    comment = pathlib.Path(_transport.__file__).read_bytes()
+    comment = pathlib.Path(transport.__file__).read_bytes()
     compiler = re.search(rb"(GCC|clang)(?: version|:)[^\0]*? (\d+)\.\d+\.\d+", comment)
     return {
         "machine": platform.machine(),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "compiler": " ".join(part.decode() for part in compiler.groups()) if compiler else "unknown",
         "libc": " ".join(platform.libc_ver()),
-        "librdkafka": fastprod.librdkafka.version(),
+        "librdkafka": fastprod.librdkafka.loader.version(),
     }
 
 
@@ -72,8 +72,8 @@ def self_costs(path):
 
 def figures(costs):
     """Of costs by object: fastprod's own code up to the batches, from there to librdkafka and back, and everything."""
-    package = pathlib.Path(fastprod.__file__).parent
-    ours = {name.partition(".")[0]: cost for name, cost in costs.items() if (package / name).exists()}
+    extensions = {path.name for path in pathlib.Path(fastprod.__file__).parent.rglob("*.so")}
+    ours = {name.partition(".")[0]: cost for name, cost in costs.items() if name in extensions}
     handing_over = sum(ours.get(name, 0) for name in HANDING_OVER)
     return {
         "sending": sum(ours.values()) - handing_over,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import fastprod
 
-from .. import librdkafka
+from ..librdkafka import loader as librdkafka
 from . import console, send
 
 

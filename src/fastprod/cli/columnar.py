@@ -6,12 +6,12 @@ import contextlib
 import importlib.util
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from . import content
+from .stop import Stop
 
-if TYPE_CHECKING:
-    from .readers import Record, Source
+Record = tuple[bytes | None, bytes | None]  # key and value
 
 FORMATS = ("parquet", "arrow")
 SUFFIXES = {".parquet": "parquet", ".arrow": "arrow", ".arrows": "arrow", ".feather": "arrow", ".ipc": "arrow"}
@@ -19,6 +19,24 @@ VALUE = "value"  # the column of the values, unless another is named
 MOST_ROWS = 10_000  # given at once
 MOST_BYTES = 1 << 20  # likewise, about
 _FILE_MAGIC = b"ARROW1"
+
+
+class Source(Protocol):
+    """What is read here: a file, how far it has been read, and what is wanted of it."""
+
+    path: str
+    format: str
+    key: str | None
+    value: str | None
+    stop: Stop
+    line: int  # records so far
+    unfinished: bool
+    columnar_position: int  # bytes, about
+
+    @property
+    def cut(self) -> bool: ...
+    def open(self, stack: contextlib.ExitStack) -> Any: ...
+    def error(self, message: str) -> Exception: ...
 
 
 class Rows(NamedTuple):

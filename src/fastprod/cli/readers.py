@@ -34,7 +34,7 @@ _SUFFIXES = {
     ".jsonl": "ndjson",
     **columnar.SUFFIXES,
 }
-Record = tuple[bytes | None, bytes | None]
+Record = columnar.Record
 
 
 class InputError(ValueError):

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..options import ALIASES, OPTIONS, dotted, is_sensitive, redact
+from ..config.options import ALIASES, OPTIONS, dotted, is_sensitive, redact
 
 ENVIRONMENT = "FASTPROD_"
 _OTHER_VARIABLES = ("FASTPROD_LIBRDKAFKA",)  # which is read before there is a producer

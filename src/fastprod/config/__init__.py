@@ -1,0 +1,1 @@
+"""Options: Java's names in, librdkafka's properties out."""

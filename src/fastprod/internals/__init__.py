@@ -1,0 +1,1 @@
+"""The core: what the producer is made of, under Kafka's names."""

@@ -1,0 +1,89 @@
+from libc.stdint cimport int32_t, int64_t
+from fastprod.internals.record_accumulator cimport RecordAccumulator, Topic
+from fastprod.internals.sender cimport Sender
+from fastprod.internals.sync cimport fp_cond, fp_mutex
+from fastprod.internals.transport cimport Transport
+
+cdef class TopicMetadata:
+    cdef Topic *topic
+    cdef readonly str name
+    cdef readonly int32_t partitions     # atomic, written with the GIL; 0 until known
+    cdef readonly tuple leaders          # broker id per partition, -1 for none
+    cdef int32_t fewer                   # partitions that the last answer told of, if not as many as are known
+    cdef readonly int code               # of the last answer about it
+    cdef readonly int answers            # about it, ever
+    cdef bint anew                       # it was created again: the next answer may have fewer partitions
+    cdef object identity                 # its topic id; None: not known
+    cdef int64_t used_ns                 # when it was asked for, if not by sending; monotonic
+
+cdef class ProducerMetadata:
+    cdef Transport transport
+    cdef RecordAccumulator accumulator
+    cdef Sender sender
+    cdef bint renewable                  # another librdkafka producer can take the place of this one
+    cdef bytes bootstrap_servers         # to be asked again when nobody answers, or None
+    cdef double max_age                  # seconds
+    cdef double backoff                  # seconds
+    cdef int64_t max_idle_ns
+    cdef long roomy_partitions           # so many can have two batches each in buffer.memory
+    cdef bint warned                     # that there are more
+    cdef dict topics                     # name -> TopicMetadata; changed under lock
+    cdef set awaited                     # names that are to be asked for; guarded by the GIL
+    cdef object lock                     # Lock: an interrupt finds it either free or taken
+    cdef object snapshot                 # Cluster of what is known; None: to be made
+    cdef long changes                    # of what is known
+    cdef long rounds                     # answers received
+    cdef long failures                   # requests without an answer
+    cdef object thread_id                # of run()
+    cdef int64_t answered_ns             # when the last one that was answered was asked; monotonic
+    # the metadata thread's; names, but for the times, which are monotonic
+    cdef set unopened                    # of which the librdkafka producer has not been asked; guarded by lock
+    cdef set leaderless
+    cdef set nameless                    # whose id is to be asked for
+    cdef list ids_asked                  # whose id has been asked for
+    cdef int next_broker                 # counts those that gave no answer
+    cdef set left                        # that were forgotten when the librdkafka producer was made
+    cdef list stranded                   # TopicMetadata: made anew, and librdkafka knows only what they were
+    cdef bint doubtful                   # the last answer is not all there is
+    cdef long known_partitions           # of all topics
+    cdef long opened                     # partitions that the librdkafka producer has, and one for each topic
+    cdef long opened_topics              # those topics
+    cdef long returned                   # of those, the ones of topics that were `left`
+    cdef int64_t next_ask_ns
+    cdef int64_t next_full_ns            # the same, for all topics
+    cdef int64_t next_sweep_ns
+    cdef int64_t next_check_ns
+    cdef int64_t next_renewal_ns
+    # guarded by mutex, a leaf, under which nobody waits for the GIL
+    cdef fp_mutex mutex
+    cdef fp_cond asked                   # the thread has something to do
+    cdef fp_cond answered                # there is news
+    cdef int wanted                      # 0, or of what an answer is wanted: AWAITED, EVERYTHING
+    cdef int closed
+    cdef int64_t news                    # answers, failures and close(), counted
+
+    cdef int32_t checked_partition(self, TopicMetadata entry, object partition, int64_t *deadline,
+                                   int64_t max_block_ns) except -1
+    cdef TopicMetadata entry(self, str name)
+    cdef bint wait_news(self, int64_t seen, int64_t deadline) except -1
+    cdef void tell(self) noexcept
+    cdef bint ask(self, list names) except -1
+    cdef list names_to_ask(self, int wanted)
+    cdef int wait_wanted(self)
+    cdef int want_topic(self, str name) except -1
+    cdef void rest(self, double timeout)
+    cdef object failure(self, long failures_before)
+    cdef object timeout_error(self, str what)
+    cdef TopicMetadata topic(self, str name, double timeout)
+    cdef void update(self, dict found) except *
+    cdef void warn_of_little_memory(self) except *
+    cdef list partitions_of(self, TopicMetadata entry)
+    cdef int keep_up(self) except -1
+    cdef int learn_ids(self) except -1
+    cdef int check_ids(self) except -1
+    cdef int ask_ids(self, list names) except -1
+    cdef int drop_ids(self) except -1
+    cdef int sweep(self, int64_t unused_ns, set forgotten) except -1
+    cdef bint forget(self, TopicMetadata entry) except -1
+    cdef int renew(self) except -1
+    cdef int log(self, int level, str line) except -1

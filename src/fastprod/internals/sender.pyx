@@ -1,0 +1,1301 @@
+"""Sender: the background thread. Drain, hand over, collect reports, complete.
+
+Source: org.apache.kafka.clients.producer.internals.Sender. The thread never
+takes the GIL, so an application that loops on send() cannot hold it up.
+"""
+
+cimport cython
+from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t, uintptr_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset, strcmp, strdup, strncpy
+from fastprod.internals.record_accumulator cimport (
+    ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint, PartitionQueue, RecordAccumulator, Topic,
+)
+from fastprod.internals.producer_batch cimport (
+    BATCH_IN_TRANSIT, Batch, batch_claim, batch_free, batch_portion, batch_records, batch_rewind,
+)
+from fastprod.internals.buffer_pool cimport BufferPool
+from fastprod.internals.callbacks cimport Callbacks
+from fastprod.internals.future cimport (
+    NOT_PERSISTED, POSSIBLY_PERSISTED, Segment, notify_completed, persisted_word, result_complete, result_record,
+    result_segment, result_tell_all, result_was_told, segment_error, wait_completed,
+)
+from fastprod.librdkafka.declarations cimport rd_kafka_event_t, rd_kafka_queue_t, rd_kafka_topic_partition_list_t
+from fastprod.internals.sync cimport (
+    fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal,
+    fp_cond_wait_until, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_trylock,
+    fp_mutex_unlock, fp_sleep_ns, fp_thread_join, fp_thread_start, fp_yield,
+)
+from fastprod.internals.threads cimport next_slice
+from fastprod.internals.transport cimport Handle, OpenTopic, Report, Transport, refusal
+
+import sys
+
+from fastprod.errors import FailedRecord, ForkedProducerError
+from fastprod.librdkafka.loader import describe
+from fastprod.records import ProducerRecord
+
+cdef int64_t OVERSLEPT_NS = 100_000_000
+cdef int64_t LAST_MOMENT_NS = 500_000_000
+cdef int64_t UNSETTLED_NS = 60_000_000_000   # for so long after a leader has moved others are expected to
+cdef enum:
+    DRAIN_LIMIT = 128 << 10       # bytes handed over before reports are looked at
+    EVENT_LIMIT = 8               # events served before batches are
+    DIRECT_LIMIT = 1              # bytes that an application's thread hands over itself: a single batch
+    EXPIRY_INTERVAL_MS = 100
+    UNANSWERED_LIMIT = 1 << 20    # bytes of memory that librdkafka may have of a leader's partitions that do not answer
+    FIRST_NAP_NS = 250_000        # of a thread whose work the application does
+    LONGEST_NAP_NS = 1_000_000
+    LONGEST_SLEEP_MS = 1000
+    # librdkafka's codes, RD_KAFKA_RESP_ERR__...
+    CRIT_SYS_RESOURCE = -194
+    BAD_MSG = -199
+    MSG_TIMED_OUT = -192
+    UNDERFLOW = -155
+    PURGE_QUEUE = -152
+    FATAL = -150
+    UNKNOWN_SERVER_ERROR = -1
+    KAFKA_STORAGE_ERROR = 56
+    PURGE_INFLIGHT = -151
+    MSG_SIZE_TOO_LARGE = 10
+    FIRST_REQUEST = 700_000       # bytes of an arena; librdkafka's batch.size is 1,000,000, with what it adds
+    MANY_RECORDS = 2000           # handing over more takes a good part of librdkafka's linger.ms
+    LOG_WARNING = 4
+
+
+def first_allowance(str acks, bint idempotent):
+    """The bytes of a new partition that go before any report has come, 0 for no bound; see Sender.feed()."""
+    if acks == "0":
+        return 0
+    return 1 if idempotent else FIRST_REQUEST
+
+
+cdef int is_over(Batch *batch) noexcept nogil:
+    """Every record of a batch in transit has its outcome."""
+    return (batch.state == BATCH_IN_TRANSIT and batch.handed == batch.count and batch.unreported == 0 and
+            batch.held_count == 0)
+
+
+cdef int may_hold(PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil:
+    """Whether records go on with those of the queue that are held."""
+    return ((queue.held is NULL or queue.held_code == report.code)
+            and (batch.held_count == 0 or report.first == batch.held_first + batch.held_count))
+
+
+cdef void *sender_main(void *argument) noexcept nogil:
+    (<Sender>argument).run()
+    return NULL
+
+
+cdef void sender_wakeup(void *argument) noexcept nogil:
+    (<Sender>argument).wakeup()
+
+
+cdef void sender_tick(void *argument) noexcept nogil:
+    (<Sender>argument).tick()
+
+
+cdef void sender_help(void *argument) noexcept nogil:
+    (<Sender>argument).help()
+
+
+cdef void sender_note(void *argument, const Report *report) noexcept nogil:
+    (<Sender>argument).note(report)
+
+
+cdef void sender_acknowledged(void *argument, const Report *report) noexcept nogil:
+    (<Sender>argument).note_early(report)
+
+
+@cython.no_gc_clear   # __dealloc__ frees what it kept, with the pool at hand
+cdef class Sender:
+    """The thread between the accumulator and librdkafka.
+
+    Owns a batch from drain() until its last report, then completes its result,
+    in the order of its partition, gives its window and its arena back, and keeps
+    it only if it failed and nobody has been told. What librdkafka has of a
+    partition is a prefix of its batches in transit. All of this is done by whoever holds the lock `duty`:
+    the thread, but for the time that it sleeps, or a thread that has just
+    appended: while the sender thread sleeps, or when it is far behind. A thread
+    of librdkafka's takes it for a lone record's result if it is free. Lock order:
+    duty, then the accumulator's lock.
+    """
+
+    def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
+        fp_mutex_init(&self.duty)
+        fp_cond_init(&self.wanted)
+        fp_mutex_init(&self.failed_lock)
+        self.accumulator = accumulator
+        self.pool = pool
+        self.transport = transport
+        self.callbacks = callbacks
+        self.failed_limit = pool.total_memory // 4
+        self.request_size = FIRST_REQUEST
+        self.request_records = INT32_MAX
+        accumulator.wake = sender_wakeup
+        accumulator.help = sender_help
+        accumulator.wake_argument = <void *>self
+        callbacks.tick = sender_tick
+        callbacks.tick_argument = <void *>self
+        transport.acknowledged = sender_acknowledged
+        transport.receiver = <void *>self
+
+    def __dealloc__(self):
+        cdef Batch *batch
+        while self.failed_first is not NULL:
+            batch = self.failed_first
+            self.failed_first = batch.next
+            self.release_failed(batch)
+        free(self.slots)
+        free(self.free_slots)
+        fp_mutex_destroy(&self.failed_lock)
+        fp_cond_destroy(&self.wanted)
+        fp_mutex_destroy(&self.duty)
+
+    def keep_order(self, dict properties, bint idempotent):
+        """Makes what is handed over of a partition at once a single request; properties: librdkafka's. See feed()."""
+        cdef Py_ssize_t most = min(int(properties["batch.size"]), int(properties["message.max.bytes"]))
+        self.ordered = 1
+        self.pausing = not idempotent
+        self.request_size = max(1, min(<Py_ssize_t>FIRST_REQUEST, most - most // 16 - 600))   # room for the header
+        self.request_records = int(properties["batch.num.messages"])
+
+    def start(self):
+        if fp_thread_start(&self.thread, sender_main, <void *>self, b"fastprod-sender"):
+            raise RuntimeError("the operating system gives no thread to the sender")
+        self.started = 1
+
+    cdef void run(self) noexcept nogil:
+        cdef rd_kafka_event_t *event
+        cdef rd_kafka_queue_t *queue
+        cdef Batch *chain
+        cdef int64_t now, until
+        cdef int timeout_ms, served
+        fp_mutex_lock(&self.duty)
+        while True:
+            if self.helped:
+                self.nap()
+            elif fp_atomic_load(<const int *>&self.helpers):
+                fp_mutex_unlock(&self.duty)   # here, where it has no event that a later one could overtake
+                fp_yield()
+                fp_mutex_lock(&self.duty)
+            now = fp_monotonic_ns()
+            if now >= self.next_expiry_ns:
+                self.next_expiry_ns = now + EXPIRY_INTERVAL_MS * <int64_t>1_000_000
+                if fp_atomic_load(<const int *>&self.giving_up):
+                    self.give_up_all(now)
+                else:
+                    self.look_after_time(now)
+            if self.unanswered_freed:
+                self.feed_unanswered()
+            chain = self.accumulator.drain(now, DRAIN_LIMIT)
+            if chain is not NULL:
+                self.send(chain)
+                event = self.transport.next_event(0)
+            else:
+                # Whoever appends after this store sees it and does something
+                # about it; whoever appended before it is seen by
+                # prepare_sleep(), which takes the lock of the appends.
+                fp_atomic_store(&self.sleeping, 1)
+                now = fp_monotonic_ns()   # the drain's is older than what came meanwhile, which would seem to linger
+                until = self.accumulator.prepare_sleep(now, self.next_expiry_ns)
+                if self.transit_count == 0 and fp_atomic_load(<const int *>&self.stopping) and (
+                        self.accumulator.unsettled == 0):
+                    break
+                if self.transit_count:
+                    until = min(until, self.next_expiry_ns)
+                timeout_ms = 0
+                if until > now:
+                    timeout_ms = <int>min((until - now) // 1_000_000 + 1, LONGEST_SLEEP_MS)
+                self.sleeps_until_ns = now + timeout_ms * <int64_t>1_000_000
+                self.fetching = 1
+                self.polled = queue = self.transport.queue
+                fp_mutex_unlock(&self.duty)
+                event = self.transport.next_of(queue, timeout_ms)
+                fp_mutex_lock(&self.duty)
+                self.fetching = 0
+                self.polled = NULL
+                fp_atomic_store(&self.sleeping, 0)
+            served = 0
+            while event is not NULL:
+                self.transport.serve(event, sender_note, <void *>self)
+                served += 1
+                event = self.transport.next_event(0) if served < EVENT_LIMIT else NULL
+            if self.transport.retired.rk is not NULL:
+                self.serve_retired()
+        # The handle will be destroyed: whoever has duty from here on neither wakes nor fetches.
+        fp_atomic_store(&self.sleeping, 0)
+        self.fetching = 1
+        self.polled = NULL
+        fp_mutex_unlock(&self.duty)
+        fp_atomic_store(&self.finished, 1)
+        notify_completed()
+
+    cdef void nap(self) noexcept nogil:
+        """Leaves the work to an application that does it, for as long as it does, but for what is done at intervals.
+
+        Work of its own in between would cost: the application would wait for
+        duty, and memory that it has in its cache would go to another core. So
+        would waking up, from librdkafka's threads, where cores are few: each
+        nap is twice as long as the one before.
+
+        Whoever begins to wait for what the thread does ends it: it says so in
+        the accumulator, and if it sees `napping` then, signals `wanted` under
+        duty. If it does not see it yet, the thread, which looks into the
+        accumulator after it has set it, sees that somebody waits; and if it does,
+        it gets duty only once the thread waits, which so misses no signal.
+        """
+        cdef int64_t nap_ns = FIRST_NAP_NS
+        fp_atomic_store(&self.napping, 1)
+        while self.helped:
+            self.helped = 0
+            if self.accumulator.waited_for() or not fp_cond_wait_until(
+                    &self.wanted, &self.duty, min(fp_monotonic_ns() + nap_ns, self.next_expiry_ns)):
+                break
+            nap_ns = min(2 * nap_ns, <int64_t>LONGEST_NAP_NS)
+            if fp_monotonic_ns() >= self.next_expiry_ns:
+                break
+        fp_atomic_store(&self.napping, 0)
+
+    cdef void look_after_time(self, int64_t now) noexcept nogil:
+        """What is done every EXPIRY_INTERVAL_MS."""
+        self.fail_expired(self.accumulator.expire(now, OVERDUE), MSG_TIMED_OUT)
+        if fp_atomic_load(<const int *>&self.stopping) and self.accumulator.unsettled == 0:
+            # Every record has its outcome, so nothing that librdkafka still holds is of any worth.
+            self.transport.purge(0)
+        else:
+            self.transport.purge_after_fatal()
+        if self.has_overdue(now):
+            self.transport.nudge()
+        self.feed_unanswered()
+
+    cdef void give_up_all(self, int64_t now) noexcept nogil:
+        """The same for purge() and abort(): fails every record that has no outcome yet.
+
+        librdkafka is asked to report what it holds, since it knows better what was written. A thread of librdkafka's
+        that is busy, with a DNS query for example, reports late. So what is left at the second look fails without it.
+        """
+        self.fail_expired(self.accumulator.expire(
+            now, EVERYTHING if self.looked_once else ALL_NOT_HANDED_OVER), PURGE_QUEUE)
+        self.looked_once = 1
+        self.transport.purge(not fp_atomic_load(<const int *>&self.stopping))
+
+    cdef void hurry(self, int32_t *flag) noexcept nogil:
+        """Raises a flag that run() acts on at once. thread: app, without the GIL  lock: none"""
+        fp_mutex_lock(&self.duty)
+        fp_atomic_add(flag, 1)
+        self.next_expiry_ns = 0
+        self.looked_once = 0
+        if fp_atomic_exchange(&self.sleeping, 0):
+            self.transport.wake()
+        fp_mutex_unlock(&self.duty)
+
+    cdef int has_overdue(self, int64_t now) noexcept nogil:
+        """Whether a batch in transit may be waiting for an answer that librdkafka no longer waits for."""
+        cdef int32_t i
+        if self.transit_count:
+            for i in range(self.slot_count):
+                if self.slots[i] is not NULL and now - self.slots[i].created_ns > self.overdue_ns:
+                    return 1
+        return 0
+
+    cdef void wakeup(self) noexcept nogil:
+        """There may be something to drain. thread: any  lock: none
+
+        While the thread sleeps its duty is free, and whoever has something to
+        send does a little of it at once: that saves a record on an idle
+        producer the way through another thread. What is left wakes the thread.
+        A nap it ends only for those who wait.
+        """
+        cdef int64_t now, sleeps_until
+        cdef Batch *chain
+        if not fp_atomic_load(&self.sleeping):
+            if fp_atomic_load(&self.napping) and self.accumulator.waited_for():
+                fp_mutex_lock(&self.duty)
+                fp_cond_signal(&self.wanted)
+                fp_mutex_unlock(&self.duty)
+            return
+        if fp_mutex_trylock(&self.duty):
+            now = fp_monotonic_ns()
+            sleeps_until = min(self.accumulator.sleep_until_ns, now + LONGEST_SLEEP_MS * <int64_t>1_000_000)
+            chain = self.accumulator.drain(now, DIRECT_LIMIT)
+            if chain is not NULL:
+                self.send(chain)
+            if self.accumulator.prepare_sleep(now, self.next_expiry_ns) >= sleeps_until:
+                fp_mutex_unlock(&self.duty)
+                return
+        else:
+            fp_mutex_lock(&self.duty)   # whoever had it may have drained before there was something
+        # Under duty the thread cannot end, and close() not destroy the handle:
+        # a flush() that close() overtook comes here after both.
+        if fp_atomic_exchange(&self.sleeping, 0):
+            self.transport.wake()
+        fp_mutex_unlock(&self.duty)
+
+    cdef void tick(self) noexcept nogil:
+        """Wakes the thread if it has overslept. thread: callbacks, about once a second  lock: none
+
+        librdkafka's queues wait until a time of the wall clock (cnd_timedwait):
+        if that is set back by an hour, they wait an hour longer.
+        """
+        if fp_atomic_load(&self.sleeping) and fp_mutex_trylock(&self.duty):
+            if self.fetching and fp_monotonic_ns() > self.sleeps_until_ns + OVERSLEPT_NS:
+                self.transport.wake()   # under duty, so that the thread, and with it the handle, cannot end before
+            fp_mutex_unlock(&self.duty)
+
+    cdef void help(self) noexcept nogil:
+        """Hands over in the thread's place, which is far behind. thread: app, without the GIL  lock: none
+
+        And serves events for it, while the thread naps: two threads that both
+        hand over take turns at locks and at cold memory, and get less done than
+        one. It hands over all that the windows take: less than a batch of large
+        records at a time would leave a backlog as long as it once became. Then
+        the application pauses if that was not enough, so that librdkafka's
+        threads catch up; where brokers are what is slow, the pauses are too short
+        to matter, and buffer.memory takes what comes.
+        """
+        cdef Batch *chain
+        cdef rd_kafka_event_t *event
+        cdef int64_t pause_ns
+        cdef int served
+        fp_atomic_add(&self.helpers, 1)
+        fp_mutex_lock(&self.duty)
+        fp_atomic_add(&self.helpers, -1)
+        self.helped = 1
+        chain = self.accumulator.drain(fp_monotonic_ns(), INT64_MAX)
+        if chain is not NULL:
+            self.send(chain)
+        if not self.fetching:
+            # Else the thread may have an event already and wait for duty with
+            # it: that one comes first. `sleeping` does not tell, since whoever
+            # wakes the thread clears it, long before the thread is back.
+            served = 0
+            while served < EVENT_LIMIT:
+                event = self.transport.next_event(0)
+                if event is NULL:
+                    break
+                self.transport.serve(event, sender_note, <void *>self)
+                served += 1
+        fp_mutex_unlock(&self.duty)
+        pause_ns = self.accumulator.pause_ns()
+        if pause_ns:
+            fp_sleep_ns(pause_ns)
+
+    cdef void send(self, Batch *chain) noexcept nogil:
+        cdef Batch *batch
+        cdef PartitionQueue *queue
+        while chain is not NULL:
+            batch = chain
+            chain = batch.next
+            batch.next = NULL
+            queue = <PartitionQueue *>batch.queue
+            self.transit_count += 1
+            batch.cursor = batch.arena
+            batch.transit_previous = queue.transit_last
+            if queue.transit_last is NULL:
+                queue.transit_first = batch
+            else:
+                queue.transit_last.transit_next = batch
+            queue.transit_last = batch
+            if queue.feeding is NULL:
+                queue.feeding = batch
+            batch.requests_before = fp_atomic_load(&self.transport.requests)
+            if not self.take_slot(batch):
+                self.give_up(batch, CRIT_SYS_RESOURCE)
+            self.go_on(queue)
+
+    cdef void go_on(self, PartitionQueue *queue) noexcept nogil:
+        """Does for a partition what can be done after news of it. Not within hand_over(), since it frees batches."""
+        if queue.held is not NULL and queue.outstanding == 0:
+            self.split(queue)
+        self.feed(queue)
+        self.finish(queue)
+
+    cdef void feed(self, PartitionQueue *queue) noexcept nogil:
+        """Hands over what librdkafka may have of the partition's batches.
+
+        Of a new partition that is first one large request, and the rest once
+        that was not too large for the topic. With idempotence a single record
+        goes before it. Broker and librdkafka both take a batch with any sequence
+        number for the first of a producer that is new to the partition: when a
+        broker becomes the leader between two requests, it refuses the first and
+        takes the second, and librdkafka concludes that the first had been
+        written too (rd_kafka_handle_idempotent_Produce_success). Nothing may
+        follow the first record before it is there.
+
+        After that, where the order of a partition is to last, one hand-over is one
+        request, and the next hand-over waits until all of its records are reported.
+        With two requests the second can overtake the first:
+        1. The first fails with an error that is retried. Its records go back into
+           librdkafka's queue and wait for retry.backoff.ms.
+        2. The second is under way already and is taken.
+        Or, when the leader moves (rd_kafka_msgbatch_handle_Produce_result):
+        1. The old leader's thread takes the failed request out of the partition's
+           count, before it puts the records back into the queue.
+        2. The new leader's thread sees nothing in flight and sends what is behind them.
+        With idempotence the broker refuses the second. Then librdkafka takes a new
+        epoch, and sends again in it what other partitions have in the log without
+        an answer: duplicates (rd_kafka_handle_idempotent_Produce_error).
+
+        librdkafka makes one request of what its queue holds when it looks, so:
+        - A hand-over is smaller than librdkafka's limits of a request (keep_order()).
+        - The partition is paused meanwhile, if the hand-over has two records or more.
+          Then the broker's thread leaves the queue alone: it reads the flag and takes
+          from the queue in one critical section (rd_kafka_toppar_producer_serve). A
+          request that fails goes back in one critical section too, with one backoff.
+          So there is never a second request.
+        - A pause costs some 50 us. With idempotence, where sequence numbers keep the
+          order anyway, partitions are only paused for MANY_RECORDS, and for
+          UNSETTLED_NS after a leader has moved. Else librdkafka makes no request
+          before its linger.ms is over, and by then all is handed over, unless the
+          thread is kept from its core, or linger.ms is 0: that gap remains.
+
+        A batch whose delivery.timeout.ms has passed is not handed over: it fails.
+        librdkafka counts that time from the hand-over, and so keeps a batch that
+        was handed over late for longer than it should. A partition whose last
+        request was not answered in time is therefore handed over little, and
+        nothing in its last moment, when it would only fail with an open outcome.
+
+        When the transport has gone over to another librdkafka producer, a
+        partition follows once nothing of it is outstanding with the former, so
+        that its order lasts.
+        """
+        cdef Batch *batch
+        cdef int32_t count
+        cdef int32_t fed = 0
+        cdef const char *start
+        cdef size_t left = 0
+        cdef size_t unanswered = 0
+        cdef int64_t now
+        cdef int in_turn = self.ordered or queue.portion > 0
+        cdef rd_kafka_topic_partition_list_t *paused = NULL
+        if queue.feeding is NULL or (in_turn and (queue.outstanding or queue.held is not NULL)) or (
+                fp_atomic_load(<const int *>&self.giving_up) and fp_atomic_load(<const int *>&self.stopping)):
+            if queue.feeding is not NULL and queue.waiting_ns == 0:
+                self.accumulator.note_fed(queue, 0, 1, fp_monotonic_ns())
+            return
+        now = fp_monotonic_ns()
+        if queue.unanswered:
+            unanswered = self.unanswered_bytes(queue.leader)
+        queue.handing = 1
+        while queue.feeding is not NULL:
+            batch = queue.feeding
+            if batch.handed == batch.count:
+                queue.feeding = batch.transit_next
+                continue
+            if now - batch.created_ns >= self.accumulator.delivery_timeout_ns:
+                self.give_up(batch, MSG_TIMED_OUT)
+                continue
+            if queue.unanswered and batch.unreported == 0:
+                if unanswered and unanswered + batch.capacity > UNANSWERED_LIMIT or (
+                        now - batch.created_ns >= self.accumulator.delivery_timeout_ns - LAST_MOMENT_NS):
+                    break
+                unanswered += batch.capacity
+            if queue.generation != self.transport.generation and (
+                    queue.outstanding == 0 or not in_turn and batch.handed == 0):
+                if not self.open_topic(queue):
+                    self.give_up(batch, CRIT_SYS_RESOURCE)
+                    continue
+            count = batch.count - batch.handed
+            if in_turn:
+                if queue.outstanding == 0:
+                    # It is the first, or librdkafka has refused all before it at
+                    # once, as it does after a fatal error: no report would come
+                    # that goes on with what is left here.
+                    left = min(queue.portion, self.request_size) if queue.portion else self.request_size
+                    if paused is NULL and self.wants_pause(queue):
+                        paused = self.transport.pause(<OpenTopic *>queue.open_topic, queue.topic.name, queue.partition)
+                        if paused is NULL:
+                            left = 0    # so a single record goes, which is a single request
+                count = min(batch_portion(batch, left), self.request_records - queue.outstanding)
+                if count <= 0:
+                    if queue.outstanding:
+                        break
+                    count = 1
+            start = batch.cursor
+            queue.alone = count == 1 and queue.outstanding == 0
+            queue.outstanding += count
+            batch.unreported += count
+            batch.generation = queue.generation
+            self.transport.hand_over(<OpenTopic *>queue.open_topic, batch, count, sender_note, <void *>self)
+            left -= min(left, batch_claim(start, batch.cursor, count))
+            if batch.handed == batch.count and batch.queued:
+                batch.queued = 0
+                fed += 1
+        if paused is not NULL:
+            self.transport.resume(paused, <OpenTopic *>queue.open_topic, queue.partition)
+        queue.handing = 0
+        self.accumulator.note_fed(queue, fed, queue.feeding is not NULL, now)
+
+    cdef int wants_pause(self, PartitionQueue *queue) noexcept nogil:
+        """Whether librdkafka could make two requests of what is handed over next; see feed()."""
+        cdef Batch *batch = queue.feeding
+        cdef int32_t safe = MANY_RECORDS
+        if not self.ordered or queue.portion == 1:
+            return 0
+        if self.pausing or self.unsettled_until_ns and fp_monotonic_ns() < self.unsettled_until_ns:
+            safe = 1
+        while batch is not NULL and safe >= 0:
+            safe -= batch.count - batch.handed
+            batch = batch.transit_next
+        return safe < 0
+
+    cdef int open_topic(self, PartitionQueue *queue) noexcept nogil:
+        """Lets a partition go over to the current librdkafka producer, to which it is new; 0: there is no memory."""
+        cdef Topic *topic = queue.topic
+        cdef int generation = self.transport.generation
+        cdef OpenTopic *opened
+        if topic.generation != generation:
+            opened = self.transport.open_topic(topic.name)
+            if opened is NULL:
+                return 0
+            topic.open_topic = opened
+            topic.generation = generation
+        if queue.generation and self.ordered and not queue.limited:
+            queue.portion = self.accumulator.first_allowance
+            self.accumulator.set_allowance(queue, queue.portion)
+        queue.open_topic = topic.open_topic
+        queue.generation = generation
+        return 1
+
+    cdef void advance(self, PartitionQueue *queue) noexcept nogil:
+        """All that was handed over has been reported, and some of it was delivered."""
+        if not queue.limited:
+            queue.portion = FIRST_REQUEST if queue.portion < FIRST_REQUEST else 0
+            self.accumulator.set_allowance(queue, queue.portion)
+
+    cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil:
+        """The memory that librdkafka has of a leader's partitions whose last request was not answered in time."""
+        cdef Batch *batch
+        cdef size_t found = 0
+        cdef int32_t i
+        for i in range(self.slot_count):
+            batch = self.slots[i]
+            if batch is not NULL and batch.unreported and (<PartitionQueue *>batch.queue).unanswered and (
+                    (<PartitionQueue *>batch.queue).leader == leader):
+                found += batch.capacity
+        return found
+
+    cdef void feed_unanswered(self) noexcept nogil:
+        """Goes on with partitions that feed() stopped at UNANSWERED_LIMIT, since some of that memory is free again."""
+        cdef PartitionQueue *queue
+        cdef int32_t i
+        self.unanswered_freed = 0
+        if self.unanswered_count == 0:
+            return
+        for i in range(self.slot_count):
+            if self.slots[i] is not NULL:
+                queue = <PartitionQueue *>self.slots[i].queue
+                if queue.unanswered and queue.feeding is not NULL:
+                    self.go_on(queue)   # which may free batches, and leaves their slots NULL
+
+    cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil:
+        if queue.unanswered != unanswered:
+            queue.unanswered = unanswered
+            self.unanswered_count += 1 if unanswered else -1
+
+    cdef void give_up(self, Batch *batch, int code) noexcept nogil:
+        """Fails the records of a batch that were not handed over."""
+        cdef int32_t first = batch.handed
+        if first == batch.count:
+            return
+        batch.handed = batch.count
+        self.record_outcome(batch, first, batch.count - first, code, -1, -1, NOT_PERSISTED)
+
+    cdef int take_slot(self, Batch *batch) noexcept nogil:
+        cdef int32_t count, i
+        cdef Batch **slots
+        cdef int32_t *free_slots
+        if self.free_count == 0:
+            count = 2 * self.slot_count + 64
+            slots = <Batch **>realloc(self.slots, count * sizeof(Batch *))
+            if slots is NULL:
+                return 0
+            self.slots = slots
+            free_slots = <int32_t *>realloc(self.free_slots, count * sizeof(int32_t))
+            if free_slots is NULL:
+                return 0
+            self.free_slots = free_slots
+            for i in range(count - 1, self.slot_count - 1, -1):
+                self.slots[i] = NULL
+                self.free_slots[self.free_count] = i
+                self.free_count += 1
+            self.slot_count = count
+        self.free_count -= 1
+        batch.slot = self.free_slots[self.free_count]
+        self.slots[batch.slot] = batch
+        return 1
+
+    cdef void note(self, const Report *report) noexcept nogil:
+        """A report on consecutive records of one batch."""
+        cdef Batch *batch = self.slots[report.slot]
+        cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
+        batch.unreported -= report.count
+        queue.outstanding -= report.count
+        if queue.unanswered and report.code >= 0:
+            self.set_unanswered(queue, 0)
+        elif report.code == MSG_TIMED_OUT:
+            self.set_unanswered(queue, 1)
+        if report.broker != queue.taker and report.code == 0:
+            if queue.taker >= 0:
+                self.unsettled_until_ns = fp_monotonic_ns() + UNSETTLED_NS
+            queue.taker = report.broker
+        if batch.expired or batch.completed:
+            pass
+        elif self.may_split(queue, batch, report) or self.comes_back(batch, report):
+            self.hold(queue, batch, report)
+        else:
+            if queue.held is not NULL:
+                self.fail_held(queue)   # sent again they would come after this one
+            self.note_outcome(batch, report)
+            if report.code in (MSG_TIMED_OUT, PURGE_QUEUE, PURGE_INFLIGHT):
+                self.give_up(batch, report.code)
+        if report.code == 0 and queue.portion and queue.outstanding == 0:
+            self.advance(queue)
+        if not queue.handing:
+            self.go_on(queue)
+
+    # A request that is larger than the topic's max.message.bytes. librdkafka puts
+    # the records of several batches into one, up to its own batch.size, and fails
+    # all of them; Java's producer splits its batch and sends it again.
+
+    cdef int may_split(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil:
+        """Whether records that were too large for the broker may be sent again in smaller requests.
+
+        Not a record that was alone, nor one that librdkafka refused itself. In
+        a transaction librdkafka demands an abort after this.
+        """
+        return (report.code == MSG_SIZE_TOO_LARGE and not queue.alone and not queue.handing and not self.transactional
+                and may_hold(queue, batch, report))
+
+    cdef void hold(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil:
+        """Keeps the records until it is known what became of those behind them: see go_on(), fail_held()."""
+        if queue.held is NULL:
+            queue.held = batch
+            queue.held_code = report.code
+        if batch.held_count == 0:
+            batch.held_first = report.first
+        batch.held_count += report.count
+        if report.code == MSG_SIZE_TOO_LARGE and not queue.limited:
+            queue.limited = 1
+            if not queue.portion:
+                queue.portion = FIRST_REQUEST
+            self.accumulator.set_allowance(queue, queue.portion)
+
+    cdef void split(self, PartitionQueue *queue) noexcept nogil:
+        """Hands the held records over again, in smaller portions if need be: nothing behind them was written."""
+        cdef Batch *batch = queue.held
+        cdef size_t size = 0
+        cdef char text[512]
+        queue.feeding = queue.held
+        queue.held = NULL
+        while batch is not NULL:
+            if batch.held_count:
+                size += batch_claim(batch.arena, batch.arena + batch.used // batch.count * batch.held_count,
+                                    batch.held_count)
+                batch_rewind(batch, batch.held_first)
+                batch.held_count = 0
+            batch = batch.transit_next
+        if queue.held_code != MSG_SIZE_TOO_LARGE:
+            return
+        queue.portion = max(min(queue.portion, size) // 2, <size_t>1)
+        self.accumulator.set_allowance(queue, queue.portion)
+        snprintf(text, sizeof(text),
+                 b"%s [%d] refuses requests that are larger than its max.message.bytes: its records go in requests of "
+                 b"up to %zu bytes from here on, one at a time. Faster: make librdkafka.batch.size smaller than "
+                 b"max.message.bytes", queue.topic.name, queue.partition, queue.portion)
+        self.callbacks.log(LOG_WARNING, b"SPLIT", text)
+
+    cdef void fail_held(self, PartitionQueue *queue) noexcept nogil:
+        cdef Report report
+        cdef Batch *batch = queue.held
+        queue.held = NULL
+        while batch is not NULL:
+            if batch.held_count:
+                refusal(&report, batch.slot, batch.held_first, batch.held_count, queue.held_code)
+                batch.held_count = 0
+                self.note_outcome(batch, &report)
+            batch = batch.transit_next
+
+    # Another librdkafka producer in the place of the current one: see Transport.prepare().
+
+    cdef int comes_back(self, Batch *batch, const Report *report) noexcept nogil:
+        """Whether records were taken back from a librdkafka producer that knows only their topic's former self.
+
+        They were not written: that topic is gone with its records, and of the new one librdkafka's last word was that
+        the broker does not lead it.
+        """
+        cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
+        return (report.code == PURGE_QUEUE and report.persisted == NOT_PERSISTED
+                and queue.topic.remade == batch.generation and batch.generation != self.transport.generation
+                and not queue.handing and not self.transport.fatal_code
+                and not fp_atomic_load(<const int *>&self.giving_up) and may_hold(queue, batch, report))
+
+    cdef list slow_topics(self, int64_t ns):
+        """Topics of which librdkafka has had a record for so long, a few of them. thread: metadata"""
+        cdef char names[8][250]
+        cdef int64_t now = fp_monotonic_ns()
+        cdef const char *name
+        cdef Batch *batch
+        cdef int count = 0
+        cdef int i
+        cdef int32_t slot
+        with nogil:
+            fp_mutex_lock(&self.duty)
+            for slot in range(self.slot_count if self.transit_count else 0):
+                batch = self.slots[slot]
+                if batch is NULL or batch.unreported == 0 or now - batch.created_ns < ns:
+                    continue
+                name = (<PartitionQueue *>batch.queue).topic.name
+                for i in range(count):
+                    if strcmp(names[i], name) == 0:
+                        break
+                else:
+                    strncpy(names[count], name, 249)
+                    names[count][249] = 0
+                    count += 1
+                    if count == 8:
+                        break
+            fp_mutex_unlock(&self.duty)
+        return [(<bytes>names[i]).decode() for i in range(count)]
+
+    cdef int remove_topic(self, Topic *topic) noexcept nogil:
+        """Frees a topic if it has no batches. thread: metadata, with the GIL
+
+        Not while purge() makes librdkafka give up its records, which may hold duty for as long as a DNS query takes.
+        """
+        cdef int32_t i
+        cdef int32_t unanswered = 0
+        cdef int removed
+        if fp_atomic_load(<const int *>&self.giving_up):
+            return 0
+        fp_mutex_lock(&self.duty)
+        for i in range(topic.capacity):
+            unanswered += topic.queues[i].unanswered
+        removed = self.accumulator.remove_topic(topic)
+        if removed:
+            self.unanswered_count -= unanswered
+        fp_mutex_unlock(&self.duty)
+        return removed
+
+    cdef int switch_over(self, list remade) except -1:
+        """Goes over to the librdkafka producer that was prepared. thread: metadata
+
+        remade: addresses of the topics that the former one cannot deliver to any more.
+        """
+        cdef Topic *topic
+        fp_mutex_lock(&self.duty)
+        for address in remade:
+            topic = <Topic *><uintptr_t>address
+            topic.remade = self.transport.generation
+        self.transport.switch_over()
+        fp_mutex_unlock(&self.duty)
+        self.accumulator.wake_sender()
+        return 0
+
+    cdef void serve_retired(self) noexcept nogil:
+        """All events there are: another one wakes the thread only if it is the first."""
+        cdef rd_kafka_event_t *event = self.transport.next_of(self.transport.retired.queue, 0)
+        while event is not NULL:
+            self.transport.serve(event, sender_note, <void *>self)
+            event = self.transport.next_of(self.transport.retired.queue, 0)
+
+    cdef bint end_retired(self) except -1:
+        """Ends the retired librdkafka producer once all its records are reported; whether it has. thread: metadata"""
+        cdef Handle taken
+        cdef int ended
+        if self.transport.retired.rk is NULL:
+            return True
+        with nogil:
+            fp_mutex_lock(&self.duty)
+            ended = self.take_retired(&taken)
+            fp_mutex_unlock(&self.duty)
+        if ended:
+            self.transport.end(&taken)
+        return ended
+
+    cdef int take_retired(self, Handle *taken) noexcept nogil:
+        """Takes it away if nothing of it is outstanding.
+
+        When only records are that it cannot deliver any more, it is made to give them back.
+        """
+        cdef Batch *batch
+        cdef int32_t slot
+        cdef int stuck = 0
+        memset(taken, 0, sizeof(Handle))
+        for slot in range(self.slot_count):
+            batch = self.slots[slot]
+            if batch is NULL or batch.unreported == 0 or batch.generation == self.transport.generation:
+                continue
+            if (<PartitionQueue *>batch.queue).topic.remade != batch.generation:
+                return 0
+            stuck = 1
+        if stuck:
+            self.transport.purge_retired()
+            return 0
+        if self.fetching and self.polled is self.transport.retired.queue:
+            return 0
+        self.transport.take_retired(taken)
+        return 1
+
+    cdef void note_early(self, const Report *report) noexcept nogil:
+        """The only record of a batch was delivered: gives the future its result; the rest follows with the report.
+
+        thread: librdkafka's  lock: none. That thread must not wait, so this is
+        for when duty is free: with an idle producer, where it halves the way of
+        a record. Not while an older batch of the partition is in transit, whose
+        report may have come but not been served: callbacks are in order.
+        """
+        cdef Batch *batch
+        if not fp_mutex_trylock(&self.duty):
+            return
+        batch = self.slots[report.slot]
+        if (<PartitionQueue *>batch.queue).transit_first is batch and not batch.expired:
+            self.note_outcome(batch, report)
+            self.complete(batch)
+        fp_mutex_unlock(&self.duty)
+
+    cdef void note_outcome(self, Batch *batch, const Report *report) noexcept nogil:
+        cdef int8_t persisted = report.persisted
+        cdef int code = report.code
+        cdef int requests
+        if persisted == NOT_PERSISTED and report.code:
+            # librdkafka goes by the last answer. It believes a broker that was no
+            # longer the leader when it answered; but one deposed while it waited
+            # for its followers has written the record. And a refusal may answer
+            # the repetition of a request that was written though it failed. So
+            # it is certain only if nothing was sent, or the refusal came before
+            # librdkafka would have repeated anything. And it takes for a refusal
+            # what it could not read, and a broker's own fault, wherever that was.
+            requests = fp_atomic_load(&self.transport.requests) - batch.requests_before
+            if (report.code in (BAD_MSG, UNDERFLOW, UNKNOWN_SERVER_ERROR, KAFKA_STORAGE_ERROR) or
+                    requests and (report.code in (MSG_TIMED_OUT, PURGE_QUEUE) or
+                                  requests > 1 and report.latency_us >= self.first_retry_us)):
+                persisted = POSSIBLY_PERSISTED
+        if code == PURGE_QUEUE and self.transport.fatal_code:
+            code = FATAL   # that is why librdkafka purged it
+        self.record_outcome(batch, report.first, report.count, code, report.offset, report.timestamp, persisted)
+        if report.latency_us >= 0:
+            self.latency_us += report.latency_us
+            self.latency_count += 1
+            self.longest_latency_us = max(self.longest_latency_us, report.latency_us)
+
+    cdef void record_outcome(self, Batch *batch, int32_t first, int32_t count, int code, int64_t offset,
+                             int64_t timestamp, int8_t persisted) noexcept nogil:
+        result_record(batch.result, first, count, code, offset, timestamp, persisted)
+        if code == 0:
+            self.records_sent += count
+        else:
+            self.records_failed += count
+            self.note_failure(batch, code, persisted)
+
+    cdef void finish(self, PartitionQueue *queue) noexcept nogil:
+        """Completes what is over, in order, and lets go of it."""
+        cdef Batch *batch
+        cdef Batch *next_batch = queue.transit_first
+        self.complete_in_order(queue)
+        while next_batch is not NULL:
+            batch = next_batch
+            next_batch = batch.transit_next
+            if not is_over(batch):
+                if not batch.expired:
+                    break
+            elif batch.expired or batch.completed:
+                self.release(batch)
+
+    cdef void complete_in_order(self, PartitionQueue *queue) noexcept nogil:
+        """Gives the futures of batches that are over their results, up to the first one that is not.
+
+        So callbacks of a partition come in the order of its records, though
+        librdkafka may refuse one at once while earlier ones are under way.
+        """
+        cdef Batch *batch = queue.transit_first
+        while batch is not NULL:
+            if not batch.expired and not batch.completed:
+                if not is_over(batch):
+                    break
+                self.complete(batch)
+            batch = batch.transit_next
+
+    cdef void release(self, Batch *batch) noexcept nogil:
+        """No report on the batch is outstanding, and its futures have their results."""
+        cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
+        if batch.transit_previous is NULL:
+            queue.transit_first = batch.transit_next
+        else:
+            batch.transit_previous.transit_next = batch.transit_next
+        if batch.transit_next is NULL:
+            queue.transit_last = batch.transit_previous
+        else:
+            batch.transit_next.transit_previous = batch.transit_previous
+        if queue.feeding is batch:   # it expired before its turn
+            queue.feeding = batch.transit_next
+        if queue.unanswered:
+            self.unanswered_freed = 1
+        self.transit_count -= 1
+        if batch.slot >= 0:
+            self.slots[batch.slot] = NULL
+            self.free_slots[self.free_count] = batch.slot
+            self.free_count += 1
+            batch.slot = -1
+        self.dispose(batch)
+        self.accumulator.settle(batch)
+        batch_free(batch, self.pool)
+
+    cdef void complete(self, Batch *batch) noexcept nogil:
+        batch.completed = 1
+        self.accumulator.settle_records(batch)   # before anybody sees a result, or len() would still count the record
+        if result_complete(batch.result, batch.count):
+            self.callbacks.add(batch.result)
+
+    cdef void dispose(self, Batch *batch) noexcept nogil:
+        """Gives the arena back, or keeps it with what failed. No report is outstanding.
+
+        This comes before settle(), which lets flush() return: that one looks at
+        the kept failures next, and its caller perhaps at the memory.
+        """
+        if batch.result is not NULL and batch.result.untold > 0:
+            self.pool.release(batch.capacity)
+            self.keep_failed(batch, batch.arena)
+        else:
+            self.pool.deallocate(batch.arena, batch.capacity)
+        batch.arena = NULL
+
+    cdef void fail_expired(self, Batch *chain, int code) noexcept nogil:
+        """Fails what expire() took. What librdkafka has nothing of is freed at once.
+
+        The others go on to release() when their last report has come; until then librdkafka reads their arenas. The
+        queues go on after the walk: that frees batches, and the chain may have them.
+        """
+        cdef PartitionQueue *queues = NULL
+        cdef PartitionQueue *queue
+        cdef Batch *batch
+        while chain is not NULL:
+            batch = chain
+            chain = batch.next
+            batch.next = NULL
+            if batch.completed or is_over(batch):
+                batch.expired = 0   # it was in time
+                continue
+            queue = <PartitionQueue *>batch.queue
+            self.fail_rest(batch, code)
+            self.complete(batch)
+            if batch.state != BATCH_IN_TRANSIT:
+                self.dispose(batch)
+                self.accumulator.abandon(batch)
+                batch_free(batch, self.pool)
+                continue
+            if batch.unreported:
+                if code == MSG_TIMED_OUT:
+                    self.set_unanswered(queue, 1)
+                self.keep_copy(batch)
+                self.accumulator.abandon(batch)
+            else:
+                self.release(batch)
+            if not queue.expiring:
+                queue.expiring = 1
+                queue.next_expiring = queues
+                queues = queue
+        while queues is not NULL:
+            queue = queues
+            queues = queue.next_expiring
+            queue.expiring = 0
+            self.go_on(queue)
+
+    cdef void fail_rest(self, Batch *batch, int code) noexcept nogil:
+        """Fails what has no outcome yet: as possibly persisted what librdkafka has."""
+        cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
+        cdef int32_t known = batch.handed - batch.unreported - batch.held_count
+        cdef int8_t persisted = POSSIBLY_PERSISTED if batch.unreported else NOT_PERSISTED
+        if known and batch.result.recorded_end != known:
+            known = 0   # reports out of order, or no memory for their outcomes: all of it fails
+            batch.result.segment_count = batch.result.unknown = 0
+        if batch.handed > known:
+            self.record_outcome(batch, known, batch.handed - known,
+                                PURGE_INFLIGHT if code == PURGE_QUEUE and batch.unreported else code, -1, -1, persisted)
+        self.give_up(batch, code)
+        batch.held_count = 0
+        if queue.held is batch:
+            while queue.held is not NULL and queue.held.held_count == 0:
+                queue.held = queue.held.transit_next
+
+    cdef void keep_copy(self, Batch *batch) noexcept nogil:
+        """Keeps the failed records of a batch whose arena librdkafka still reads."""
+        cdef char *copy
+        if batch.result.untold > 0:
+            copy = <char *>malloc(max(batch.used, <size_t>1))
+            if copy is not NULL:
+                memcpy(copy, batch.arena, batch.used)
+            self.keep_failed(batch, copy)
+
+    # What a transaction needs.
+
+    cdef void note_failure(self, Batch *batch, int code, int8_t persisted) noexcept nogil:
+        """Keeps the first failure of a transaction and stops the next send(): it can only be aborted. lock: duty"""
+        if not self.transactional or fp_atomic_load(&self.failure_code):
+            return
+        self.failure_persisted = persisted
+        strncpy(self.failure_topic, (<PartitionQueue *>batch.queue).topic.name, sizeof(self.failure_topic) - 1)
+        self.failure_partition = batch.result.partition
+        fp_atomic_store(&self.failure_code, code)
+        self.accumulator.stop_appends()
+
+    cdef void forget_failure(self) noexcept nogil:
+        fp_mutex_lock(&self.duty)
+        fp_atomic_store(&self.failure_code, 0)
+        fp_mutex_unlock(&self.duty)
+
+    cdef void drop(self) noexcept nogil:
+        """Fails every record that was not handed over. thread: app, without the GIL, appends stopped  lock: none
+
+        What feed() holds back until an answer comes has not been handed over either.
+        """
+        fp_mutex_lock(&self.duty)
+        self.fail_expired(self.accumulator.expire(fp_monotonic_ns(), ALL_NOT_HANDED_OVER), PURGE_QUEUE)
+        fp_mutex_unlock(&self.duty)
+
+    cdef void forget_failed(self) noexcept nogil:
+        """Whoever aborts a transaction need not be told that its records failed. thread: app  lock: none"""
+        cdef Batch *batch = self.detach_failed()
+        cdef Batch *next_batch
+        fp_mutex_lock(&self.failed_lock)
+        self.failed_unkept = 0
+        fp_mutex_unlock(&self.failed_lock)
+        while batch is not NULL:
+            next_batch = batch.next
+            result_tell_all(batch.result)
+            self.release_failed(batch)
+            batch = next_batch
+
+    # Failures that nobody has been told of.
+
+    cdef void keep_failed(self, Batch *batch, char *arena) noexcept nogil:
+        """Keeps the batch's result for flush() or close() to raise, with its records up to a quarter of buffer.memory.
+
+        Owns arena, the batch's contents, from here on; outside the pool, so that
+        failures nobody asks about do not stop the producer. Past the limit, or
+        with arena NULL, only the count is kept.
+        """
+        cdef Batch *kept = <Batch *>malloc(sizeof(Batch))
+        cdef char *trimmed
+        if kept is NULL:
+            fp_mutex_lock(&self.failed_lock)
+            self.failed_unkept += batch.result.untold
+            fp_mutex_unlock(&self.failed_lock)
+            free(arena)
+            return
+        kept[0] = batch[0]
+        kept.next = NULL
+        kept.queue = NULL
+        kept.topic = strdup((<PartitionQueue *>batch.queue).topic.name)
+        batch.result = NULL    # kept's now
+        fp_mutex_lock(&self.failed_lock)
+        self.prune_failed()
+        if arena is NULL or self.failed_bytes + kept.used > self.failed_limit:
+            free(arena)
+            arena = NULL
+            kept.used = 0
+        else:
+            trimmed = <char *>realloc(arena, max(kept.used, <size_t>1))
+            if trimmed is not NULL:
+                arena = trimmed
+            self.failed_bytes += kept.used
+        kept.arena = arena
+        if self.failed_last is NULL:
+            self.failed_first = kept
+        else:
+            self.failed_last.next = kept
+        self.failed_last = kept
+        fp_mutex_unlock(&self.failed_lock)
+
+    cdef void prune_failed(self) noexcept nogil:
+        """Drops, from the front, what has been told meanwhile. lock: failed_lock"""
+        cdef Batch *batch
+        while self.failed_first is not NULL and self.failed_first.result.untold == 0:
+            batch = self.failed_first
+            self.failed_first = batch.next
+            if self.failed_first is NULL:
+                self.failed_last = NULL
+            self.failed_bytes -= batch.used
+            self.release_failed(batch)
+
+    cdef void release_failed(self, Batch *batch) noexcept nogil:
+        free(batch.arena)
+        batch.arena = NULL
+        batch_free(batch, self.pool)
+
+    cdef Batch *detach_failed(self) noexcept nogil:
+        """All that was kept, chained by next; the caller's from here on. lock: none"""
+        cdef Batch *batch
+        fp_mutex_lock(&self.failed_lock)
+        batch = self.failed_first
+        self.failed_first = self.failed_last = NULL
+        self.failed_bytes = 0
+        fp_mutex_unlock(&self.failed_lock)
+        return batch
+
+    cdef void attach_failed(self, Batch *first) noexcept nogil:
+        """Undoes detach_failed(). lock: none"""
+        cdef Batch *last = first
+        cdef size_t size = 0
+        if first is NULL:
+            return
+        size = first.used
+        while last.next is not NULL:
+            last = last.next
+            size += last.used
+        fp_mutex_lock(&self.failed_lock)
+        last.next = self.failed_first
+        if self.failed_first is NULL:
+            self.failed_last = last
+        self.failed_first = first
+        self.failed_bytes += size
+        fp_mutex_unlock(&self.failed_lock)
+
+    def take_failed(self):
+        """The failures that nobody had been told of; they are told now.
+
+        (count, {reason: count}, [FailedRecord, ...], {(code, persisted), ...})
+        """
+        cdef Batch *first = self.detach_failed()
+        cdef Batch *batch = first
+        cdef Batch *next_batch
+        cdef Segment *segment
+        cdef int32_t i
+        count, reasons, records, kinds = 0, {}, [], set()
+        try:
+            while batch is not NULL:
+                topic = (<bytes>batch.topic).decode() if batch.topic is not NULL else ""   # there was no memory
+                contents = batch_records(batch) if batch.arena is not NULL else None
+                for i in range(batch.count):
+                    segment = result_segment(batch.result, i)
+                    if segment.code == 0 or result_was_told(batch.result, i):
+                        continue
+                    reason = describe(segment.code)
+                    count += 1
+                    reasons[reason] = reasons.get(reason, 0) + 1
+                    kinds.add((segment.code, persisted_word(segment.persisted)))
+                    if contents is not None:
+                        key, value, headers, timestamp = contents[i]
+                        error = segment_error(segment, topic, batch.result.partition)
+                        error.record = ProducerRecord(topic, value, key, batch.result.partition, timestamp, headers)
+                        records.append(
+                            FailedRecord(topic, batch.result.partition, key, value, headers, timestamp, error))
+                batch = batch.next
+        except BaseException:      # an interrupt, or no memory: they are still to be told of
+            self.attach_failed(first)
+            raise
+        while first is not NULL:
+            next_batch = first.next
+            result_tell_all(first.result)
+            self.release_failed(first)
+            first = next_batch
+        fp_mutex_lock(&self.failed_lock)
+        unkept, self.failed_unkept = self.failed_unkept, 0
+        fp_mutex_unlock(&self.failed_lock)
+        if unkept:
+            count += unkept
+            reasons["there was no memory to keep the reason"] = unkept
+            kinds.add((CRIT_SYS_RESOURCE, "possibly"))
+        return count, reasons, records, kinds
+
+    # Waiting. thread: app, with the GIL
+
+    cdef bint wait_settled(self, int64_t deadline) except -1:
+        """Hurries what was appended so far; whether it has settled, and its callbacks have run, by the deadline."""
+        cdef FlushPoint *point = <FlushPoint *>malloc(sizeof(FlushPoint))   # the stack may be a greenlet's
+        cdef int64_t until, pause_ns = 0
+        cdef int done = 0
+        cdef bint forked = False
+        if point is NULL:
+            raise MemoryError()
+        with nogil:
+            self.accumulator.begin_flush(point)
+        try:
+            while not done:
+                until = next_slice(deadline, &pause_ns)
+                with nogil:
+                    done = wait_completed(&point.done, until)
+                if not done and fp_monotonic_ns() >= deadline:
+                    if self.accumulator.count_unsettled():
+                        return False
+                    with nogil:
+                        self.wait_for_work_step()
+                    break                  # every record has its result; the reports on lone ones are to come
+        except ForkedProducerError:        # the parent's threads may have held the lock
+            forked = True
+            raise
+        finally:
+            if not forked:
+                with nogil:
+                    self.accumulator.end_flush(point)
+                    free(point)
+        return self.wait_callbacks(deadline)
+
+    cdef void wait_for_work_step(self) noexcept nogil:
+        """Lets the step end that is being done: it may have given futures their results, and keeps the failures next.
+
+        Not while purge() has librdkafka give up its records, which may hold duty for as long as a DNS query takes.
+        thread: app  lock: none
+        """
+        if not fp_atomic_load(<const int *>&self.giving_up):
+            fp_mutex_lock(&self.duty)
+            fp_mutex_unlock(&self.duty)
+
+    cdef bint wait_callbacks(self, int64_t deadline) except -1:
+        """Waits until the callbacks queued by now have run. Those of an interpreter that ends run no more."""
+        cdef int64_t until, pause_ns = 0
+        cdef int never = 0
+        if sys.is_finalizing():
+            return True
+        target, finished = self.callbacks.counts()
+        while finished < target and self.callbacks.can_be_awaited():
+            until = next_slice(min(deadline, fp_monotonic_ns() + 1_000_000), &pause_ns)
+            with nogil:
+                # Nothing is stored at `never`: this wakes with any completion, or after a millisecond.
+                wait_completed(&never, until)
+            _, finished = self.callbacks.counts()
+            if finished < target and fp_monotonic_ns() >= deadline:
+                return False
+        return True
+
+    def purge(self):
+        """Makes the thread give up what has not settled, as abort() does, and go on."""
+        with nogil:
+            self.hurry(&self.giving_up)
+        try:
+            self.wait_settled(INT64_MAX)
+        finally:
+            fp_atomic_add(&self.giving_up, -1)
+
+    def unfinished(self):
+        """What wait_settled() gave up waiting for, in words."""
+        cdef int64_t left = self.accumulator.unsettled
+        queued, finished = self.callbacks.counts()
+        records = f"{left} records had not settled"
+        if queued == finished:
+            return records
+        callbacks = f"the callbacks of {queued - finished} batches had not run"
+        return f"{records} and {callbacks}" if left else callbacks
+
+    # Ending. thread: app, with the GIL
+
+    def stop(self):
+        """Lets the thread end once everything has settled."""
+        with nogil:
+            self.hurry(&self.stopping)
+
+    def abort(self):
+        """Makes the thread give up what has not settled, then end."""
+        with nogil:
+            self.hurry(&self.giving_up)
+            self.hurry(&self.stopping)
+
+    def join(self):
+        """Waits until the thread has ended, if it was started. thread: metadata"""
+        if self.started:
+            with nogil:
+                wait_completed(&self.finished, INT64_MAX)
+                fp_thread_join(self.thread)
+            self.started = 0

@@ -1,0 +1,1 @@
+"""How librdkafka is found, loaded and called."""
