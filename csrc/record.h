@@ -25,7 +25,7 @@ enum { FP_BATCH_OVERHEAD = 61, FP_RECORD_OVERHEAD = 21 };
 enum { FP_HEADER_ROOM = 21 };
 
 /* The most that fp_wire_upper_bound() adds to key and value of a record without headers. */
-enum { FP_MOST_OVERHEAD = FP_BATCH_OVERHEAD + FP_RECORD_OVERHEAD + 5 + 5 + 1 };
+enum { FP_MAX_OVERHEAD = FP_BATCH_OVERHEAD + FP_RECORD_OVERHEAD + 5 + 5 + 1 };
 
 typedef struct {
     const char *key;     /* NULL: no key */

@@ -14,13 +14,14 @@ FENCE = ":" * 4
 
 
 class Public(SphinxDirective):
-    """``public:: module.Name``, where module is a file of src/fastprod."""
+    """``public:: module.Name``, where module is a file of src/fastprod, with dots for its folders."""
 
     required_arguments = 1
 
     def run(self):
-        module, name = self.arguments[0].split(".")
-        path = next(path for path in (SOURCE / f"{module}.pyi", SOURCE / f"{module}.py") if path.exists())
+        module, _, name = self.arguments[0].rpartition(".")
+        file = SOURCE / module.replace(".", "/")
+        path = next(path for path in (file.with_suffix(".pyi"), file.with_suffix(".py")) if path.exists())
         self.env.note_dependency(str(path))
         lines = path.read_text().splitlines()
         node = next(one for one in ast.parse("\n".join(lines)).body if getattr(one, "name", None) == name)

@@ -5,13 +5,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
-from fastprod.internals.record_accumulator cimport Appended, CallbackSlot, RecordAccumulator
+from fastprod.internals.record_accumulator cimport RecordAppendResult, CallbackSlot, RecordAccumulator
 from fastprod.bulk.arrow_append cimport ArrowAppend, check_arrow, check_headers
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.bulk.bulk_append cimport BulkFuture, Column, SequenceAppend, future_of_call
 from fastprod.internals.callbacks cimport Callbacks, unraisable
 from fastprod.internals.future cimport (
-    ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, check_callback, check_delivery_callback, check_order, forks,
+    ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, check_callback, check_delivery_callback, check_order,
+    process_generation,
     notify_completed, wait_completed,
 )
 from fastprod.internals.input cimport (
@@ -19,7 +20,7 @@ from fastprod.internals.input cimport (
 )
 from fastprod.internals.producer_metadata cimport ProducerMetadata, TopicMetadata
 from fastprod.internals.partitioner cimport key_partition
-from fastprod.internals.record cimport FP_MOST_OVERHEAD, fp_no_headers, fp_record, fp_wire_upper_bound
+from fastprod.internals.record cimport FP_MAX_OVERHEAD, fp_no_headers, fp_record, fp_wire_upper_bound
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport (
     fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_slice_end, fp_wall_clock, fp_wall_clock_ms,
@@ -71,16 +72,16 @@ def _close_at_exit():
     """Closes what was left open. Each, whatever comes out of another's; Ctrl-C ends the patience with all."""
     cdef Producer producer
     raised = None
-    patience = EXIT_TIMEOUT_S
+    timeout = EXIT_TIMEOUT_S
     for producer in open_producers():
         try:
-            producer._close_at_exit(patience)
+            producer._close_at_exit(timeout)
         except BaseException as error:
             raised = error
             if producer.unclosed:
-                patience = 0
+                timeout = 0
                 with contextlib.suppress(BaseException):
-                    producer._close_at_exit(patience)
+                    producer._close_at_exit(timeout)
     if raised is not None:
         raise raised
 
@@ -97,7 +98,7 @@ def memory_in_use():
     cdef Producer producer
     total = 0
     for producer in open_producers():
-        if producer.born == forks and producer.unclosed:
+        if producer.fork_generation == process_generation and producer.unclosed:
             total += producer.memory_in_use()
     return total
 
@@ -109,9 +110,9 @@ cdef int close_with_process() except -1:
     """multiprocessing's forked children end without atexit, but run its own finalizers."""
     global closed_with_process
     util = sys.modules.get("multiprocessing.util")
-    if util is not None and closed_with_process != forks:
+    if util is not None and closed_with_process != process_generation:
         util.Finalize(None, _close_at_exit, exitpriority=0)
-        closed_with_process = forks
+        closed_with_process = process_generation
     return 0
 
 
@@ -160,18 +161,18 @@ cdef class Producer:
     cdef object tokens                     # TokenRefresher, or None without a provider
     cdef object callback_thread
     cdef object metadata_thread
-    cdef Remains remains                   # what the metadata thread ends, after all others
+    cdef DeferredCleanup deferred_cleanup                   # what the metadata thread ends, after all others
     cdef Lock close_lock
-    cdef int64_t close_deadline            # its own, or an earlier one of its signal handler's
-    cdef list closable                     # the user's parts that are to be closed at the end
-    cdef int born                          # value of `forks` when it was made
+    cdef int64_t close_deadline   # its own, or an earlier one of its signal handler's
+    cdef list closable            # the user's parts that are to be closed at the end
+    cdef int fork_generation      # `process_generation` when it was made
     cdef bint closing
     cdef bint open                         # everything is there, and the sender has not ended
     cdef bint unclosed                     # close() has something to do; it outlasts `open` where that was interrupted
     cdef bint ignore_keys
-    cdef bint plain                        # no serializers, interceptors or user's partitioner
-    cdef size_t largest_record             # bytes: the lesser of max.request.size and buffer.memory
-    cdef str size_limit                    # which of them that is
+    cdef bint no_hooks           # no serializers, interceptors or user's partitioner
+    cdef size_t largest_record   # bytes: the lesser of max.request.size and buffer.memory
+    cdef str size_limit          # which of them that is
     cdef int64_t max_block_ns
     cdef object partitioner                # the user's, or None
     cdef object key_serializer
@@ -197,7 +198,7 @@ cdef class Producer:
             raise RuntimeError("this producer was made before: its __init__() is called once")
         if config is not None and not hasattr(config, "items"):
             raise TypeError(f"config must be a mapping of option names to values, not {type(config).__name__}")
-        self.born = forks
+        self.fork_generation = process_generation
         self.close_lock = Lock()
         self.config = settings = resolve(
             config, keywords, knows, lambda message, **_: warnings.warn(message, stacklevel=2))
@@ -214,8 +215,8 @@ cdef class Producer:
         for interceptor in self.interceptors:
             check_interceptor(interceptor)
         self.closable = [part for part in (self.partitioner, *self.interceptors) if hasattr(part, "close")]
-        self.plain = (self.partitioner is None and self.key_serializer is None
-                      and self.value_serializer is None and not self.interceptors)
+        self.no_hooks = (self.partitioner is None and self.key_serializer is None
+                         and self.value_serializer is None and not self.interceptors)
         self.largest_record = min(settings.max_request_size, settings.buffer_memory)
         self.size_limit = "buffer.memory" if self.largest_record < settings.max_request_size else "max.request.size"
         self.max_block_ns = settings.max_block_ms * 1_000_000
@@ -240,7 +241,7 @@ cdef class Producer:
             self.transport, self.accumulator, sender=self.sender, renewable=not settings.transactional_id,
             max_age_ms=settings.metadata_max_age_ms, max_idle_ms=settings.metadata_max_idle_ms,
             backoff_ms=settings.retry_backoff_ms,
-            roomy_partitions=settings.buffer_memory // (2 * settings.batch_size),
+            max_partitions_for_memory=settings.buffer_memory // (2 * settings.batch_size),
             bootstrap_servers=properties["bootstrap.servers"].encode()
             if settings.metadata_recovery_strategy == "rebootstrap" else None)
         self.callbacks.on_refresh = self.metadata.want
@@ -253,11 +254,11 @@ cdef class Producer:
         if settings.transactional_id:
             self.transactions = TransactionManager(
                 self.transport, self.accumulator, self.sender, self.max_block_ns)
-        self.remains = Remains(self.transport, self.sender, self.transactions)
+        self.deferred_cleanup = DeferredCleanup(self.transport, self.sender, self.transactions)
         green = greenlets_run()
         self.callbacks.green_thread = thread_ident() if green else 0
         self.callback_thread = make_thread(self.callbacks.run, "fastprod-callbacks", green=green)
-        self.metadata_thread = make_thread(self.metadata.run, "fastprod-metadata", (self.remains.clear,))
+        self.metadata_thread = make_thread(self.metadata.run, "fastprod-metadata", (self.deferred_cleanup.clear,))
         self.started = time.monotonic()
         _open_producers[id(self)] = self
         close_with_process()
@@ -271,7 +272,7 @@ cdef class Producer:
                 self.tokens.close(TOKEN_TIMEOUT_S)
             self.callbacks.close()
             self.metadata.close()
-            self.accumulator.refusal = None    # ends a cycle through the transactions
+            self.accumulator.closed_error = None    # ends a cycle through the transactions
             raise
         self.open = self.unclosed = self.made = True
 
@@ -301,7 +302,7 @@ cdef class Producer:
                 topic.topic, topic.value, topic.key, topic.partition, topic.timestamp, topic.headers, on_delivery)
         if PyBytes_CheckExact(value) and partition is None and timestamp is None and headers is None and (
                 on_delivery is None and (key is None or PyBytes_CheckExact(key))) and (
-                self.plain and self.open and self.born == forks):
+                self.no_hooks and self.open and self.fork_generation == process_generation):
             future = self.send_bare(topic, value, key)
             if future is not None:
                 return future
@@ -314,7 +315,7 @@ cdef class Producer:
             self.check_open()
             if on_delivery is not None:
                 check_delivery_callback(on_delivery)
-            if self.plain:
+            if self.no_hooks:
                 return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, None)
         except KafkaError as error:
             set_place(error, topic, partition)
@@ -330,7 +331,7 @@ cdef class Producer:
         cdef TopicMetadata entry = self.last_topic
         cdef FutureRecordMetadata future
         cdef fp_record record
-        cdef Appended appended
+        cdef RecordAppendResult appended
         cdef int32_t partition = -1
         if entry is None or topic is not entry.name or self.transport.fatal_code:
             return None
@@ -341,7 +342,7 @@ cdef class Producer:
         if key is not None:
             record.key = PyBytes_AS_STRING(key)
             record.key_len = PyBytes_GET_SIZE(key)
-        if record.key_len + record.value_len + FP_MOST_OVERHEAD > self.largest_record:
+        if record.key_len + record.value_len + FP_MAX_OVERHEAD > self.largest_record:
             return None
         fp_no_headers(&record)
         record.timed = 0
@@ -368,7 +369,7 @@ cdef class Producer:
         cdef FutureRecordMetadata future
         cdef fp_record record
         cdef Span value_span, key_span
-        cdef Appended appended
+        cdef RecordAppendResult appended
         cdef int32_t chosen = -1
         cdef int64_t deadline = 0
         cdef bytes encoded_headers
@@ -449,7 +450,7 @@ cdef class Producer:
                 count = append.take()
                 if count == 0:
                     return future
-                if self.plain:
+                if self.no_hooks:
                     append.append_taken(count)
                 elif append.error is None or isinstance(append.error, Exception):   # Ctrl-C does not wait for the rest
                     for i in range(count):
@@ -459,7 +460,7 @@ cdef class Producer:
                             <object>append.record_partitions.item(i), <object>append.timestamps.item(i),
                             <object>append.headers.item(i), None))
                     give_way()
-                append.let_go()
+                append.unref()
         except BaseException as error:
             future.tell(error, append is not None)
             raise
@@ -495,7 +496,7 @@ cdef class Producer:
             append.open(data, value, key, partition, timestamp, headers)
             while True:
                 self.check_sending(epoch)
-                if self.plain:
+                if self.no_hooks:
                     if not append.send():
                         return future
                     continue
@@ -519,7 +520,7 @@ cdef class Producer:
     @cython.final
     cdef int append(self, TopicMetadata entry, int32_t partition, fp_record *record, FutureRecordMetadata future,
                     object on_delivery, int epoch, int64_t deadline, int abort_on_new_batch,
-                    Appended *appended) except -1:
+                    RecordAppendResult *appended) except -1:
         """Appends and binds the future; 0 if abort_on_new_batch and a new batch would be needed."""
         cdef CallbackSlot callback
         cdef int done
@@ -545,9 +546,9 @@ cdef class Producer:
             future.index = appended.index
             # Only now may the GIL be let go: once it is, the batch can settle,
             # and the callback thread reads the future that was just bound.
-            if appended.ahead:
+            if appended.backlog_high:
                 with nogil:
-                    self.accumulator.help(self.accumulator.wake_argument)
+                    self.accumulator.assist(self.accumulator.wake_argument)
         return done
 
     @cython.final
@@ -555,7 +556,7 @@ cdef class Producer:
                                                FutureRecordMetadata future, tuple original, object on_delivery,
                                                int epoch, int64_t deadline):
         """Lets the user's partitioner choose: org.apache.kafka.clients.producer.Partitioner."""
-        cdef Appended appended
+        cdef RecordAppendResult appended
         cdef bytes key_bytes = record.key[:record.key_len] if record.key is not NULL else None
         cdef bytes value_bytes = record.value[:record.value_len] if record.value is not NULL else None
         cdef int32_t chosen
@@ -626,7 +627,7 @@ cdef class Producer:
             topic = str.__str__(topic)     # of an enum, its value
         try:
             if self.transport.fatal_code:
-                self.refuse()
+                self.raise_if_unusable()
             return self.metadata.topic(topic, max(0, deadline - fp_monotonic_ns()) / 1e9)
         except KafkaError as error:
             set_place(error, topic, None)
@@ -634,17 +635,17 @@ cdef class Producer:
 
     @cython.final
     cdef int check_open(self) except -1:
-        if not self.open or self.born != forks:
-            self.refuse()
+        if not self.open or self.fork_generation != process_generation:
+            self.raise_if_unusable()
         return 0
 
     @cython.final
     cdef int check_sending(self, int epoch) except -1:
         """For a call in between: whether it may go on. epoch: the accumulator's, when the call began."""
         if self.transport.fatal_code or not self.open:
-            self.refuse()
+            self.raise_if_unusable()
         if epoch != fp_atomic_load(&self.accumulator.epoch):
-            raise self.transactions.refusal()
+            raise self.transactions.closed_error()
         return 0
 
     @cython.final
@@ -655,9 +656,9 @@ cdef class Producer:
         return 0
 
     @cython.final
-    cdef object refuse(self):
+    cdef object raise_if_unusable(self):
         self.check_made()
-        if self.born != forks:
+        if self.fork_generation != process_generation:
             raise ForkedProducerError(
                 "this producer was made before the process forked, and its threads stayed in the parent: "
                 "make a new Producer in the child")
@@ -665,7 +666,7 @@ cdef class Producer:
             raise ProducerClosedError("the producer is closed: make a new one")
         code = self.transport.fatal_code
         if code and self.transactions is not None:
-            raise self.transactions.refusal()
+            raise self.transactions.closed_error()
         if code:
             raise KafkaError(f"the producer met an error it cannot go on from: {self.transport.fatal_reason}; "
                              "close it and make a new one", code=code, fatal=True)
@@ -744,8 +745,8 @@ cdef class Producer:
         deadline = wait_deadline(timeout)
         if not self.made:                  # __init__() has raised, or was never called
             return
-        if self.born != forks:
-            self.refuse()
+        if self.fork_generation != process_generation:
+            self.raise_if_unusable()
         self.refuse_in_callback("close")
         if current() == self.metadata.thread_id:   # in a finalizer that the garbage collector runs there
             raise RuntimeError("close() would wait for the very thread it is called on: call it from another one")
@@ -814,11 +815,11 @@ cdef class Producer:
             self.tokens.close(max(self.close_deadline - fp_monotonic_ns(), STEP_TIMEOUT_NS) / 1e9)
             self.tokens = None             # its queue may be gone when this is called again
         self.metadata.close()
-        self.wait_closing(&self.remains.cleared, STEP_TIMEOUT_NS)
+        self.wait_closing(&self.deferred_cleanup.cleared, STEP_TIMEOUT_NS)
         # A join() that a signal ends takes the thread for ended, so what it does must have been waited for before.
         if fp_atomic_load(&self.callbacks.ended):
             self.callback_thread.join()
-        if fp_atomic_load(&self.remains.cleared):
+        if fp_atomic_load(&self.deferred_cleanup.cleared):
             self.metadata_thread.join()
         self.unclosed = False
         _open_producers.pop(id(self), None)
@@ -841,7 +842,7 @@ cdef class Producer:
 
     def _close_at_exit(self, timeout=EXIT_TIMEOUT_S):
         """For who forgot close(): flushes for a bounded time, and says so on stderr if that fails."""
-        if not self.unclosed or self.born != forks:
+        if not self.unclosed or self.fork_generation != process_generation:
             return
         try:
             Producer.close(self, timeout)  # a subclass's may take other arguments
@@ -854,7 +855,7 @@ cdef class Producer:
 
     def __exit__(self, exc_type, exc, traceback):
         """Closes. What came out of the block is what goes on: records that close() finds lost are a note on it."""
-        if self.born != forks:
+        if self.fork_generation != process_generation:
             return
         try:
             self.close()
@@ -867,7 +868,7 @@ cdef class Producer:
 
     def __del__(self):
         """A producer dropped without close() is closed here: its thread works on parts that would be freed."""
-        if not self.unclosed or self.born != forks:
+        if not self.unclosed or self.fork_generation != process_generation:
             return
         try:
             warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, source=self)
@@ -884,7 +885,7 @@ cdef class Producer:
 
         Nothing may keep a reference to self: what it is, is freed behind this.
         """
-        if self.unclosed and self.born == forks:
+        if self.unclosed and self.fork_generation == process_generation:
             try:
                 self.close_dropped()
             except BaseException as error:
@@ -984,8 +985,8 @@ cdef class Producer:
     @property
     def buffer_available(self):
         """Bytes of buffer.memory that are free."""
-        if not self.made or self.born != forks:
-            self.refuse()
+        if not self.made or self.fork_generation != process_generation:
+            self.raise_if_unusable()
         return self.pool.available_memory
 
     @cython.final
@@ -1001,8 +1002,8 @@ cdef class Producer:
         """
         cdef RecordAccumulator accumulator = self.accumulator
         cdef Sender sender = self.sender
-        if not self.made or self.born != forks:
-            self.refuse()
+        if not self.made or self.fork_generation != process_generation:
+            self.raise_if_unusable()
         seconds = max(time.monotonic() - self.started, 1e-9)
         requests = <unsigned int>fp_atomic_load(&self.transport.requests)
 
@@ -1044,7 +1045,7 @@ cdef class Producer:
         return f"<fastprod.{type(self).__name__} {self.config.bootstrap_servers} {state}>"
 
 
-cdef class Remains:
+cdef class DeferredCleanup:
     """What is left of a closed producer: librdkafka's handle, and calls of it that nothing cuts short.
 
     The metadata thread clears it, which may be in such a call itself. So close() need not wait longer than it was told,

@@ -62,9 +62,9 @@ cdef struct Cells:
     int64_t start             # where row 0 is in the buffers
     int64_t length
     const unsigned char *validity   # NULL: none is null
-    const char *main          # offsets, views, indexes, or the values themselves
-    const char *bytes         # what offsets point into; NULL: they are all empty
-    const void **variadic     # what views point into
+    const char *main                # offsets, views, indexes, or the values themselves
+    const char *bytes               # what offsets point into; NULL: they are all empty
+    const void **variadic           # what views point into
     const void *variadic_sizes
     int64_t variadic_count
 
@@ -106,25 +106,25 @@ cdef class ArrowAppend(BulkAppend):
     cdef list children        # their numbers in the schema; -1: the data is that column itself
     cdef Cells **columns
     cdef Cells *value
-    cdef Cells *key           # NULL: none
-    cdef Cells *partition     # NULL: the same for all
-    cdef int32_t same_partition     # -1: to be chosen
-    cdef Cells *timestamp     # NULL: the same for all
-    cdef int64_t same_timestamp     # -1: now
-    cdef Cells *header_lists  # NULL: none
+    cdef Cells *key               # NULL: none
+    cdef Cells *partition         # NULL: the same for all
+    cdef int32_t same_partition   # -1: to be chosen
+    cdef Cells *timestamp         # NULL: the same for all
+    cdef int64_t same_timestamp   # -1: now
+    cdef Cells *header_lists      # NULL: none
     cdef HeaderColumn *header_columns
     cdef Py_ssize_t header_count
     cdef fp_record same       # what all records have alike; those of a chunk start as it
-    cdef list kept            # bytes of header names and values
+    cdef list refs            # bytes of header names and values
     # the array at hand
     cdef int64_t rows
     cdef int64_t row          # that comes next
     cdef const unsigned char *row_validity
     # one chunk
-    cdef Bytes *header_values       # a run of CHUNK for each column
-    cdef char *encoded        # headers
+    cdef Bytes *header_values   # a run of CHUNK for each column
+    cdef char *encoded          # headers
     cdef size_t encoded_size
-    cdef Problem problem      # with the record behind the chunk's last
+    cdef Problem row_error      # with the record behind the chunk's last
     cdef int problem_column
     cdef int64_t problem_number
 
@@ -138,7 +138,7 @@ cdef class ArrowAppend(BulkAppend):
     cdef Py_ssize_t read(self) except -1
     cdef tuple record(self, Py_ssize_t i)
     cdef Py_ssize_t fill(self, int64_t now_ms, size_t limit) noexcept nogil
-    cdef Py_ssize_t stop(self, Py_ssize_t i, Problem problem, int column, int64_t number) noexcept nogil
+    cdef Py_ssize_t stop(self, Py_ssize_t i, Problem row_error, int column, int64_t number) noexcept nogil
     cdef Py_ssize_t fill_bytes(self, const Cells *cells, Py_ssize_t count, const char **data, size_t *size,
                                size_t stride) noexcept nogil
     cdef Py_ssize_t fill_partitions(self, Py_ssize_t count) noexcept nogil

@@ -17,7 +17,7 @@ from libc.string cimport memchr
 from fastprod.bulk.bulk_append cimport CHUNK, BulkAppend
 from fastprod.internals.input cimport checked_timestamp, encode_headers, refuse_size, shorten
 from fastprod.internals.record cimport (
-    FP_HEADER_ROOM, FP_MOST_OVERHEAD, fp_header, fp_header_read, fp_header_wire, fp_header_write, fp_no_headers,
+    FP_HEADER_ROOM, FP_MAX_OVERHEAD, fp_header, fp_header_read, fp_header_wire, fp_header_write, fp_no_headers,
     fp_record, fp_wire_upper_bound,
 )
 from fastprod.internals.sync cimport fp_atomic_load, fp_monotonic_ns, fp_slice_end, fp_wall_ms
@@ -28,7 +28,7 @@ from fastprod.errors import SerializationError
 
 cdef const char *EMPTY = ""                 # what an empty value points at: NULL would be a null one
 cdef enum:
-    MOST_VARINT = 5           # bytes, of a count of headers
+    MAX_VARINT = 5            # bytes, of a count of headers
     VIEW_SIZE = 16            # bytes
     INLINE_SIZE = 12          # bytes that a view holds itself
     CHUNK_HEADERS = 1 << 20   # bytes of encoded headers after which a chunk ends
@@ -84,9 +84,9 @@ cdef int check_schema(const ArrowSchema *schema) except -1:
     """ValueError unless all pointers that a schema must have are there."""
     cdef int64_t i
     if schema is NULL or schema.format is NULL:
-        unsound("the schema", "a child, a dictionary or a format is missing")
+        malformed("the schema", "a child, a dictionary or a format is missing")
     if schema.n_children < 0 or schema.n_children and schema.children is NULL:
-        unsound("the schema", f"it has {schema.n_children} children")
+        malformed("the schema", f"it has {schema.n_children} children")
     for i in range(schema.n_children):
         check_schema(schema.children[i])
     if schema.dictionary is not NULL:
@@ -167,7 +167,7 @@ cdef bint set_type(Cells *cells, const ArrowSchema *schema, bytes form) except -
     return True
 
 
-cdef bint suits(const Cells *cells, str what) except -1:
+cdef bint accepts(const Cells *cells, str what) except -1:
     if cells is NULL:
         return False
     if cells.layout == NULLS:
@@ -183,7 +183,7 @@ cdef bint suits(const Cells *cells, str what) except -1:
 
 # Arrays
 
-cdef object unsound(str label, str what):
+cdef object malformed(str label, str what):
     raise ValueError(f"the Arrow data is not as its specification has it: {label}: {what}")
 
 
@@ -192,11 +192,11 @@ cdef int bind(Cells *cells, const ArrowArray *array, int64_t base, int64_t rows,
     cdef Layout layout = cells.layout
     cdef int64_t buffers
     if array is NULL or array.release is NULL:
-        unsound(label, "an array is missing or was released before")
+        malformed(label, "an array is missing or was released before")
     if array.length < 0 or array.offset < 0 or array.offset > INT64_MAX - array.length:
-        unsound(label, f"an array of length {array.length} at the offset {array.offset}")
+        malformed(label, f"an array of length {array.length} at the offset {array.offset}")
     if base > array.length or rows > array.length - base:
-        unsound(label, f"an array has {array.length} values where {base + rows} are needed")
+        malformed(label, f"an array has {array.length} values where {base + rows} are needed")
     if layout == NULLS:
         buffers = array.n_buffers          # none, says the specification; Polars has one
     elif layout in (FIXED, DICTIONARY, INTEGERS, TIMESTAMPS, LIST32, LIST64):
@@ -208,12 +208,12 @@ cdef int bind(Cells *cells, const ArrowArray *array, int64_t base, int64_t rows,
     else:
         buffers = 1
     if array.n_buffers != buffers or buffers and array.buffers is NULL:
-        unsound(label, f"an array has {array.n_buffers} buffers and not {buffers}")
+        malformed(label, f"an array has {array.n_buffers} buffers and not {buffers}")
     if (array.dictionary is NULL) == (layout == DICTIONARY):
-        unsound(label, "an array has a dictionary and its type has none, or the other way round")
+        malformed(label, "an array has a dictionary and its type has none, or the other way round")
     if array.n_children != (2 if layout == PAIRS else 1 if layout in (LIST32, LIST64, FIXED_LIST) else 0) or (
             array.n_children and array.children is NULL):
-        unsound(label, f"an array has {array.n_children} children")
+        malformed(label, f"an array has {array.n_children} children")
     cells.start = array.offset + base
     cells.length = array.length - base
     cells.validity = NULL
@@ -223,11 +223,11 @@ cdef int bind(Cells *cells, const ArrowArray *array, int64_t base, int64_t rows,
     if array.null_count != 0:
         cells.validity = <const unsigned char *>array.buffers[0]
         if array.null_count > 0 and array.length and cells.validity is NULL:
-            unsound(label, f"an array has {array.null_count} nulls and no validity buffer")
+            malformed(label, f"an array has {array.null_count} nulls and no validity buffer")
     if buffers > 1:
         cells.main = <const char *>array.buffers[1]
         if cells.main is NULL and rows and not (layout == FIXED and cells.width == 0):
-            unsound(label, f"the buffer of an array of {array.length} values is NULL")
+            malformed(label, f"the buffer of an array of {array.length} values is NULL")
     if layout in (OFFSETS32, OFFSETS64):
         cells.bytes = <const char *>array.buffers[2]
     elif layout == VIEWS:
@@ -235,12 +235,12 @@ cdef int bind(Cells *cells, const ArrowArray *array, int64_t base, int64_t rows,
         cells.variadic_count = array.n_buffers - 3
         cells.variadic_sizes = array.buffers[array.n_buffers - 1]
         if cells.variadic_count and cells.variadic_sizes is NULL:
-            unsound(label, "the buffer of the sizes of buffers is NULL")
+            malformed(label, "the buffer of the sizes of buffers is NULL")
     elif layout == DICTIONARY:
         bind(cells.inner, array.dictionary, 0, array.dictionary.length, label)
     elif layout in (LIST32, LIST64, FIXED_LIST):
         if array.children[0] is NULL:
-            unsound(label, "an array is missing")
+            malformed(label, "an array is missing")
         bind(cells.inner, array.children[0], 0, array.children[0].length, label)
     elif layout == PAIRS:
         bind(cells.inner, array.children[0], array.offset, array.length, label)
@@ -368,7 +368,7 @@ cdef class ArrowData:
             array.release = NULL
             self.given = True
         if self.schema.release is NULL or self.schema.format is NULL:
-            unsound("the schema", "it is missing or was released before")
+            malformed("the schema", "it is missing or was released before")
         return 0
 
     cdef bint next(self) except -1:
@@ -436,7 +436,7 @@ cdef class ArrowAppend(BulkAppend):
         self.data = ArrowData()
         self.labels = []
         self.children = []
-        self.kept = []
+        self.refs = []
         self.same_partition = -1
         self.same_timestamp = -1
 
@@ -487,7 +487,7 @@ cdef class ArrowAppend(BulkAppend):
         if not any(isinstance(value, str) for _, value in headers):
             text = encode_headers(headers, self.largest_record, &self.same.headers_count,
                                   &self.same.headers_wire)
-            self.kept.append(text)
+            self.refs.append(text)
             if self.same.headers_count:
                 self.same.headers = text
                 self.same.headers_len = len(text)
@@ -499,14 +499,14 @@ cdef class ArrowAppend(BulkAppend):
         for name, value in headers:
             one = &self.header_columns[self.header_count]
             text = (<str>name).encode()
-            self.kept.append(text)
+            self.refs.append(text)
             one.header.name = text
             one.header.name_len = len(text)
             if isinstance(value, str):
                 one.cells = self.column(value, "header")
             elif value is not None:
                 text = bytes(value)
-                self.kept.append(text)
+                self.refs.append(text)
                 one.header.value = text
                 one.header.value_len = len(text)
             self.header_count += 1
@@ -533,7 +533,7 @@ cdef class ArrowAppend(BulkAppend):
             raise ValueError(f"the data is a single column of {type_name(schema)}, which is taken for the values: "
                              f"no column is named {name!r} to take the {what} from")
         cells = cells_of(schema, len(self.labels))
-        if not suits(cells, what):
+        if not accepts(cells, what):
             cells_free(cells)
             column = f"the column {name!r}" if child >= 0 else "the data"
             cast = ": cast it to string or binary" if TAKEN[what] is BYTES_TAKEN else ""
@@ -572,13 +572,13 @@ cdef class ArrowAppend(BulkAppend):
         cdef int64_t child
         if array.length < 0 or array.offset < 0 or array.offset > INT64_MAX - array.length or array.n_buffers != 1 or (
                 array.buffers is NULL or array.n_children != self.data.schema.n_children or array.children is NULL):
-            unsound("the record batch", f"its length is {array.length}, its offset {array.offset}; it has "
-                    f"{array.n_buffers} buffers and {array.n_children} children")
+            malformed("the record batch", f"its length is {array.length}, its offset {array.offset}; it has "
+                      f"{array.n_buffers} buffers and {array.n_children} children")
         self.row_validity = NULL
         if array.null_count != 0:
             self.row_validity = <const unsigned char *>array.buffers[0]
             if array.null_count > 0 and array.length and self.row_validity is NULL:
-                unsound("the record batch", f"it has {array.null_count} nulls and no validity buffer")
+                malformed("the record batch", f"it has {array.null_count} nulls and no validity buffer")
         for i in range(len(self.labels)):
             child = self.children[i]
             bind(self.columns[i], array.children[child], array.offset, array.length, self.labels[i])
@@ -596,13 +596,13 @@ cdef class ArrowAppend(BulkAppend):
                 count = self.fill(fp_wall_ms(), self.largest_record)
                 self.place_keys(count)
                 done = self.append_ready(0, count)
-                if done < count or self.problem != NO_PROBLEM or self.unnoted or (
+                if done < count or self.row_error != NO_PROBLEM or self.unnoted or (
                         self.row + count == self.rows or fp_monotonic_ns() >= until):
                     break
                 self.row += count
         self.append_rest(done, count)
         self.row += count
-        if self.problem != NO_PROBLEM:
+        if self.row_error != NO_PROBLEM:
             self.raise_problem()
         return True
 
@@ -610,7 +610,7 @@ cdef class ArrowAppend(BulkAppend):
         """Reads rows for record(); how many, -1 never, 0 if none is left."""
         cdef Py_ssize_t count = 0
         while not count:
-            if self.problem != NO_PROBLEM:
+            if self.row_error != NO_PROBLEM:
                 self.raise_problem()
             if not self.more():
                 return 0
@@ -646,9 +646,9 @@ cdef class ArrowAppend(BulkAppend):
         cdef Py_ssize_t count = min(self.rows - self.row, <int64_t>CHUNK)
         cdef Py_ssize_t i
         # Key and value of so many bytes are within the limit, without a closer look.
-        cdef int64_t sure = (<int64_t>min(limit, <size_t>INT32_MAX) - FP_MOST_OVERHEAD - MOST_VARINT -
+        cdef int64_t sure = (<int64_t>min(limit, <size_t>INT32_MAX) - FP_MAX_OVERHEAD - MAX_VARINT -
                              <int64_t>self.same.headers_wire)
-        self.problem = NO_PROBLEM
+        self.row_error = NO_PROBLEM
         if self.row_validity is not NULL:
             for i in range(count):
                 if not fp_bit_at(self.row_validity, self.data.array.offset + self.row + i):
@@ -673,9 +673,9 @@ cdef class ArrowAppend(BulkAppend):
             count = self.encode(count)
         return count
 
-    cdef Py_ssize_t stop(self, Py_ssize_t i, Problem problem, int column, int64_t number) noexcept nogil:
+    cdef Py_ssize_t stop(self, Py_ssize_t i, Problem row_error, int column, int64_t number) noexcept nogil:
         """The chunk ends before its record i."""
-        self.problem = problem
+        self.row_error = row_error
         self.problem_column = column
         self.problem_number = number
         return i
@@ -791,7 +791,7 @@ cdef class ArrowAppend(BulkAppend):
         cdef Py_ssize_t i, h
         for i in range(count):
             if i and needed + self.records[i].headers_len > CHUNK_HEADERS:
-                self.problem = NO_PROBLEM  # which is with a record further on
+                self.row_error = NO_PROBLEM  # which is with a record further on
                 count = i
                 break
             needed += self.records[i].headers_len
@@ -823,29 +823,29 @@ cdef class ArrowAppend(BulkAppend):
 
     cdef int raise_problem(self) except -1:
         """Raises what is wrong with the next row, unless it is its partition and that has been added meanwhile."""
-        cdef Problem problem = self.problem
+        cdef Problem row_error = self.row_error
         cdef Cells *cells = self.columns[self.problem_column]
         cdef str label = self.labels[self.problem_column]
         cdef fp_header header
         cdef object number = self.problem_number
         cdef int64_t deadline = 0
-        self.problem = NO_PROBLEM
-        if problem == UNSOUND:
-            unsound(label, "a value's offset, length or index is out of bounds")
-        if problem == NULL_ROW:
+        self.row_error = NO_PROBLEM
+        if row_error == UNSOUND:
+            malformed(label, "a value's offset, length or index is out of bounds")
+        if row_error == NULL_ROW:
             raise ValueError(f"row {self.row} of a record batch is null as a whole, which is no record: "
                              "a tombstone is a row whose value is null")
-        if problem == TOO_LARGE:
+        if row_error == TOO_LARGE:
             refuse_size(self.entry.name, <size_t>self.problem_number, self.largest_record, self.size_limit)
-        if problem == HEADER_WITHOUT_NAME:
+        if row_error == HEADER_WITHOUT_NAME:
             raise ValueError(f"{label} has a header whose name is null or holds a NUL")
-        if problem == HEADER_NOT_UTF8:
+        if row_error == HEADER_NOT_UTF8:
             read_pair(cells.inner, self.problem_number, &header)
             name = <bytes>header.name[:header.name_len]
             raise SerializationError(f"{label} has a header whose name is not valid text (UTF-8): {shorten(name)}")
-        if problem == NO_MEMORY:
+        if row_error == NO_MEMORY:
             raise MemoryError("no memory for the headers")
-        if problem == BAD_TIMESTAMP:
+        if row_error == BAD_TIMESTAMP:
             if cells.layout == TIMESTAMPS:
                 number = number * cells.per_unit // cells.per_ms
             checked_timestamp(number)

@@ -17,15 +17,15 @@ from cpython.tuple cimport PyTuple_CheckExact
 from libc.stdint cimport INT32_MAX, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
-from fastprod.internals.record_accumulator cimport Appended, CallbackSlot, Placed, RecordAccumulator
+from fastprod.internals.record_accumulator cimport RecordAppendResult, CallbackSlot, Placed, RecordAccumulator
 from fastprod.internals.future cimport (
-    AWAITED, FutureRecordMetadata, Segment, forks, register_callback, result_segment,
+    AWAITED, FutureRecordMetadata, Segment, process_generation, register_callback, result_segment,
     result_tell, result_unref, segment_error, wait_completed,
 )
 from fastprod.internals.input cimport checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release
 from fastprod.internals.producer_metadata cimport ProducerMetadata, TopicMetadata
 from fastprod.internals.partitioner cimport key_partitions
-from fastprod.internals.record cimport FP_MOST_OVERHEAD, fp_no_headers, fp_prefetch, fp_record, fp_wire_upper_bound
+from fastprod.internals.record cimport FP_MAX_OVERHEAD, fp_no_headers, fp_prefetch, fp_record, fp_wire_upper_bound
 from fastprod.internals.sync cimport fp_atomic_load, fp_monotonic_ns, fp_wall_ms
 from fastprod.internals.threads cimport next_slice
 
@@ -67,9 +67,9 @@ cdef class BulkFuture:
         free(self.runs)
         free(self.latest)
 
-    cdef int note(self, const Placed *placed) noexcept nogil:
+    cdef int place(self, const Placed *placed) noexcept nogil:
         """Takes over shares of the result of the call's next records; 0 if there is no memory to note them."""
-        cdef Run *run = NULL
+        cdef PlacedRun *run = NULL
         cdef int32_t partition = placed.partition
         cdef int32_t _i
         if not self.room(partition):
@@ -84,7 +84,7 @@ cdef class BulkFuture:
                 run = NULL
         if run is NULL:
             run = &self.runs[self.run_count]
-            memset(run, 0, sizeof(Run))
+            memset(run, 0, sizeof(PlacedRun))
             run.result = placed.result
             run.first = placed.index
             run.first_input = self.count
@@ -98,12 +98,12 @@ cdef class BulkFuture:
     cdef int room(self, int32_t partition) noexcept nogil:
         """Makes room for a run, and for the partition's last one."""
         cdef Py_ssize_t capacity
-        cdef Run *runs
+        cdef PlacedRun *runs
         cdef Py_ssize_t *latest
         cdef int32_t count
         if self.run_count == self.run_capacity:
             capacity = 2 * self.run_capacity + 4
-            runs = <Run *>realloc(self.runs, capacity * sizeof(Run))
+            runs = <PlacedRun *>realloc(self.runs, capacity * sizeof(PlacedRun))
             if runs is NULL:
                 return 0
             self.runs = runs
@@ -129,7 +129,7 @@ cdef class BulkFuture:
             self.borrows = 1
             self.futures = []
         self.futures.append(future)
-        if not self.note(&placed):
+        if not self.place(&placed):
             raise MemoryError("no memory for a BulkFuture")
         self.size += max(future.key_size, 0) + <int64_t>max(future.value_size, 0)
         return 0
@@ -162,7 +162,7 @@ cdef class BulkFuture:
             raise TypeError("a BulkFuture comes from Producer.send_many() or send_arrow()")
         while self.settled < self.run_count and fp_atomic_load(&self.runs[self.settled].result.done):
             self.settled += 1
-        if self.settled < self.run_count and self.runs[self.settled].result.born != forks:
+        if self.settled < self.run_count and self.runs[self.settled].result.fork_generation != process_generation:
             raise ForkedProducerError("the records were sent before the process forked: ask their future in the parent")
         return self.settled
 
@@ -193,7 +193,7 @@ cdef class BulkFuture:
         cdef int64_t until, pause_ns = 0
         cdef Py_ssize_t i
         cdef int done
-        cdef Run *run
+        cdef PlacedRun *run
         while True:
             i = self.first_unsettled()
             if i == self.run_count:
@@ -239,7 +239,7 @@ cdef class BulkFuture:
             return error
         return None
 
-    cdef str topic_of(self, const Run *run):
+    cdef str topic_of(self, const PlacedRun *run):
         """Of its records: an interceptor may have sent them elsewhere than the call said."""
         return (<FutureRecordMetadata>self.futures[run.first_input]).topic if self.borrows else self.topic
 
@@ -249,7 +249,7 @@ cdef class BulkFuture:
         cdef Py_ssize_t i
         cdef int32_t k, at
         cdef int64_t place
-        cdef Run *run
+        cdef PlacedRun *run
         cdef Segment *segment
         cdef Segment *last
         for i in range(self.run_count):
@@ -296,7 +296,7 @@ cdef BulkFuture future_of_call(object topic):
     return future
 
 
-cdef int note_gaps(Run *run, int64_t gap, int32_t count) noexcept nogil:
+cdef int note_gaps(PlacedRun *run, int64_t gap, int32_t count) noexcept nogil:
     """How far the first of the next records is behind the last in the call; the others follow it, without a gap.
 
     0 if there is no memory.
@@ -330,7 +330,7 @@ cdef int note_gaps(Run *run, int64_t gap, int32_t count) noexcept nogil:
     return 1
 
 
-cdef int64_t next_gap(Run *run, int32_t *at) noexcept nogil:
+cdef int64_t next_gap(PlacedRun *run, int32_t *at) noexcept nogil:
     cdef int64_t gap = 0
     cdef int shift = 0
     if run.gaps is NULL:
@@ -343,7 +343,7 @@ cdef int64_t next_gap(Run *run, int32_t *at) noexcept nogil:
             return gap
 
 
-cdef int64_t offset_of(Run *run, int32_t index) noexcept nogil:
+cdef int64_t offset_of(PlacedRun *run, int32_t index) noexcept nogil:
     """The offset of a delivered record, -1 if the broker gave none."""
     cdef Segment *segment = result_segment(run.result, index)
     return segment.base_offset + index - segment.first if segment.base_offset >= 0 else -1
@@ -365,7 +365,7 @@ cdef class Column:
             self.items = iter(given)
 
     def __dealloc__(self):
-        self.let_go()
+        self.unref()
 
     cdef int take(self, Py_ssize_t most) except -1:
         """Takes the next items, as many as there are or `most`; what an iterator raised instead is kept as `error`."""
@@ -394,7 +394,7 @@ cdef class Column:
     cdef PyObject *item(self, Py_ssize_t i) noexcept:
         return <PyObject *>self.scalar if self.items is None else self.taken[i]
 
-    cdef void let_go(self) noexcept:
+    cdef void unref(self) noexcept:
         while self.count:
             self.count -= 1
             Py_DECREF(<object>self.taken[self.count])
@@ -492,7 +492,7 @@ cdef class BulkAppend:
             self.entry.topic, self.records + first, self.partitions + first, count - first, self.epoch,
             self.placed, &runs)
         for i in range(runs):
-            if not self.future.note(&self.placed[i]):
+            if not self.future.place(&self.placed[i]):
                 self.unnoted = 1
         for i in range(first, end):
             size += self.records[i].key_len + self.records[i].value_len
@@ -516,7 +516,7 @@ cdef class BulkAppend:
     cdef int append_one(self, Py_ssize_t i) except -1:
         """Appends a record that has to wait for memory; what append_many() was refused is raised from here."""
         cdef CallbackSlot callback
-        cdef Appended appended
+        cdef RecordAppendResult appended
         cdef Placed placed
         callback.function = NULL
         try:
@@ -529,7 +529,7 @@ cdef class BulkAppend:
         placed.index = appended.index
         placed.partition = appended.partition
         placed.count = 1
-        if not self.future.note(&placed):
+        if not self.future.place(&placed):
             self.unnoted = 1
         self.future.size += self.records[i].key_len + self.records[i].value_len
         return 0
@@ -542,7 +542,7 @@ cdef class SequenceAppend(BulkAppend):
     """
 
     def __cinit__(self, *_):
-        self.kept = []
+        self.refs = []
         self.spans = <Span *>malloc(2 * CHUNK * sizeof(Span))
         if self.spans is NULL:
             raise MemoryError()
@@ -556,8 +556,8 @@ cdef class SequenceAppend(BulkAppend):
         self.values, self.keys, self.record_partitions = values, keys, partitions
         self.timestamps, self.headers = timestamps, headers
         self.columns = values, keys, partitions, timestamps, headers   # in the order of FIELDS
-        self.bare = all(column.items is None and column.scalar is None
-                        for column in (self.record_partitions, self.timestamps, self.headers))
+        self.fast_path = all(column.items is None and column.scalar is None
+                             for column in (self.record_partitions, self.timestamps, self.headers))
         if self.keys.items is None and self.keys.scalar is None:
             self.ignore_keys = True
 
@@ -596,7 +596,7 @@ cdef class SequenceAppend(BulkAppend):
         cdef int64_t now_ms = fp_wall_ms()
         try:
             while True:
-                if self.bare:
+                if self.fast_path:
                     i = self.read_bare(i, count, now_ms)
                 if i == count:
                     break
@@ -637,7 +637,7 @@ cdef class SequenceAppend(BulkAppend):
             record.timed = 0
             record.timestamp = now_ms
             self.partitions[i] = -1
-            if record.key_len + record.value_len + FP_MOST_OVERHEAD > self.largest_record:
+            if record.key_len + record.value_len + FP_MAX_OVERHEAD > self.largest_record:
                 return i
         return count
 
@@ -657,7 +657,7 @@ cdef class SequenceAppend(BulkAppend):
             encoded = encode_headers(
                 headers, self.largest_record, &record.headers_count, &record.headers_wire)
             if record.headers_count:
-                self.kept.append(encoded)
+                self.refs.append(encoded)
                 record.headers = encoded
                 record.headers_len = len(encoded)
         record.timed = timestamp is not None
@@ -683,13 +683,13 @@ cdef class SequenceAppend(BulkAppend):
         self.span_count += span.viewed
         return 0
 
-    cdef void let_go(self) noexcept:
+    cdef void unref(self) noexcept:
         """Of the chunk."""
         cdef Column column
         for column in self.columns:
-            column.let_go()
+            column.unref()
         self.release_spans()
-        self.kept.clear()
+        self.refs.clear()
 
     cdef void release_spans(self) noexcept:
         cdef Py_ssize_t i

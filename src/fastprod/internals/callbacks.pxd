@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.internals.future cimport ProduceResult
+from fastprod.internals.future cimport ProduceRequestResult
 from fastprod.internals.sync cimport fp_cond, fp_mutex
 
 cdef void unraisable(object error, object where) noexcept
@@ -16,8 +16,8 @@ cdef class Callbacks:
     # guarded by lock
     cdef fp_mutex lock
     cdef fp_cond something
-    cdef ProduceResult *first
-    cdef ProduceResult *last
+    cdef ProduceRequestResult *first
+    cdef ProduceRequestResult *last
     cdef LogLine *log_first
     cdef LogLine *log_last
     cdef int log_count
@@ -35,16 +35,16 @@ cdef class Callbacks:
     cdef tick_function tick          # called about once a second while there is nothing to do; fixed before run()
     cdef void *tick_argument
     cdef object on_refresh
-    cdef object log_limit            # LogLimit
-    cdef readonly object thread_id   # current() of run()
-    cdef unsigned long green_thread  # whose greenlet run() is; 0: run() has a thread of its own. Fixed before run()
-    cdef int born                    # value of `forks` when it was made
+    cdef object log_limit             # LogLimit
+    cdef readonly object thread_id    # current() of run()
+    cdef unsigned long green_thread   # whose greenlet run() is; 0: run() has a thread of its own. Fixed before run()
+    cdef int fork_generation          # `process_generation` when it was made
 
-    cdef void add(self, ProduceResult *result) noexcept nogil
+    cdef void add(self, ProduceRequestResult *result) noexcept nogil
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil
     cdef void want_refresh(self) noexcept nogil
     cdef int end_log(self) except -1
     cdef int write_log(self, LogLine *line) except -1
     cdef int await_as_greenlet(self) except -1
     cdef bint can_be_awaited(self) except -1
-    cdef int run_result(self, ProduceResult *result) except -1
+    cdef int run_result(self, ProduceRequestResult *result) except -1

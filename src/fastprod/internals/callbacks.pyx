@@ -13,7 +13,8 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.future cimport (
-    AWAITED, CALLBACK_COST, ON_ACKNOWLEDGEMENT, ON_DELIVERY, Callback, FutureRecordMetadata, forks, notify_completed,
+    AWAITED, CALLBACK_COST, ON_ACKNOWLEDGEMENT, ON_DELIVERY, Callback, FutureRecordMetadata, process_generation,
+    notify_completed,
 )
 from fastprod.internals.sync cimport (
     fp_atomic_load, fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_monotonic_ns,
@@ -79,7 +80,7 @@ cdef class Callbacks:
         fp_mutex_init(&self.lock)
         fp_cond_init(&self.something)
         self.log_limit = LogLimit()
-        self.born = forks
+        self.fork_generation = process_generation
 
     def __dealloc__(self):
         cdef LogLine *line
@@ -90,8 +91,8 @@ cdef class Callbacks:
         fp_cond_destroy(&self.something)
         fp_mutex_destroy(&self.lock)
 
-    cdef void add(self, ProduceResult *result) noexcept nogil:
-        """Queues a completed result that has callbacks. thread: any  lock: none, or duty"""
+    cdef void add(self, ProduceRequestResult *result) noexcept nogil:
+        """Queues a completed result that has callbacks. thread: any  lock: none, or sender_lock"""
         fp_mutex_lock(&self.lock)
         result.next = NULL
         if self.last is NULL:
@@ -105,7 +106,7 @@ cdef class Callbacks:
         fp_cond_signal(&self.something)   # outside the lock: the thread takes it first thing
 
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil:
-        """Queues a line for the logger. thread: any  lock: none, or duty"""
+        """Queues a line for the logger. thread: any  lock: none, or sender_lock"""
         cdef LogLine *line = NULL
         fp_mutex_lock(&self.lock)
         if self.log_count < LOG_LIMIT:
@@ -126,7 +127,7 @@ cdef class Callbacks:
         fp_mutex_unlock(&self.lock)
 
     cdef void want_refresh(self) noexcept nogil:
-        """Asks for fresh metadata. thread: any  lock: none, or duty"""
+        """Asks for fresh metadata. thread: any  lock: none, or sender_lock"""
         fp_mutex_lock(&self.lock)
         self.refresh_wanted = 1
         fp_cond_signal(&self.something)
@@ -134,8 +135,8 @@ cdef class Callbacks:
 
     def run(self):
         """The thread's loop; returns after close() once the queue is empty."""
-        cdef ProduceResult *results
-        cdef ProduceResult *next_result
+        cdef ProduceRequestResult *results
+        cdef ProduceRequestResult *next_result
         cdef LogLine *lines
         cdef int64_t count, turn_ends_ns
         cdef int refresh, closed
@@ -166,7 +167,7 @@ cdef class Callbacks:
             while results is not NULL:
                 next_result = results.next   # the result may be gone after its last callback
                 self.run_result(results)
-                if self.born != forks:       # in a callback that let another greenlet fork: the rest is the parent's
+                if self.fork_generation != process_generation:   # a greenlet forked: the rest is the parent's
                     raise ForkedProducerError("the process forked in a callback")
                 results = next_result
                 count += 1
@@ -209,7 +210,7 @@ cdef class Callbacks:
         """Whether run() gets on while the caller waits. As a greenlet it does not while the hub of its thread waits."""
         return not fp_atomic_load(&self.ended) and (self.green_thread != thread_ident() or can_wait())
 
-    cdef int run_result(self, ProduceResult *result) except -1:
+    cdef int run_result(self, ProduceRequestResult *result) except -1:
         cdef Callback *callbacks = result.callbacks
         cdef int count = result.callback_count
         cdef int reserved = result.callback_capacity

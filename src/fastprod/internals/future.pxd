@@ -53,7 +53,7 @@ cdef enum:
 
 # How often this process was forked off. A child has its parent's producers and
 # futures but not the threads that would settle them.
-cdef int forks
+cdef int process_generation
 
 cdef struct Callback:
     CallbackKind kind
@@ -62,75 +62,75 @@ cdef struct Callback:
 
 # The outcome of one batch, shared by the futures of its records. Owned by the
 # batch and its futures together; whoever leaves last gives it back to its slab.
-cdef struct ProduceResult:
+cdef struct ProduceRequestResult:
     ResultSlab *slab
     int32_t balance        # atomic: minus futures that died, plus `futures` once the batch let go
     int32_t futures        # made so far; guarded by the lock under which records are appended
     int32_t partition
-    int born               # value of `forks` when it was made
-    # written under the sender's duty, read by others once it is done
-    Segment *segments      # inline_segment, or allocated
-    Segment inline_segment  # most batches need one
+    int fork_generation               # `process_generation` when it was made
+    # written under sender_lock, read by others once it is done
+    Segment *segments        # inline_segment, or allocated
+    Segment inline_segment   # most batches need one
     int32_t segment_count
     int32_t segment_capacity
     int32_t recorded_end   # index behind the record noted last: only its neighbour may share a segment
     int unknown            # there was no memory to note outcomes: all have failed, and the only segment says so
     # guarded by the completion lock
-    int done               # also read without it: written once, after everything else
-    int32_t count          # records
-    int32_t untold         # failed records whose failure nobody has been told of
-    unsigned char *told    # bit per record: somebody asks, or is called back
-    int32_t told_bytes
+    int done                  # also read without it: written once, after everything else
+    int32_t count             # records
+    int32_t unobserved        # failed records whose failure nobody has been told of
+    unsigned char *observed   # bit per record: somebody asks, or is called back
+    int32_t observed_bytes
     Callback *callbacks
     int32_t callback_count
-    int32_t callback_capacity  # callbacks that memory was reserved for
-    void *pool             # BufferPool, not owned: for use while not done, when the producer is there; or NULL
-    ProduceResult *next    # in the queue of results that have callbacks to run; later, of its slab's free ones
+    int32_t callback_capacity    # callbacks that memory was reserved for
+    void *pool                   # BufferPool, not owned: for use while not done, when the producer is there; or NULL
+    ProduceRequestResult *next   # in the queue of results that have callbacks to run; later, of its slab's free ones
 
 # Memory of results. Guarded by the completion lock.
 cdef struct ResultSlab:
     ResultSlab *next       # in the list of those with a free place
     ResultSlab *previous
-    int32_t taken          # places that have a result
-    ProduceResult *free    # the others; NULL: it is not in the list
-    ProduceResult places[FASTPROD_SLAB]
+    int32_t taken                # places that have a result
+    ProduceRequestResult *free   # the others; NULL: it is not in the list
+    ProduceRequestResult places[FASTPROD_SLAB]
 
-cdef ProduceResult *result_new(int32_t partition) noexcept nogil
-cdef void result_let_go(ProduceResult *result) noexcept nogil
-cdef void result_record(ProduceResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
+cdef ProduceRequestResult *result_new(int32_t partition) noexcept nogil
+cdef void result_let_go(ProduceRequestResult *result) noexcept nogil
+cdef void result_record(ProduceRequestResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
                         int64_t timestamp, int8_t persisted) noexcept nogil
-cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil
-cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil
+cdef int result_complete(ProduceRequestResult *result, int32_t count) noexcept nogil
+cdef Segment *result_segment(ProduceRequestResult *result, int32_t index) noexcept nogil
 cdef str persisted_word(int8_t persisted)
 cdef object segment_error(Segment *segment, str topic, int32_t partition)
-cdef int result_was_told(ProduceResult *result, int32_t index) noexcept nogil
-cdef void result_tell(ProduceResult *result, int32_t index) noexcept nogil
-cdef void result_tell_all(ProduceResult *result) noexcept nogil
-cdef void result_unref(ProduceResult *result, int32_t amount) noexcept nogil
-cdef AddedCallback result_add_callback(ProduceResult *result, int32_t index, CallbackKind kind, void *function,
+cdef int result_was_told(ProduceRequestResult *result, int32_t index) noexcept nogil
+cdef void result_tell(ProduceRequestResult *result, int32_t index) noexcept nogil
+cdef void result_tell_all(ProduceRequestResult *result) noexcept nogil
+cdef void result_unref(ProduceRequestResult *result, int32_t amount) noexcept nogil
+cdef AddedCallback result_add_callback(ProduceRequestResult *result, int32_t index, CallbackKind kind, void *function,
                                        void *future, Reservation reservation) noexcept nogil
 
 cdef int check_callback(object function, str what) except -1
 cdef int check_order(object function, str what) except -1
 cdef int check_delivery_callback(object function) except -1
-cdef int register_callback(ProduceResult *result, int32_t index, CallbackKind kind, object function,
+cdef int register_callback(ProduceRequestResult *result, int32_t index, CallbackKind kind, object function,
                            object future) except -1
 
 cdef int wait_completed(int *done, int64_t until_ns) noexcept nogil
 cdef void notify_completed() noexcept nogil
 
 cdef class FutureRecordMetadata:
-    cdef ProduceResult *produced           # NULL until bind()
-    cdef int32_t index                     # of the record in its batch
-    cdef int32_t key_size                  # bytes; -1: no key
-    cdef int32_t value_size                # bytes; -1: tombstone
-    cdef int64_t timestamp                 # ms; CreateTime
+    cdef ProduceRequestResult *produced   # NULL until bind()
+    cdef int32_t index                    # of the record in its batch
+    cdef int32_t key_size                 # bytes; -1: no key
+    cdef int32_t value_size               # bytes; -1: tombstone
+    cdef int64_t timestamp                # ms; CreateTime
     cdef str topic
 
     cdef object metadata(self)
     cdef object error(self)
     cdef int settled(self) except -1
     cdef int wait(self, object timeout) except -1
-    cdef void tell(self) noexcept
+    cdef void mark_observed(self) noexcept
     cdef int refuse_in_child(self) except -1
     cdef int register(self, CallbackKind kind, object function) except -1

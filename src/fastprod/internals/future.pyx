@@ -1,4 +1,4 @@
-"""ProduceResult, one per batch, and FutureRecordMetadata, one per record.
+"""ProduceRequestResult, one per batch, and FutureRecordMetadata, one per record.
 
 Source: org.apache.kafka.clients.producer.internals.ProduceRequestResult and
 FutureRecordMetadata: a future is a pointer to the batch's result and an index.
@@ -45,7 +45,7 @@ cdef extern from "pthread.h":
 cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
 cdef enum:
     CRIT_SYS_RESOURCE = -194   # librdkafka's, for want of memory
-    MOST_CHECKED = 256
+    MAX_CHECKED = 256
 
 # Names of a parameter that takes an error: err, error_or_none, kafkaError, _exc; but not message_or_error.
 names_error = re.compile(
@@ -76,12 +76,12 @@ cdef void after_fork_in_child() noexcept nogil:
     # The parent's threads may have held the lock or waited for the condition;
     # they are not here to let go of either. Nor to finish with the slabs, which
     # stay as they are: results of the parent are not given back.
-    global waiters, forks, slabs
+    global waiters, process_generation, slabs
     fp_mutex_init(&completion_lock)
     fp_cond_init(&completed)
     waiters = 0
     slabs = NULL
-    forks += 1
+    process_generation += 1
 
 
 if pthread_atfork(NULL, NULL, after_fork_in_child):
@@ -121,10 +121,10 @@ cdef ResultSlab *slab_new() noexcept nogil:
     return slab
 
 
-cdef ProduceResult *slab_take() noexcept nogil:
+cdef ProduceRequestResult *slab_take() noexcept nogil:
     """Room for a result, cleared; NULL if there is no memory. lock: any but a leaf"""
     cdef ResultSlab *slab
-    cdef ProduceResult *result = NULL
+    cdef ProduceRequestResult *result = NULL
     fp_mutex_lock(&completion_lock)
     slab = slabs if slabs is not NULL else slab_new()
     if slab is not NULL:
@@ -135,17 +135,17 @@ cdef ProduceResult *slab_take() noexcept nogil:
             slab_leave(slab)
     fp_mutex_unlock(&completion_lock)
     if result is not NULL:
-        memset(result, 0, sizeof(ProduceResult))
+        memset(result, 0, sizeof(ProduceRequestResult))
         result.slab = slab
     return result
 
 
-cdef void slab_give_back(ProduceResult *result) noexcept nogil:
+cdef void slab_give_back(ProduceRequestResult *result) noexcept nogil:
     """Takes the room back, and frees a slab that nothing is left in. lock: any but a leaf"""
     cdef ResultSlab *slab = result.slab
     cdef ResultSlab *empty = NULL
     fp_mutex_lock(&completion_lock)
-    if result.born == forks:
+    if result.fork_generation == process_generation:
         if slab.free is NULL:
             slab_join(slab)
         result.next = slab.free
@@ -158,17 +158,17 @@ cdef void slab_give_back(ProduceResult *result) noexcept nogil:
     free(empty)
 
 
-cdef ProduceResult *result_new(int32_t partition) noexcept nogil:
-    cdef ProduceResult *result = slab_take()
+cdef ProduceRequestResult *result_new(int32_t partition) noexcept nogil:
+    cdef ProduceRequestResult *result = slab_take()
     if result is not NULL:
         result.partition = partition
         result.segments = &result.inline_segment
         result.segment_capacity = 1
-        result.born = forks
+        result.fork_generation = process_generation
     return result
 
 
-cdef void result_unref(ProduceResult *result, int32_t amount) noexcept nogil:
+cdef void result_unref(ProduceRequestResult *result, int32_t amount) noexcept nogil:
     # Each future is counted when it dies and not when it is made: `futures` is
     # kept under the lock that appending holds anyway, so a record costs one
     # atomic operation. The balance is below zero until the batch lets go, so
@@ -176,19 +176,19 @@ cdef void result_unref(ProduceResult *result, int32_t amount) noexcept nogil:
     if fp_atomic_add(&result.balance, amount) == 0:
         if result.segments is not &result.inline_segment:
             free(result.segments)
-        free(result.told)
+        free(result.observed)
         free(result.callbacks)
         slab_give_back(result)
 
 
-cdef void result_let_go(ProduceResult *result) noexcept nogil:
+cdef void result_let_go(ProduceRequestResult *result) noexcept nogil:
     """The batch is done with it. thread: any  lock: none"""
     result_unref(result, result.futures)
 
 
-cdef void result_record(ProduceResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
+cdef void result_record(ProduceRequestResult *result, int32_t index, int32_t count, int32_t code, int64_t offset,
                         int64_t timestamp, int8_t persisted) noexcept nogil:
-    """Notes the outcome of consecutive records. thread: any  lock: duty
+    """Notes the outcome of consecutive records. thread: any  lock: sender_lock
 
     Records come in order but for rare cases, which cost a segment each. If there is no memory for one, all
     records of the batch fail as possibly persisted: a failure must not pass for the success of a neighbour.
@@ -230,7 +230,7 @@ cdef void result_record(ProduceResult *result, int32_t index, int32_t count, int
     result.recorded_end = index + count
 
 
-cdef Segment *result_segment(ProduceResult *result, int32_t index) noexcept nogil:
+cdef Segment *result_segment(ProduceRequestResult *result, int32_t index) noexcept nogil:
     """The segment that covers a record: the one that starts nearest before it."""
     cdef Segment *best = NULL
     cdef int32_t i
@@ -252,47 +252,47 @@ cdef str persisted_word(int8_t persisted):
     return PERSISTED_WORDS[persisted]
 
 
-cdef int result_was_told(ProduceResult *result, int32_t index) noexcept nogil:
-    return index // 8 < result.told_bytes and result.told[index // 8] >> (index % 8) & 1
+cdef int result_was_told(ProduceRequestResult *result, int32_t index) noexcept nogil:
+    return index // 8 < result.observed_bytes and result.observed[index // 8] >> (index % 8) & 1
 
 
-cdef int set_told(ProduceResult *result, int32_t index) noexcept nogil:
+cdef int set_told(ProduceRequestResult *result, int32_t index) noexcept nogil:
     """Sets the record's bit; whether it was clear. lock: completion"""
     cdef int32_t size = index // 8 + 1
     cdef unsigned char *grown
     if result_was_told(result, index):
         return 0
-    if size > result.told_bytes:
-        size = max(size, 2 * result.told_bytes)
-        grown = <unsigned char *>realloc(result.told, size)
+    if size > result.observed_bytes:
+        size = max(size, 2 * result.observed_bytes)
+        grown = <unsigned char *>realloc(result.observed, size)
         if grown is NULL:
             return 0   # the failure is then reported once more than needed
-        memset(grown + result.told_bytes, 0, size - result.told_bytes)
-        result.told = grown
-        result.told_bytes = size
-    result.told[index // 8] |= 1 << (index % 8)
+        memset(grown + result.observed_bytes, 0, size - result.observed_bytes)
+        result.observed = grown
+        result.observed_bytes = size
+    result.observed[index // 8] |= 1 << (index % 8)
     return 1
 
 
-cdef void result_tell(ProduceResult *result, int32_t index) noexcept nogil:
+cdef void result_tell(ProduceRequestResult *result, int32_t index) noexcept nogil:
     """Somebody is told what became of a record, or will be. thread: any  lock: none"""
     cdef Segment *segment
     fp_mutex_lock(&completion_lock)
     if set_told(result, index) and result.done:
         segment = result_segment(result, index)
-        if segment is not NULL and segment.code and result.untold > 0:
-            result.untold -= 1
+        if segment is not NULL and segment.code and result.unobserved > 0:
+            result.unobserved -= 1
     fp_mutex_unlock(&completion_lock)
 
 
-cdef void result_tell_all(ProduceResult *result) noexcept nogil:
+cdef void result_tell_all(ProduceRequestResult *result) noexcept nogil:
     """flush() or close() has told of every failure in it."""
     fp_mutex_lock(&completion_lock)
-    result.untold = 0
+    result.unobserved = 0
     fp_mutex_unlock(&completion_lock)
 
 
-cdef AddedCallback result_callback_room(ProduceResult *result, Reservation reservation) noexcept nogil:
+cdef AddedCallback result_callback_room(ProduceRequestResult *result, Reservation reservation) noexcept nogil:
     """Makes room for one more callback, and reserves buffer.memory with it. lock: completion"""
     cdef int32_t more = FIRST_CALLBACKS
     cdef Callback *grown
@@ -313,7 +313,7 @@ cdef AddedCallback result_callback_room(ProduceResult *result, Reservation reser
     return CALLBACK_ADDED
 
 
-cdef AddedCallback result_add_callback(ProduceResult *result, int32_t index, CallbackKind kind, void *function,
+cdef AddedCallback result_add_callback(ProduceRequestResult *result, int32_t index, CallbackKind kind, void *function,
                                        void *future, Reservation reservation) noexcept nogil:
     """Takes over both references, and a reservation that is GIVEN, if it returns CALLBACK_ADDED.
 
@@ -335,8 +335,8 @@ cdef AddedCallback result_add_callback(ProduceResult *result, int32_t index, Cal
     return added
 
 
-cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil:
-    """Makes the outcome known; once. Returns the number of its callbacks. thread: any  lock: the sender's duty"""
+cdef int result_complete(ProduceRequestResult *result, int32_t count) noexcept nogil:
+    """Makes the outcome known; once. Returns the number of its callbacks. thread: any  lock: sender_lock"""
     cdef Segment *segment
     cdef int32_t i
     cdef int callbacks, waited_for
@@ -351,7 +351,7 @@ cdef int result_complete(ProduceResult *result, int32_t count) noexcept nogil:
         for i in range(count):
             segment = result_segment(result, i)
             if segment.code and not result_was_told(result, i):
-                result.untold += 1
+                result.unobserved += 1
     callbacks = result.callback_count
     fp_atomic_store(&result.done, 1)
     waited_for = waiters
@@ -462,11 +462,11 @@ cdef int check_delivery_callback(object function) except -1:
     check_callback(function, "on_delivery")
     check_order(function, "on_delivery")
     if code is not None and not hasattr(inner, "__wrapped__"):
-        if len(checked_codes) >= MOST_CHECKED:
+        if len(checked_codes) >= MAX_CHECKED:
             checked_codes.clear()
         checked_codes[<uintptr_t><PyObject *>code] = code, bound
     return 0
-cdef int register_callback(ProduceResult *result, int32_t index, CallbackKind kind, object function,
+cdef int register_callback(ProduceRequestResult *result, int32_t index, CallbackKind kind, object function,
                            object future) except -1:
     """For a record that was sent before; whether the callback will be called. 0: the record has settled already."""
     cdef AddedCallback added
@@ -489,7 +489,7 @@ cdef class FutureRecordMetadata:
 
     The outcome of one record, to come: ``result()``, ``await``, or a callback.
 
-    Owns a share of its batch's ProduceResult. It settles when the whole batch
+    Owns a share of its batch's ProduceRequestResult. It settles when the whole batch
     has settled. Thread-safe. Who gets an answer from it (result, exception, await)
     or leaves a callback counts as told: flush() and close() do not raise for the
     record then.
@@ -502,7 +502,7 @@ cdef class FutureRecordMetadata:
         if self.produced is not NULL:
             result_unref(self.produced, -1)
 
-    cdef void tell(self) noexcept:
+    cdef void mark_observed(self) noexcept:
         result_tell(self.produced, self.index)
 
     cdef int settled(self) except -1:
@@ -557,7 +557,7 @@ cdef class FutureRecordMetadata:
         self.wait(timeout)
         if result_segment(self.produced, self.index).code == 0:
             return None
-        self.tell()
+        self.mark_observed()
         return self.error()
 
     def done(self):
@@ -573,7 +573,7 @@ cdef class FutureRecordMetadata:
         if getattr(function, "__module__", None) == "asyncio.tasks":   # asyncio.wait()'s: it would not wake the loop
             raise TypeError("asyncio.wait() takes asyncio's futures alone: give it asyncio.ensure_future(future)")
         if not self.register(DONE_CALLBACK, function):
-            self.tell()
+            self.mark_observed()
             function(self)
 
     def __reduce__(self):
@@ -581,7 +581,7 @@ cdef class FutureRecordMetadata:
                         "Ask it here, and pass on what result() or exception() gives")
 
     cdef int refuse_in_child(self) except -1:
-        if not self.settled() and self.produced.born != forks:
+        if not self.settled() and self.produced.fork_generation != process_generation:
             raise ForkedProducerError("the record was sent before the process forked: ask its future in the parent")
         return 0
 

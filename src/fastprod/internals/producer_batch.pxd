@@ -1,6 +1,6 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
 from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.internals.future cimport ProduceResult
+from fastprod.internals.future cimport ProduceRequestResult
 from fastprod.internals.record cimport fp_record
 
 cdef enum BatchState:
@@ -9,7 +9,7 @@ cdef enum BatchState:
     BATCH_IN_TRANSIT   # handed over; librdkafka reads the arena
 
 # The records of one partition that travel together.
-cdef struct Batch:
+cdef struct ProducerBatch:
     # contents: guarded by the accumulator's lock while open, read-only after
     char *arena               # from the pool; ours until the last delivery report
     size_t capacity           # bytes of arena
@@ -19,28 +19,28 @@ cdef struct Batch:
     int64_t headers           # of all records
     int64_t base_timestamp    # ms, of the first record
     int64_t created_ns        # monotonic
-    ProduceResult *result
+    ProduceRequestResult *result
     # the accumulator's: its place in there
     BatchState state
-    int64_t id                # grows with creation
-    void *queue               # PartitionQueue
-    Batch *next               # towards the tail of the queue; later, in chains that are handed around
-    Batch *older              # in the list of incomplete batches
-    Batch *newer
-    Batch *linger_older       # in the list of lingering batches
-    Batch *linger_newer
+    int64_t id             # grows with creation
+    void *queue            # PartitionQueue
+    ProducerBatch *next    # towards the tail of the queue; later, in chains that are handed around
+    ProducerBatch *older   # in the list of incomplete batches
+    ProducerBatch *newer
+    ProducerBatch *linger_older       # in the list of lingering batches
+    ProducerBatch *linger_newer
     int8_t lingering
     int8_t incomplete
     int8_t settled_early      # its records count as settled, though it is incomplete
     int8_t queued             # counted in its topic's queue_lengths: until librdkafka has all of it
     # the sender's, once it is in transit
-    Batch *transit_next       # of its partition's
-    Batch *transit_previous
-    int32_t handed            # records that librdkafka was given, or that were given up
-    const char *cursor        # where the next of them starts in the arena
-    int32_t unreported        # of those, the ones whose delivery report has not come
-    int32_t held_first        # of those, consecutive ones that may be sent again in smaller requests
-    int32_t held_count
+    ProducerBatch *transit_next       # of its partition's
+    ProducerBatch *transit_previous
+    int32_t submitted     # records that librdkafka was given, or that were given up
+    const char *cursor    # where the next of them starts in the arena
+    int32_t unreported    # of those, the ones whose delivery report has not come
+    int32_t retry_first   # of those, consecutive ones that may be sent again in smaller requests
+    int32_t retry_count
     int generation            # of the librdkafka producer that was given records of it last
     int32_t slot              # what its records carry through librdkafka; -1: none
     int32_t leader            # whose window it was charged to
@@ -50,16 +50,16 @@ cdef struct Batch:
     int8_t completed          # its futures have their results
     char *topic               # its name, of a failed batch that is kept: the topic may be gone
 
-cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil
-cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil
-cdef int batch_fits_arena(Batch *batch, const fp_record *record) noexcept nogil
-cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nogil
-cdef void batch_move(Batch *batch, char *arena, size_t capacity, BufferPool pool) noexcept nogil
-cdef int32_t batch_portion(Batch *batch, size_t limit) noexcept nogil
+cdef ProducerBatch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil
+cdef void batch_free(ProducerBatch *batch, BufferPool pool) noexcept nogil
+cdef int batch_fits_arena(ProducerBatch *batch, const fp_record *record) noexcept nogil
+cdef int batch_grow(ProducerBatch *batch, size_t capacity, BufferPool pool) noexcept nogil
+cdef void batch_move(ProducerBatch *batch, char *arena, size_t capacity, BufferPool pool) noexcept nogil
+cdef int32_t batch_portion(ProducerBatch *batch, size_t limit) noexcept nogil
 cdef size_t batch_claim(const char *start, const char *end, int32_t count) noexcept nogil
-cdef void batch_rewind(Batch *batch, int32_t index) noexcept nogil
-cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_size) noexcept nogil
-cdef int batch_append_bare(Batch *batch, const fp_record *record, int64_t limit) noexcept nogil
-cdef Py_ssize_t batch_append_run(Batch *batch, const fp_record *records, const int32_t *partitions, Py_ssize_t count,
-                                 int64_t limit) noexcept nogil
-cdef list batch_records(Batch *batch)
+cdef void batch_rewind(ProducerBatch *batch, int32_t index) noexcept nogil
+cdef int32_t batch_append(ProducerBatch *batch, const fp_record *record, size_t wire_size) noexcept nogil
+cdef int batch_append_bare(ProducerBatch *batch, const fp_record *record, int64_t limit) noexcept nogil
+cdef Py_ssize_t batch_append_run(ProducerBatch *batch, const fp_record *records, const int32_t *partitions,
+                                 Py_ssize_t count, int64_t limit) noexcept nogil
+cdef list batch_records(ProducerBatch *batch)

@@ -14,13 +14,13 @@ from fastprod.internals.record cimport (
 )
 
 cdef enum:
-    MOST_WIRE_FRAMING = 24   # bytes that a record takes in a request beyond those in the arena
-    MOST_FRAMING = 26     # bytes a record takes in the arena beyond key, value and headers: flags and four varints
+    MAX_WIRE_FRAMING = 24   # bytes that a record takes in a request beyond those in the arena
+    MAX_FRAMING = 26        # bytes a record takes in the arena beyond key, value and headers: flags and four varints
 
 
-cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil:
+cdef ProducerBatch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil:
     """An open batch that owns arena from now on; NULL if there is no memory, then arena is still the caller's."""
-    cdef Batch *batch = <Batch *>calloc(1, sizeof(Batch))
+    cdef ProducerBatch *batch = <ProducerBatch *>calloc(1, sizeof(ProducerBatch))
     if batch is NULL:
         return NULL
     batch.result = result_new(partition)
@@ -36,7 +36,7 @@ cdef Batch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t n
     return batch
 
 
-cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil:
+cdef void batch_free(ProducerBatch *batch, BufferPool pool) noexcept nogil:
     """Gives back what the batch still has of arena and result. No delivery report may be outstanding."""
     if batch.arena is not NULL:
         pool.deallocate(batch.arena, batch.capacity)
@@ -46,16 +46,16 @@ cdef void batch_free(Batch *batch, BufferPool pool) noexcept nogil:
     free(batch)
 
 
-cdef int batch_fits_arena(Batch *batch, const fp_record *record) noexcept nogil:
+cdef int batch_fits_arena(ProducerBatch *batch, const fp_record *record) noexcept nogil:
     cdef size_t left = batch.capacity - batch.used
     cdef int64_t delta
-    if record.key_len + record.value_len + record.headers_len + MOST_FRAMING <= left:
+    if record.key_len + record.value_len + record.headers_len + MAX_FRAMING <= left:
         return 1
     delta = record.timestamp - batch.base_timestamp if batch.count else 0
     return fp_arena_size(record, delta) <= left
 
 
-cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nogil:
+cdef int batch_grow(ProducerBatch *batch, size_t capacity, BufferPool pool) noexcept nogil:
     """Enlarges the arena without waiting; 0 if the pool has no memory to spare (then the batch stays as it is)."""
     cdef char *arena
     if not pool.try_reserve(capacity - batch.capacity):
@@ -69,7 +69,7 @@ cdef int batch_grow(Batch *batch, size_t capacity, BufferPool pool) noexcept nog
     return 1
 
 
-cdef void batch_move(Batch *batch, char *arena, size_t capacity, BufferPool pool) noexcept nogil:
+cdef void batch_move(ProducerBatch *batch, char *arena, size_t capacity, BufferPool pool) noexcept nogil:
     """Puts the records into a larger arena, which the batch owns from now on."""
     memcpy(arena, batch.arena, batch.used)
     pool.deallocate(batch.arena, batch.capacity)
@@ -77,7 +77,7 @@ cdef void batch_move(Batch *batch, char *arena, size_t capacity, BufferPool pool
     batch.capacity = capacity
 
 
-cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_size) noexcept nogil:
+cdef int32_t batch_append(ProducerBatch *batch, const fp_record *record, size_t wire_size) noexcept nogil:
     """Copies the record in, which must fit and takes wire_size bytes in format v2; returns its index."""
     cdef int32_t index = batch.count
     cdef int64_t delta
@@ -93,11 +93,11 @@ cdef int32_t batch_append(Batch *batch, const fp_record *record, size_t wire_siz
     return index
 
 
-cdef int batch_append_bare(Batch *batch, const fp_record *record, int64_t limit) noexcept nogil:
+cdef int batch_append_bare(ProducerBatch *batch, const fp_record *record, int64_t limit) noexcept nogil:
     """batch_append_run() of one, without headers."""
     cdef int64_t delta = record.timestamp - batch.base_timestamp
     cdef int64_t wire_size = batch.wire_size + fp_wire_size(record, fp_ts_wire(delta), batch.count)
-    if wire_size >= limit or record.key_len + record.value_len + MOST_FRAMING > batch.capacity - batch.used:
+    if wire_size >= limit or record.key_len + record.value_len + MAX_FRAMING > batch.capacity - batch.used:
         return 0
     batch.used = fp_record_write(batch.arena + batch.used, record, delta) - batch.arena
     batch.wire_size = wire_size
@@ -106,15 +106,15 @@ cdef int batch_append_bare(Batch *batch, const fp_record *record, int64_t limit)
     return 1
 
 
-cdef Py_ssize_t batch_append_run(Batch *batch, const fp_record *records, const int32_t *partitions, Py_ssize_t count,
-                                 int64_t limit) noexcept nogil:
+cdef Py_ssize_t batch_append_run(ProducerBatch *batch, const fp_record *records, const int32_t *partitions,
+                                 Py_ssize_t count, int64_t limit) noexcept nogil:
     """Copies in records of one and the same partitions[], while the batch stays below `limit` bytes; how many.
 
     The batch has records already. Stops before one with headers, or that may not fit into the arena.
     """
     cdef const fp_record *record
     cdef char *end = batch.arena + batch.used
-    cdef char *most = batch.arena + batch.capacity - MOST_FRAMING
+    cdef char *most = batch.arena + batch.capacity - MAX_FRAMING
     cdef int32_t partition = partitions[0]
     cdef int32_t index = batch.count
     cdef int64_t base_timestamp = batch.base_timestamp
@@ -144,15 +144,15 @@ cdef Py_ssize_t batch_append_run(Batch *batch, const fp_record *records, const i
     return i
 
 
-cdef int32_t batch_portion(Batch *batch, size_t limit) noexcept nogil:
+cdef int32_t batch_portion(ProducerBatch *batch, size_t limit) noexcept nogil:
     """How many records from the cursor on take up to limit bytes in a request, whatever is before them in it."""
     cdef fp_record record
     cdef const char *p = batch.cursor
-    cdef int32_t count = batch.count - batch.handed
+    cdef int32_t count = batch.count - batch.submitted
     if batch_claim(p, batch.arena + batch.used, count) <= limit:
         return count
     count = 0
-    while batch.handed + count < batch.count:
+    while batch.submitted + count < batch.count:
         p = fp_record_read(p, &record, batch.base_timestamp)
         if batch_claim(batch.cursor, p, count + 1) > limit:
             break
@@ -162,20 +162,20 @@ cdef int32_t batch_portion(Batch *batch, size_t limit) noexcept nogil:
 
 cdef size_t batch_claim(const char *start, const char *end, int32_t count) noexcept nogil:
     """What count records, from start to end in an arena, take in a request, at most."""
-    return <size_t>(end - start) + <size_t>count * MOST_WIRE_FRAMING
+    return <size_t>(end - start) + <size_t>count * MAX_WIRE_FRAMING
 
 
-cdef void batch_rewind(Batch *batch, int32_t index) noexcept nogil:
+cdef void batch_rewind(ProducerBatch *batch, int32_t index) noexcept nogil:
     """Moves the cursor back to a record, to hand it and what follows over again."""
     cdef fp_record record
     cdef int32_t _i
-    batch.handed = index
+    batch.submitted = index
     batch.cursor = batch.arena
     for _i in range(index):
         batch.cursor = fp_record_read(batch.cursor, &record, batch.base_timestamp)
 
 
-cdef list batch_records(Batch *batch):
+cdef list batch_records(ProducerBatch *batch):
     """(key, value, headers, timestamp) of each record, as Python objects: for failed records and for tests."""
     cdef fp_record record
     cdef const char *p = batch.arena

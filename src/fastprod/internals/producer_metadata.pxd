@@ -25,17 +25,17 @@ cdef class ProducerMetadata:
     cdef double max_age                  # seconds
     cdef double backoff                  # seconds
     cdef int64_t max_idle_ns
-    cdef long roomy_partitions           # so many can have two batches each in buffer.memory
-    cdef bint warned                     # that there are more
-    cdef dict topics                     # name -> TopicMetadata; changed under lock
-    cdef set awaited                     # names that are to be asked for; guarded by the GIL
-    cdef object lock                     # Lock: an interrupt finds it either free or taken
-    cdef object snapshot                 # Cluster of what is known; None: to be made
-    cdef long changes                    # of what is known
-    cdef long rounds                     # answers received
-    cdef long failures                   # requests without an answer
-    cdef object thread_id                # of run()
-    cdef int64_t answered_ns             # when the last one that was answered was asked; monotonic
+    cdef long max_partitions_for_memory   # so many can have two batches each in buffer.memory
+    cdef bint warned                      # that there are more
+    cdef dict topics                      # name -> TopicMetadata; changed under lock
+    cdef set awaited                      # names that are to be asked for; guarded by the GIL
+    cdef object lock                      # Lock: an interrupt finds it either free or taken
+    cdef object snapshot                  # Cluster of what is known; None: to be made
+    cdef long changes                     # of what is known
+    cdef long rounds                      # answers received
+    cdef long failures                    # requests without an answer
+    cdef object thread_id                 # of run()
+    cdef int64_t answered_ns              # when the last one that was answered was asked; monotonic
     # the metadata thread's; names, but for the times, which are monotonic
     cdef set unopened                    # of which the librdkafka producer has not been asked; guarded by lock
     cdef set leaderless
@@ -56,19 +56,19 @@ cdef class ProducerMetadata:
     cdef int64_t next_renewal_ns
     # guarded by mutex, a leaf, under which nobody waits for the GIL
     cdef fp_mutex mutex
-    cdef fp_cond asked                   # the thread has something to do
-    cdef fp_cond answered                # there is news
-    cdef int wanted                      # 0, or of what an answer is wanted: AWAITED, EVERYTHING
+    cdef fp_cond asked      # the thread has something to do
+    cdef fp_cond answered   # there is news
+    cdef int requested      # 0, or of what an answer is wanted: AWAITED, EVERYTHING
     cdef int closed
-    cdef int64_t news                    # answers, failures and close(), counted
+    cdef int64_t update_sequence                    # answers, failures and close(), counted
 
     cdef int32_t checked_partition(self, TopicMetadata entry, object partition, int64_t *deadline,
                                    int64_t max_block_ns) except -1
     cdef TopicMetadata entry(self, str name)
     cdef bint wait_news(self, int64_t seen, int64_t deadline) except -1
-    cdef void tell(self) noexcept
+    cdef void notify(self) noexcept
     cdef bint ask(self, list names) except -1
-    cdef list names_to_ask(self, int wanted)
+    cdef list names_to_ask(self, int requested)
     cdef int wait_wanted(self)
     cdef int want_topic(self, str name) except -1
     cdef void rest(self, double timeout)

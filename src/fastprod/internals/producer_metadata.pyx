@@ -89,7 +89,7 @@ cdef class ProducerMetadata:
     """
 
     def __cinit__(self, Transport transport, RecordAccumulator accumulator, *, max_age_ms=300000, backoff_ms=100,
-                  max_idle_ms=300000, Sender sender=None, bint renewable=False, roomy_partitions=2**31,
+                  max_idle_ms=300000, Sender sender=None, bint renewable=False, max_partitions_for_memory=2**31,
                   bytes bootstrap_servers=None):
         fp_mutex_init(&self.mutex)
         fp_cond_init(&self.asked)
@@ -98,7 +98,7 @@ cdef class ProducerMetadata:
         self.accumulator = accumulator
         self.max_age = max_age_ms / 1000
         self.backoff = max(backoff_ms, 50) / 1000
-        self.roomy_partitions = roomy_partitions
+        self.max_partitions_for_memory = max_partitions_for_memory
         self.bootstrap_servers = bootstrap_servers
         self.max_idle_ns = max_idle_ms * <int64_t>1_000_000
         self.sender = sender
@@ -128,7 +128,7 @@ cdef class ProducerMetadata:
         entry = self.entry(name)
         answers, failures = entry.answers, self.failures
         while entry.partitions == 0:
-            seen = self.news
+            seen = self.update_sequence
             if self.closed:
                 raise ProducerClosedError("the producer was closed while send() waited for metadata")
             if entry.answers - answers >= UNKNOWN_TOPIC_ANSWERS and entry.code == UNKNOWN_TOPIC_OR_PART:
@@ -170,21 +170,21 @@ cdef class ProducerMetadata:
         cdef int64_t until, pause_ns = 0
         if current() == self.thread_id:    # in a finalizer, say, that the garbage collector runs here
             raise RuntimeError("the metadata thread would wait for itself: call it from another thread")
-        while self.news == seen:
+        while self.update_sequence == seen:
             if fp_monotonic_ns() >= deadline:
                 return False
             until = next_slice(deadline, &pause_ns)
             with nogil:
                 fp_mutex_lock(&self.mutex)
-                if self.news == seen:
+                if self.update_sequence == seen:
                     fp_cond_wait_until(&self.answered, &self.mutex, until)
                 fp_mutex_unlock(&self.mutex)
         return True
 
-    cdef void tell(self) noexcept:
+    cdef void notify(self) noexcept:
         """Wakes those who wait for news. thread: any"""
         fp_mutex_lock(&self.mutex)
-        self.news += 1
+        self.update_sequence += 1
         fp_cond_broadcast(&self.answered)
         fp_mutex_unlock(&self.mutex)
 
@@ -197,7 +197,7 @@ cdef class ProducerMetadata:
         cdef int64_t seen
         rounds, failures = self.rounds, self.failures
         while self.rounds == rounds:
-            seen = self.news
+            seen = self.update_sequence
             if self.closed:
                 raise ProducerClosedError("the producer was closed while the brokers were asked")
             error = self.failure(failures)
@@ -250,7 +250,7 @@ cdef class ProducerMetadata:
     def want(self):
         """Asks once more for all topics, without waiting."""
         fp_mutex_lock(&self.mutex)
-        self.wanted = EVERYTHING
+        self.requested = EVERYTHING
         fp_cond_signal(&self.asked)
         fp_mutex_unlock(&self.mutex)
 
@@ -258,7 +258,7 @@ cdef class ProducerMetadata:
         """The same for one topic."""
         self.awaited.add(name)
         fp_mutex_lock(&self.mutex)
-        self.wanted = max(self.wanted, <int>AWAITED)
+        self.requested = max(self.requested, <int>AWAITED)
         fp_cond_signal(&self.asked)
         fp_mutex_unlock(&self.mutex)
         return 0
@@ -307,11 +307,11 @@ cdef class ProducerMetadata:
                     again = True
                     again = not self.ask(names) or self.doubtful
             except MemoryError:
-                pass   # nobody else would ask again, were this to end the thread
+                pass                         # nobody else would ask again, were this to end the thread
             except BaseException as error:   # likewise
                 self.log(LOG_ERR, f"an answer to a metadata request was lost: {type(error).__name__}: {error}")
             if names:
-                self.tell()
+                self.notify()
             try:
                 self.keep_up()
             except MemoryError:
@@ -326,11 +326,11 @@ cdef class ProducerMetadata:
         last()
         self.thread_id = None   # the system gives the number to another thread
 
-    cdef list names_to_ask(self, int wanted):
+    cdef list names_to_ask(self, int requested):
         """The topics to ask for one by one; [None] stands for all; [] for none. thread: metadata"""
         now = fp_monotonic_ns()
         names, self.awaited = self.awaited, set()
-        if wanted == EVERYTHING or now >= self.next_full_ns:
+        if requested == EVERYTHING or now >= self.next_full_ns:
             return [None]
         if now >= self.next_ask_ns:
             if not self.leaderless:
@@ -358,7 +358,7 @@ cdef class ProducerMetadata:
             self.doubtful |= name is not None and name not in found
         self.rounds += 1
         self.answered_ns = asked_ns
-        next_ns = deadline_of(self.patience())
+        next_ns = deadline_of(self.timeout())
         if names == [None]:
             self.next_full_ns = deadline_of(self.max_age)
             self.next_ask_ns = next_ns
@@ -370,18 +370,18 @@ cdef class ProducerMetadata:
         """Waits until somebody asks, or there is something else to do; what is wanted. thread: metadata"""
         cdef int64_t now = fp_monotonic_ns()
         cdef int64_t deadline = min(self.next_ask_ns, self.next_full_ns, now + SECOND)
-        cdef int wanted
+        cdef int requested
         if self.transport.retired.rk is not NULL:
             deadline = min(deadline, now + SHORTEST_INTERVAL_NS)
         with nogil:
             fp_mutex_lock(&self.mutex)
-            while not self.wanted and not self.closed:
+            while not self.requested and not self.closed:
                 if fp_cond_wait_until(&self.asked, &self.mutex, deadline):
                     break
-            wanted = self.wanted
-            self.wanted = 0
+            requested = self.requested
+            self.requested = 0
             fp_mutex_unlock(&self.mutex)
-        return wanted
+        return requested
 
     cdef void rest(self, double timeout):
         """Waits for close(), up to timeout seconds. thread: metadata"""
@@ -393,7 +393,7 @@ cdef class ProducerMetadata:
                     break
             fp_mutex_unlock(&self.mutex)
 
-    def patience(self):
+    def timeout(self):
         """Seconds until the next request if nobody asks."""
         if self.leaderless:
             return max(self.backoff, 0.25)
@@ -453,10 +453,11 @@ cdef class ProducerMetadata:
     cdef void warn_of_little_memory(self) except *:
         """Once, the guide's rule: buffer.memory of at least batch.size x partitions x 2."""
         cdef long partitions = self.known_partitions
-        if partitions > self.roomy_partitions and not self.warned:
+        if partitions > self.max_partitions_for_memory and not self.warned:
             self.warned = True
             self.log(
-                LOG_WARNING, f"buffer.memory has room for two batches of batch.size in {self.roomy_partitions} "
+                LOG_WARNING,
+                f"buffer.memory has room for two batches of batch.size in {self.max_partitions_for_memory} "
                 f"partitions, but there are {partitions}: raise buffer.memory, or batches will be sent before they are "
                 "full")
 
@@ -614,4 +615,4 @@ cdef class ProducerMetadata:
         self.closed = 1
         fp_cond_signal(&self.asked)
         fp_mutex_unlock(&self.mutex)
-        self.tell()
+        self.notify()

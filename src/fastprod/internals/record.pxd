@@ -5,7 +5,7 @@ cdef extern from "record.h" nogil:
     enum:
         FP_BATCH_OVERHEAD
         FP_HEADER_ROOM
-        FP_MOST_OVERHEAD
+        FP_MAX_OVERHEAD
 
     void fp_prefetch(const void *object) noexcept
 

@@ -1,16 +1,16 @@
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from fastprod.internals.producer_batch cimport Batch
+from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.internals.future cimport CallbackKind, ProduceResult
+from fastprod.internals.future cimport CallbackKind, ProduceRequestResult
 from fastprod.internals.partitioner cimport PartitionerKind, Partitions, StickyState
 from fastprod.internals.record cimport fp_record
 from fastprod.internals.sync cimport fp_mutex
 
 cdef enum QueueState:
-    QUEUE_IDLE       # nothing to drain
-    QUEUE_READY      # in the ready list
-    QUEUE_PARKED     # waits for its leader's window or for its turn: in the leader's list
-    QUEUE_HELD_BACK  # has something to drain, but no more than `allowance` may be in transit
+    QUEUE_IDLE            # nothing to drain
+    QUEUE_READY           # in the ready list
+    QUEUE_BLOCKED         # waits for its leader's window or for its turn: in the leader's list
+    QUEUE_LIMIT_REACHED   # has something to drain, but no more than `allowance` may be in transit
 
 # What expire() takes.
 cdef enum Expiry:
@@ -23,50 +23,50 @@ cdef struct PartitionQueue:
     Topic *topic
     int32_t partition
     int32_t leader            # index into the accumulator's leaders; 0: unknown
-    Batch *head
-    Batch *tail
-    int hot                   # the last batch was filled: give the next a whole arena at once
-    size_t turn_bytes         # drained in this turn
-    int in_turn               # it comes before those that are parked, until it has had TURN_BYTES or has no more
-    int due                   # its first batch goes though it is not full and others are in flight
+    ProducerBatch *head
+    ProducerBatch *tail
+    int last_batch_was_full   # the last batch was filled: give the next a whole arena at once
+    size_t quantum_bytes      # drained in this turn
+    int has_quantum           # it comes before those that are blocked, until it has had QUANTUM_BYTES or has no more
+    int force_partial         # its first batch goes though it is not full and others are in flight
     QueueState state
-    int parked_full           # it was parked with a full batch: counted by its leader
-    PartitionQueue *next      # in the ready list, or in the leader's parked list
+    int blocked_full          # it was blocked with a full batch: counted by its leader
+    PartitionQueue *next      # in the ready list, or in the leader's blocked list
     PartitionQueue *previous
     size_t allowance          # bytes that may be in transit, or a single batch; 0: no bound
     int64_t waiting_ns        # since when none was handed over though one in transit waits for that; 0: none waits
     int32_t drained           # batches that were drained and have not settled
     size_t drained_bytes
-    # the sender's, guarded by its duty
-    Batch *transit_first      # those same batches, oldest first
-    Batch *transit_last
-    Batch *feeding            # the oldest of them that librdkafka has not been given wholly; NULL: none
-    Batch *held               # the oldest of them with records that may be sent again in smaller requests; NULL: none
-    int32_t outstanding       # records that librdkafka has not reported yet
-    size_t portion            # bytes that are handed over at once; then their reports are awaited. 0: no bound
-    int limited               # one has refused a request as too large
-    int alone                 # what was handed over last was a single record, with nothing else outstanding
-    int handing               # hand_over() is on the stack
-    int unanswered            # the last request was not answered within delivery.timeout.ms
-    int expiring              # it is in fail_expired()'s list, by the next
+    # the sender's, guarded by its sender_lock
+    ProducerBatch *transit_first      # those same batches, oldest first
+    ProducerBatch *transit_last
+    ProducerBatch *submitting_batch   # the oldest of them that librdkafka has not been given wholly; NULL: none
+    ProducerBatch *held   # the oldest of them with records that may be sent again in smaller requests; NULL: none
+    int32_t outstanding   # records that librdkafka has not reported yet
+    size_t portion   # bytes that are handed over at once; then their reports are awaited. 0: no bound
+    int limited   # one has refused a request as too large
+    int alone   # what was handed over last was a single record, with nothing else outstanding
+    int submitting   # hand_over() is on the stack
+    int unanswered   # the last request was not answered within delivery.timeout.ms
+    int expiring   # it is in fail_expired()'s list, by the next
     PartitionQueue *next_expiring
-    int32_t taker             # the broker that took the newest records that were reported; -1: none yet
-    int held_code             # why those records came back
-    void *open_topic          # the transport's, where its records are handed over; none if generation is 0
-    int generation            # of the librdkafka producer that this belongs to
+    int32_t taker      # the broker that took the newest records that were reported; -1: none yet
+    int retry_code     # why those records came back
+    void *open_topic   # the transport's, where its records are handed over; none if generation is 0
+    int generation     # of the librdkafka producer that this belongs to
 
 cdef struct QueueList:
     PartitionQueue *first
     PartitionQueue *last
 
 # What one broker has been given and not yet reported on.
-cdef struct Leader:
+cdef struct BrokerWindow:
     int32_t broker            # its id; -1: leader unknown
     int32_t batches
     int64_t cost
     int64_t blocked_ns        # since when data waits for its window; 0: none does
-    QueueList parked
-    int32_t parked_full       # of those how many had a full batch, which waits for room
+    QueueList blocked
+    int32_t blocked_full_count       # of those how many had a full batch, which waits for room
 
 cdef struct Topic:
     char *name
@@ -77,7 +77,7 @@ cdef struct Topic:
     int64_t used_ns           # when its last batch was opened; monotonic
     Topic *next
     Topic *previous
-    # the sender's, guarded by its duty
+    # the sender's, guarded by its sender_lock
     void *open_topic          # the transport's newest; none if generation is 0
     int generation
     int remade                # the librdkafka producer of this generation knows only the deleted topic; 0: none does
@@ -88,16 +88,16 @@ cdef struct FlushPoint:
     int done
     FlushPoint *next
 
-cdef struct Appended:
-    ProduceResult *result
+cdef struct RecordAppendResult:
+    ProduceRequestResult *result
     int32_t index
     int32_t partition
-    int wake                  # the sender has something to do
-    int ahead                 # and is far behind: the caller may call help(), when it can let go of the GIL
+    int wake           # the sender has something to do
+    int backlog_high   # and is far behind: the caller may call assist(), when it can let go of the GIL
 
 # Where append_many() has put records side by side.
 cdef struct Placed:
-    ProduceResult *result
+    ProduceRequestResult *result
     int32_t index             # of the first
     int32_t partition
     int32_t count
@@ -125,25 +125,25 @@ cdef class RecordAccumulator:
     cdef int32_t max_in_flight
     cdef uint64_t seed
     cdef int sequential_random
-    cdef size_t first_allowance       # of every partition, until set_allowance()
-    cdef wake_function wake           # called without the lock when the sender has something to do
-    cdef wake_function help           # likewise, without the GIL too: the sender needs a hand
+    cdef size_t first_allowance   # of every partition, until set_allowance()
+    cdef wake_function wake       # called without the lock when the sender has something to do
+    cdef wake_function assist     # likewise, without the GIL too: the sender needs a hand
     cdef void *wake_argument
-    cdef object refusal               # () -> what append() raises between stop_appends() and resume_appends()
-    cdef int epoch                    # atomic, written under the lock: how often resume_appends() was called
+    cdef object closed_error   # () -> what append() raises between stop_appends() and resume_appends()
+    cdef int epoch             # atomic, written under the lock: how often resume_appends() was called
     # guarded by lock
     cdef fp_mutex lock
     cdef Topic *topics
-    cdef Leader *leaders
+    cdef BrokerWindow *leaders
     cdef int32_t leader_count
     cdef QueueList ready
-    cdef Batch *oldest                # of the incomplete batches, in the order of creation
-    cdef Batch *newest
-    cdef Batch *linger_first          # open batches whose linger.ms has not passed, in the same order
-    cdef Batch *linger_last
+    cdef ProducerBatch *oldest                # of the incomplete batches, in the order of creation
+    cdef ProducerBatch *newest
+    cdef ProducerBatch *linger_first          # open batches whose linger.ms has not passed, in the same order
+    cdef ProducerBatch *linger_last
     cdef int64_t last_id
-    cdef int64_t sleep_until_ns       # when the sender wakes by itself
-    cdef int32_t starving             # threads that wait for memory
+    cdef int64_t sleep_until_ns   # when the sender wakes by itself
+    cdef int32_t memory_waiters   # threads that wait for memory
     cdef int32_t flushing
     cdef int64_t closed_bytes         # of full batches in the queues
     cdef int64_t closed_records       # in them
@@ -163,11 +163,12 @@ cdef class RecordAccumulator:
 
     # app threads
     cdef int append(self, Topic *topic, int32_t partition, const fp_record *record, int epoch, int64_t now_ns,
-                    int64_t deadline_ns, CallbackSlot *callback, int abort_on_new_batch, Appended *appended) except -1
+                    int64_t deadline_ns, CallbackSlot *callback, int abort_on_new_batch,
+                    RecordAppendResult *appended) except -1
     cdef Py_ssize_t append_many(self, Topic *topic, const fp_record *records, const int32_t *partitions,
                                 Py_ssize_t count, int epoch, Placed *placed, Py_ssize_t *runs) noexcept nogil
     cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record,
-                         Appended *appended) noexcept nogil
+                         RecordAppendResult *appended) noexcept nogil
     cdef Topic *add_topic(self, const char *name) except NULL
     cdef int remove_topic(self, Topic *topic) noexcept nogil
     cdef int set_partitions(self, Topic *topic, const int32_t *brokers, int32_t count) except -1
@@ -177,59 +178,61 @@ cdef class RecordAccumulator:
     cdef void stop_appends(self) noexcept nogil
     cdef void resume_appends(self) noexcept nogil
     # sender thread
-    cdef Batch *drain(self, int64_t now_ns, int64_t limit) noexcept nogil
-    cdef Batch *expire(self, int64_t now_ns, Expiry what) noexcept nogil
-    cdef void note_fed(self, PartitionQueue *queue, int32_t batches, int waiting, int64_t now_ns) noexcept nogil
-    cdef void settle(self, Batch *batch) noexcept nogil
-    cdef void settle_records(self, Batch *batch) noexcept nogil
+    cdef ProducerBatch *drain(self, int64_t now_ns, int64_t limit) noexcept nogil
+    cdef ProducerBatch *expire(self, int64_t now_ns, Expiry what) noexcept nogil
+    cdef void on_submitted(self, PartitionQueue *queue, int32_t batches, int waiting, int64_t now_ns) noexcept nogil
+    cdef void settle(self, ProducerBatch *batch) noexcept nogil
+    cdef void settle_records(self, ProducerBatch *batch) noexcept nogil
     cdef void set_allowance(self, PartitionQueue *queue, size_t allowance) noexcept nogil
     cdef int64_t prepare_sleep(self, int64_t now_ns, int64_t next_expiry_ns) noexcept nogil
-    cdef void abandon(self, Batch *batch) noexcept nogil
+    cdef void drop_expired(self, ProducerBatch *batch) noexcept nogil
     # any thread
     cdef int32_t leader_of(self, int32_t broker) except -1
     cdef int64_t pause_ns(self) noexcept nogil
     cdef void wake_sender(self) noexcept nogil
-    cdef int waited_for(self) noexcept nogil
+    cdef int has_waiters(self) noexcept nogil
     cdef int64_t count_unsettled(self) noexcept nogil
     # lock: held
     cdef Py_ssize_t append_run(self, Topic *topic, const fp_record *records, const int32_t *partitions,
-                               Py_ssize_t count, Appended *appended) noexcept nogil
+                               Py_ssize_t count, RecordAppendResult *appended) noexcept nogil
     cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
                         CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
-                        Appended *appended) noexcept nogil
+                        RecordAppendResult *appended) noexcept nogil
     cdef int place(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
                    CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
-                   Appended *appended) noexcept nogil
-    cdef Batch *open_batch(self, PartitionQueue *queue, char *arena, size_t size, int64_t now_ns) noexcept nogil
+                   RecordAppendResult *appended) noexcept nogil
+    cdef ProducerBatch *open_batch(self, PartitionQueue *queue, char *arena, size_t size, int64_t now_ns) noexcept nogil
     cdef size_t room_in_tail(self, PartitionQueue *queue, const fp_record *record, char **arena,
                              size_t *arena_size) noexcept nogil
     cdef int move_on(self, Topic *topic, int64_t appended, int enable_switch) noexcept nogil
     cdef int all_behind(self) noexcept nogil
     cdef size_t first_arena(self, PartitionQueue *queue, const fp_record *record) noexcept nogil
-    cdef void close_batch(self, PartitionQueue *queue, Batch *batch) noexcept nogil
+    cdef void close_batch(self, PartitionQueue *queue, ProducerBatch *batch) noexcept nogil
     cdef void make_ready(self, PartitionQueue *queue) noexcept nogil
     cdef int is_full(self, PartitionQueue *queue) noexcept nogil
-    cdef void stop_lingering(self, Batch *batch) noexcept nogil
+    cdef void stop_lingering(self, ProducerBatch *batch) noexcept nogil
     cdef void end_lingering(self, int64_t now_ns) noexcept nogil
-    cdef int hurried(self) noexcept nogil
-    cdef int sendable(self, Batch *batch, int64_t now_ns) noexcept nogil
+    cdef int flush_requested(self) noexcept nogil
+    cdef int sendable(self, ProducerBatch *batch, int64_t now_ns) noexcept nogil
     cdef int32_t partial_limit(self) noexcept nogil
-    cdef int window_open(self, PartitionQueue *queue, Leader *leader, Batch *batch) noexcept nogil
+    cdef int window_open(self, PartitionQueue *queue, BrokerWindow *leader, ProducerBatch *batch) noexcept nogil
     cdef void leave_ready(self, PartitionQueue *queue, QueueState state) noexcept nogil
-    cdef void park(self, PartitionQueue *queue, Leader *leader, PartitionQueue *parked, int64_t now_ns) noexcept nogil
-    cdef void pass_turn_on(self, PartitionQueue *queue, Leader *leader, int64_t now_ns) noexcept nogil
-    cdef void charge(self, PartitionQueue *queue, Leader *leader, Batch *batch, int64_t now_ns) noexcept nogil
-    cdef void count_drained(self, Batch *batch, int64_t now_ns) noexcept nogil
+    cdef void block(self, PartitionQueue *queue, BrokerWindow *leader, PartitionQueue *blocked,
+                    int64_t now_ns) noexcept nogil
+    cdef void rotate(self, PartitionQueue *queue, BrokerWindow *leader, int64_t now_ns) noexcept nogil
+    cdef void charge(self, PartitionQueue *queue, BrokerWindow *leader, ProducerBatch *batch,
+                     int64_t now_ns) noexcept nogil
+    cdef void count_drained(self, ProducerBatch *batch, int64_t now_ns) noexcept nogil
     cdef void take_head(self, PartitionQueue *queue) noexcept nogil
-    cdef void forget(self, Batch *batch) noexcept nogil
-    cdef void unpark(self, Leader *leader) noexcept nogil
-    cdef int held_back(self, PartitionQueue *queue) noexcept nogil
+    cdef void remove_incomplete(self, ProducerBatch *batch) noexcept nogil
+    cdef void unblock(self, BrokerWindow *leader) noexcept nogil
+    cdef int limit_reached(self, PartitionQueue *queue) noexcept nogil
     cdef void hold_back_no_longer(self, PartitionQueue *queue) noexcept nogil
     cdef void refresh_available(self, Topic *topic, int64_t now_ns) noexcept nogil
     cdef int stalled(self, int64_t since_ns, int64_t now_ns) noexcept nogil
-    cdef void leave_queue(self, Batch *batch) noexcept nogil
+    cdef void leave_queue(self, ProducerBatch *batch) noexcept nogil
     cdef int check_flush_points(self) noexcept nogil
     # tests
     cdef readonly bint woke           # the last put() would have woken the sender
     cdef Topic *find(self, str name) except? NULL
-    cdef list wrap(self, Batch *batch)
+    cdef list wrap(self, ProducerBatch *batch)

@@ -52,7 +52,7 @@ cdef enum:
     # Of full batches that could go. An application that is this far ahead of the
     # sender thread gains nothing by running on: it would write to cold memory,
     # and its records would leave too late for the cheap way of handing over.
-    AHEAD_BYTES = 1 << 17
+    BACKLOG_BYTES = 1 << 17
     # Beyond so many records in them, which its help did not lessen, it pauses: at most for as long as the records since
     # its last pause would take at 4 M/s. Records are counted, not bytes, since a record is what costs librdkafka time:
     # large ones would wait at a rate that brokers exceed. Without pauses every small record of a producer at its limit
@@ -63,9 +63,9 @@ cdef enum:
     LONGEST_PAUSE_NS = 200_000
     # Of one partition, before the next is drained. librdkafka makes a request of what it has of one: the fewer it
     # has something of, the more records are in each.
-    TURN_BYTES = 3 << 17
-    MANY_PARTITIONS = 200          # about the batches of 100 B records that a window takes; see move_on()
-    LOCK_RUN = 64                  # records that append_many() appends before it lets others have the lock
+    QUANTUM_BYTES = 3 << 17
+    MANY_PARTITIONS = 200   # about the batches of 100 B records that a window takes; see move_on()
+    LOCK_BATCH = 64         # records that append_many() appends before it lets others have the lock
 
 
 cdef int64_t nanoseconds(object ms) except -1:
@@ -102,28 +102,28 @@ cdef void list_remove(QueueList *queues, PartitionQueue *queue) noexcept nogil:
         queue.next.previous = queue.previous
 
 
-cdef void join_parked(Leader *leader, PartitionQueue *queue, PartitionQueue *previous) noexcept nogil:
-    list_insert(&leader.parked, queue, previous)
-    queue.parked_full = queue.head is not NULL and queue.head.state == BATCH_CLOSED
-    leader.parked_full += queue.parked_full
+cdef void join_blocked(BrokerWindow *leader, PartitionQueue *queue, PartitionQueue *previous) noexcept nogil:
+    list_insert(&leader.blocked, queue, previous)
+    queue.blocked_full = queue.head is not NULL and queue.head.state == BATCH_CLOSED
+    leader.blocked_full_count += queue.blocked_full
 
 
-cdef void leave_parked(Leader *leader, PartitionQueue *queue) noexcept nogil:
-    list_remove(&leader.parked, queue)
-    leader.parked_full -= queue.parked_full
-    queue.parked_full = 0
+cdef void leave_blocked(BrokerWindow *leader, PartitionQueue *queue) noexcept nogil:
+    list_remove(&leader.blocked, queue)
+    leader.blocked_full_count -= queue.blocked_full
+    queue.blocked_full = 0
 
 
-cdef void end_turn(PartitionQueue *queue) noexcept nogil:
-    queue.in_turn = queue.due = 0
-    queue.turn_bytes = 0
+cdef void end_quantum(PartitionQueue *queue) noexcept nogil:
+    queue.has_quantum = queue.force_partial = 0
+    queue.quantum_bytes = 0
 
 
-cdef inline Batch *filling(RecordAccumulator self, Topic *topic, int32_t partition, int64_t *limit,
-                           Appended *appended) noexcept nogil:
+cdef inline ProducerBatch *appendable_batch(RecordAccumulator self, Topic *topic, int32_t partition, int64_t *limit,
+                                            RecordAppendResult *appended) noexcept nogil:
     """The open batch that the next record only fills further, below *limit bytes, if it can. lock: held"""
     cdef StickyState *sticky = NULL
-    cdef Batch *batch
+    cdef ProducerBatch *batch
     cdef int64_t left
     if self.closed:
         return NULL
@@ -164,7 +164,7 @@ cdef void free_topic(Topic *topic) noexcept nogil:
     free(topic)
 
 
-cdef int64_t transport_cost(Batch *batch) noexcept nogil:
+cdef int64_t transport_cost(ProducerBatch *batch) noexcept nogil:
     return <int64_t>batch.used + <int64_t>batch.count * TRANSPORT_RECORD_COST + batch.headers * TRANSPORT_HEADER_COST
 
 
@@ -179,7 +179,7 @@ cdef class RecordAccumulator:
     sender is far behind with that.
 
     Invariants, under the lock: a queue with a sendable batch at its head is
-    ready or parked; unsettled = records of all incomplete and expired batches;
+    ready or blocked; unsettled = records of all incomplete and expired batches;
     a leader's cost = the cost of the batches charged to it.
 
     Thread-safe by one lock, taken with or without the GIL and never held when
@@ -209,7 +209,7 @@ cdef class RecordAccumulator:
 
     def __dealloc__(self):
         cdef Topic *topic
-        cdef Batch *batch
+        cdef ProducerBatch *batch
         cdef int32_t i
         while self.topics is not NULL:
             topic = self.topics
@@ -244,10 +244,10 @@ cdef class RecordAccumulator:
         return topic
 
     cdef int remove_topic(self, Topic *topic) noexcept nogil:
-        """Frees a topic that nobody appends to any more; 0 if it still has batches. lock: duty
+        """Frees a topic that nobody appends to any more; 0 if it still has batches. lock: sender_lock
 
-        Under duty no batch is on its way from one list to another: what a queue neither has nor has in transit does not
-        exist, but for failed batches that are kept, and those do not know it.
+        Under sender_lock no batch is on its way from one list to another: what a queue neither has nor has in transit
+        does not exist, but for failed batches that are kept, and those do not know it.
         """
         cdef PartitionQueue *queue
         cdef int32_t i
@@ -270,14 +270,14 @@ cdef class RecordAccumulator:
     cdef int32_t leader_of(self, int32_t broker) except -1:
         """The index of a broker's window, made if need be. lock: none, GIL held"""
         cdef int32_t i
-        cdef Leader *grown
+        cdef BrokerWindow *grown
         for i in range(self.leader_count):
             if self.leaders[i].broker == broker:
                 return i
         fp_mutex_lock(&self.lock)
-        grown = <Leader *>realloc(self.leaders, (self.leader_count + 1) * sizeof(Leader))
+        grown = <BrokerWindow *>realloc(self.leaders, (self.leader_count + 1) * sizeof(BrokerWindow))
         if grown is not NULL:
-            memset(&grown[self.leader_count], 0, sizeof(Leader))
+            memset(&grown[self.leader_count], 0, sizeof(BrokerWindow))
             grown[self.leader_count].broker = broker
             self.leaders = grown
             self.leader_count += 1
@@ -332,8 +332,8 @@ cdef class RecordAccumulator:
             for i in range(topic.capacity):
                 leader = indexes[i] if i < count else 0
                 queue = topic.queues[i]
-                if queue.state == QUEUE_PARKED and queue.leader != leader:
-                    leave_parked(&self.leaders[queue.leader], queue)
+                if queue.state == QUEUE_BLOCKED and queue.leader != leader:
+                    leave_blocked(&self.leaders[queue.leader], queue)
                     queue.state = QUEUE_READY
                     list_append(&self.ready, queue)
                 queue.leader = leader
@@ -348,7 +348,7 @@ cdef class RecordAccumulator:
         """Available is what has a leader that takes data (partitioner.availability.timeout.ms)."""
         cdef int32_t i, available = 0
         cdef PartitionQueue *queue
-        cdef Leader *leader
+        cdef BrokerWindow *leader
         for i in range(topic.partitions.count):
             queue = topic.queues[i]
             leader = &self.leaders[queue.leader]
@@ -363,7 +363,8 @@ cdef class RecordAccumulator:
     # Append. thread: app, with the GIL
 
     cdef int append(self, Topic *topic, int32_t partition, const fp_record *record, int epoch, int64_t now_ns,
-                    int64_t deadline_ns, CallbackSlot *callback, int abort_on_new_batch, Appended *appended) except -1:
+                    int64_t deadline_ns, CallbackSlot *callback, int abort_on_new_batch,
+                    RecordAppendResult *appended) except -1:
         """Copies a record into the open batch of its partition; partition -1 lets the partitioner choose.
 
         epoch: its value when the call began that this is part of. A call that waited while one transaction ended and
@@ -377,7 +378,7 @@ cdef class RecordAccumulator:
         cdef size_t arena_size = 0
         cdef size_t wanted
         cdef int status
-        appended.wake = appended.ahead = 0
+        appended.wake = appended.backlog_high = 0
         callback.reserved = 0
         try:
             while True:
@@ -385,11 +386,11 @@ cdef class RecordAccumulator:
                 status = CLOSED if self.epoch != epoch else self.try_append(
                     topic, partition, record, now_ns, callback, abort_on_new_batch, &arena, &arena_size, appended)
                 if status == MEMORY_NEEDED:
-                    self.starving += 1
+                    self.memory_waiters += 1
                 fp_mutex_unlock(&self.lock)
                 if status != MEMORY_NEEDED:
                     break
-                # `starving` was raised under the lock, so the sender, once it
+                # `memory_waiters` was raised under the lock, so the sender, once it
                 # looks, drains every batch whether full or not; that is what
                 # brings memory back, and it must not sleep through it.
                 self.wake_sender()
@@ -402,7 +403,7 @@ cdef class RecordAccumulator:
                     callback.reserved = wanted
                 finally:
                     fp_mutex_lock(&self.lock)
-                    self.starving -= 1
+                    self.memory_waiters -= 1
                     fp_mutex_unlock(&self.lock)
         finally:
             if arena is not NULL:
@@ -410,8 +411,8 @@ cdef class RecordAccumulator:
             if callback.reserved:
                 self.pool.release_callbacks(callback.reserved)
         if status == CLOSED:
-            if self.refusal is not None:
-                raise self.refusal()
+            if self.closed_error is not None:
+                raise self.closed_error()
             raise ProducerClosedError("the producer is closed: no record can be sent any more")
         if status == NO_MEMORY:
             raise MemoryError("no memory for a batch")
@@ -427,31 +428,31 @@ cdef class RecordAccumulator:
         the records are, *runs how many runs. thread: app, without the GIL  lock: none
         """
         cdef CallbackSlot callback
-        cdef Appended appended
+        cdef RecordAppendResult appended
         cdef char *arena = NULL
         cdef size_t arena_size = 0
         cdef Py_ssize_t done = 0
         cdef Py_ssize_t limit, number
         cdef Placed *latest = NULL
-        cdef int wake, ahead
+        cdef int wake, backlog_high
         cdef int status = APPENDED
         callback.function = NULL
         callback.reserved = 0
         runs[0] = 0
         while done < count and status == APPENDED:
-            wake = ahead = 0
-            limit = min(count, done + LOCK_RUN)
+            wake = backlog_high = 0
+            limit = min(count, done + LOCK_BATCH)
             fp_mutex_lock(&self.lock)
             if self.epoch != epoch:
                 status = CLOSED
             while done < limit and status == APPENDED:
-                appended.wake = appended.ahead = 0
+                appended.wake = appended.backlog_high = 0
                 number = self.append_run(topic, &records[done], &partitions[done], limit - done, &appended)
                 if number == 0:
                     status = self.try_append(topic, partitions[done], &records[done], 0, &callback, 0,
                                              &arena, &arena_size, &appended)
                     wake |= appended.wake
-                    ahead |= appended.ahead
+                    backlog_high |= appended.backlog_high
                     if status != APPENDED:
                         break
                     number = 1
@@ -468,23 +469,23 @@ cdef class RecordAccumulator:
             fp_mutex_unlock(&self.lock)
             if wake:
                 self.wake_sender()
-            if ahead:
-                self.help(self.wake_argument)
+            if backlog_high:
+                self.assist(self.wake_argument)
         if arena is not NULL:
             self.pool.deallocate(arena, arena_size)
         return done
 
     cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record,
-                         Appended *appended) noexcept nogil:
+                         RecordAppendResult *appended) noexcept nogil:
         """append() for a record that only fills an open batch further, as nearly all do; 0: it is for append().
 
         thread: app  lock: none
         """
-        cdef Batch *batch
+        cdef ProducerBatch *batch
         cdef int64_t limit, before
         cdef int done = 0
         fp_mutex_lock(&self.lock)
-        batch = filling(self, topic, partition, &limit, appended)
+        batch = appendable_batch(self, topic, partition, &limit, appended)
         if batch is not NULL:
             before = batch.wire_size
             done = batch_append_bare(batch, record, limit)
@@ -495,14 +496,14 @@ cdef class RecordAccumulator:
         return done
 
     cdef Py_ssize_t append_run(self, Topic *topic, const fp_record *records, const int32_t *partitions,
-                               Py_ssize_t count, Appended *appended) noexcept nogil:
+                               Py_ssize_t count, RecordAppendResult *appended) noexcept nogil:
         """Appends the first records that only fill an open batch further; how many, the others are for try_append().
 
         They make no batch full, and no partition change. lock: held
         """
         cdef int64_t limit, before
         cdef Py_ssize_t number
-        cdef Batch *batch = filling(self, topic, partitions[0], &limit, appended)
+        cdef ProducerBatch *batch = appendable_batch(self, topic, partitions[0], &limit, appended)
         if batch is NULL:
             return 0
         before = batch.wire_size
@@ -514,7 +515,7 @@ cdef class RecordAccumulator:
 
     cdef int try_append(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
                         CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
-                        Appended *appended) noexcept nogil:
+                        RecordAppendResult *appended) noexcept nogil:
         """One attempt. *arena is memory for a new batch, if the caller has any; NULL afterwards if it was used.
 
         An attempt that finds no memory leaves no choice of a partition behind: the next one makes it again. lock: held
@@ -532,11 +533,11 @@ cdef class RecordAccumulator:
 
     cdef int place(self, Topic *topic, int32_t partition, const fp_record *record, int64_t now_ns,
                    CallbackSlot *callback, int abort_on_new_batch, char **arena, size_t *arena_size,
-                   Appended *appended) noexcept nogil:
+                   RecordAppendResult *appended) noexcept nogil:
         """try_append(), which undoes a choice. lock: held"""
         cdef StickyState *sticky = NULL
         cdef PartitionQueue *queue
-        cdef Batch *batch
+        cdef ProducerBatch *batch
         cdef size_t size       # of the record in format v2, in that batch
         cdef size_t before
         cdef AddedCallback added
@@ -592,7 +593,7 @@ cdef class RecordAccumulator:
                 return NO_MEMORY
             arena[0] = NULL
             size = fp_wire_size(record, fp_ts_wire(0), 0)
-            appended.ahead = self.closed_bytes > AHEAD_BYTES
+            appended.backlog_high = self.closed_bytes > BACKLOG_BYTES
             appended.wake = (self.ready.first is not NULL or
                              batch.created_ns + self.linger_ns < self.sleep_until_ns)
         if callback.function is not NULL:
@@ -620,7 +621,7 @@ cdef class RecordAccumulator:
         return APPENDED
 
     cdef int move_on(self, Topic *topic, int64_t appended, int enable_switch) noexcept nogil:
-        """sticky_update(), but only after TURN_BYTES where many partitions would share what no broker keeps up with.
+        """sticky_update(), but only after QUANTUM_BYTES where many partitions would share what no broker keeps up with.
 
         A request of librdkafka's has one partition, where Java's has a batch of each. Of 1000 partitions that take
         turns by 16 KiB each batch would be a request; of few, the batches of several turns meet in one. lock: held
@@ -629,21 +630,21 @@ cdef class RecordAccumulator:
         sticky.stick_bytes = self.batch_size
         if (topic.partitions.count > MANY_PARTITIONS and sticky.produced_bytes + appended >= sticky.stick_bytes and
                 self.all_behind()):
-            sticky.stick_bytes = max(sticky.stick_bytes, <int64_t>TURN_BYTES)
+            sticky.stick_bytes = max(sticky.stick_bytes, <int64_t>QUANTUM_BYTES)
         return sticky_update(sticky, &topic.partitions, appended, enable_switch)
 
     cdef int all_behind(self) noexcept nogil:
         """Full batches wait for room in every broker's window. lock: held"""
         cdef int32_t i
         for i in range(self.leader_count):
-            if self.leaders[i].broker >= 0 and self.leaders[i].parked_full == 0:
+            if self.leaders[i].broker >= 0 and self.leaders[i].blocked_full_count == 0:
                 return 0
         return 1
 
     cdef size_t first_arena(self, PartitionQueue *queue, const fp_record *record) noexcept nogil:
         """How large the arena of a new batch is that begins with the record."""
         return max(fp_arena_size(record, 0),
-                   self.batch_size if queue.hot else min(<size_t>COLD_ARENA, self.batch_size))
+                   self.batch_size if queue.last_batch_was_full else min(<size_t>COLD_ARENA, self.batch_size))
 
     cdef size_t room_in_tail(self, PartitionQueue *queue, const fp_record *record, char **arena,
                              size_t *arena_size) noexcept nogil:
@@ -653,7 +654,7 @@ cdef class RecordAccumulator:
         *arena_size bytes, and the batch moves there. If it were closed, small memory would make small batches, which
         give memory back in small pieces: of 1000 partitions with 4 MB none would get beyond 1024 bytes.
         """
-        cdef Batch *batch = queue.tail
+        cdef ProducerBatch *batch = queue.tail
         cdef size_t capacity, size
         cdef int64_t delta
         if batch is NULL or batch.state != BATCH_OPEN:
@@ -682,8 +683,9 @@ cdef class RecordAccumulator:
         self.close_batch(queue, batch)
         return 0
 
-    cdef Batch *open_batch(self, PartitionQueue *queue, char *arena, size_t size, int64_t now_ns) noexcept nogil:
-        cdef Batch *batch = batch_new(arena, size, queue.partition, now_ns)
+    cdef ProducerBatch *open_batch(self, PartitionQueue *queue, char *arena, size_t size,
+                                   int64_t now_ns) noexcept nogil:
+        cdef ProducerBatch *batch = batch_new(arena, size, queue.partition, now_ns)
         if batch is NULL:
             return NULL
         self.last_id += 1
@@ -720,16 +722,16 @@ cdef class RecordAccumulator:
     cdef int is_full(self, PartitionQueue *queue) noexcept nogil:
         return queue.tail is NULL or queue.tail.state != BATCH_OPEN or queue.tail.wire_size >= self.batch_size
 
-    cdef void close_batch(self, PartitionQueue *queue, Batch *batch) noexcept nogil:
+    cdef void close_batch(self, PartitionQueue *queue, ProducerBatch *batch) noexcept nogil:
         batch.state = BATCH_CLOSED
         self.closed_bytes += batch.used
         self.closed_records += batch.count
         self.closed_total += batch.count
-        queue.hot = 1
+        queue.last_batch_was_full = 1
         self.stop_lingering(batch)
         self.make_ready(queue)
 
-    cdef void stop_lingering(self, Batch *batch) noexcept nogil:
+    cdef void stop_lingering(self, ProducerBatch *batch) noexcept nogil:
         if not batch.lingering:
             return
         batch.lingering = 0
@@ -746,9 +748,9 @@ cdef class RecordAccumulator:
         if queue.state == QUEUE_IDLE:
             queue.state = QUEUE_READY
             list_append(&self.ready, queue)
-        elif queue.state == QUEUE_PARKED and queue.head is queue.tail and queue.head.state == BATCH_CLOSED:
-            # It may have been parked because its only batch was not full. Others keep their place.
-            leave_parked(&self.leaders[queue.leader], queue)
+        elif queue.state == QUEUE_BLOCKED and queue.head is queue.tail and queue.head.state == BATCH_CLOSED:
+            # It may have been blocked because its only batch was not full. Others keep their place.
+            leave_blocked(&self.leaders[queue.leader], queue)
             queue.state = QUEUE_READY
             list_append(&self.ready, queue)
 
@@ -773,11 +775,11 @@ cdef class RecordAccumulator:
         if self.wake is not NULL:
             self.wake(self.wake_argument)
 
-    cdef int waited_for(self) noexcept nogil:
+    cdef int has_waiters(self) noexcept nogil:
         """Whether somebody waits until batches have gone or settled. thread: any  lock: none"""
         cdef int found
         fp_mutex_lock(&self.lock)
-        found = self.hurried()
+        found = self.flush_requested()
         fp_mutex_unlock(&self.lock)
         return found
 
@@ -791,15 +793,15 @@ cdef class RecordAccumulator:
 
     # Drain. thread: sender, without the GIL
 
-    cdef int hurried(self) noexcept nogil:
+    cdef int flush_requested(self) noexcept nogil:
         """Batches go although neither full nor lingered. lock: held"""
-        return self.starving > 0 or self.flushing > 0 or self.closed
+        return self.memory_waiters > 0 or self.flushing > 0 or self.closed
 
-    cdef int sendable(self, Batch *batch, int64_t now_ns) noexcept nogil:
-        return (batch.state == BATCH_CLOSED or self.hurried() or not batch.lingering or
+    cdef int sendable(self, ProducerBatch *batch, int64_t now_ns) noexcept nogil:
+        return (batch.state == BATCH_CLOSED or self.flush_requested() or not batch.lingering or
                 now_ns - batch.created_ns >= self.linger_ns)
 
-    cdef int window_open(self, PartitionQueue *queue, Leader *leader, Batch *batch) noexcept nogil:
+    cdef int window_open(self, PartitionQueue *queue, BrokerWindow *leader, ProducerBatch *batch) noexcept nogil:
         """Whether the leader may be given the batch now, the first of the queue.
 
         The window keeps what librdkafka holds small, in cache, and bounded; the
@@ -811,36 +813,36 @@ cdef class RecordAccumulator:
         """
         if leader.batches == 0:
             return 1
-        if leader.parked_full and not queue.in_turn:
+        if leader.blocked_full_count and not queue.has_quantum:
             return 0
         if leader.cost + batch.cost > LEADER_WINDOW:
             return 0
         if self.outstanding_cost >= TOTAL_WINDOW and leader.cost >= LEADER_SHARE:
             return 0
-        return batch.state == BATCH_CLOSED or queue.due or leader.batches < self.partial_limit()
+        return batch.state == BATCH_CLOSED or queue.force_partial or leader.batches < self.partial_limit()
 
     cdef int32_t partial_limit(self) noexcept nogil:
         """How many batches a leader may have before one that is not full waits. lock: held"""
-        return MORE_PARTIAL * self.max_in_flight if self.starving else self.max_in_flight
+        return MORE_PARTIAL * self.max_in_flight if self.memory_waiters else self.max_in_flight
 
     cdef void end_lingering(self, int64_t now_ns) noexcept nogil:
-        cdef Batch *batch = self.linger_first
-        while batch is not NULL and (self.hurried() or now_ns - batch.created_ns >= self.linger_ns):
+        cdef ProducerBatch *batch = self.linger_first
+        while batch is not NULL and (self.flush_requested() or now_ns - batch.created_ns >= self.linger_ns):
             self.stop_lingering(batch)
             self.make_ready(<PartitionQueue *>batch.queue)
             batch = self.linger_first
 
-    cdef Batch *drain(self, int64_t now_ns, int64_t limit) noexcept nogil:
+    cdef ProducerBatch *drain(self, int64_t now_ns, int64_t limit) noexcept nogil:
         """Takes sendable batches of up to limit bytes, chained by next in the order to hand them over.
 
         Each is charged to its leader's window until settle(). lock: none
         """
-        cdef Batch *chain = NULL
-        cdef Batch *last = NULL
-        cdef Batch *batch
+        cdef ProducerBatch *chain = NULL
+        cdef ProducerBatch *last = NULL
+        cdef ProducerBatch *batch
         cdef PartitionQueue *queue
-        cdef PartitionQueue *parked = NULL   # the last one here
-        cdef Leader *leader
+        cdef PartitionQueue *blocked = NULL   # the last one here
+        cdef BrokerWindow *leader
         fp_mutex_lock(&self.lock)
         self.end_lingering(now_ns)
         while limit > 0 and self.ready.first is not NULL:
@@ -849,17 +851,17 @@ cdef class RecordAccumulator:
             leader = &self.leaders[queue.leader]
             if batch is NULL or not self.sendable(batch, now_ns):
                 self.leave_ready(queue, QUEUE_IDLE)
-                end_turn(queue)
+                end_quantum(queue)
                 continue
-            if self.held_back(queue):
-                self.leave_ready(queue, QUEUE_HELD_BACK)
+            if self.limit_reached(queue):
+                self.leave_ready(queue, QUEUE_LIMIT_REACHED)
                 queue.waiting_ns = queue.waiting_ns or now_ns
-                end_turn(queue)
+                end_quantum(queue)
                 continue
             batch.cost = transport_cost(batch)
             if not self.window_open(queue, leader, batch):
-                self.park(queue, leader, parked, now_ns)
-                parked = queue
+                self.block(queue, leader, blocked, now_ns)
+                blocked = queue
                 continue
             self.take_head(queue)
             self.charge(queue, leader, batch, now_ns)
@@ -870,13 +872,13 @@ cdef class RecordAccumulator:
                 last.next = batch
             last = batch
             limit -= batch.used + 1
-            queue.in_turn = 1
-            queue.turn_bytes += batch.used
+            queue.has_quantum = 1
+            queue.quantum_bytes += batch.used
             if queue.head is NULL:   # else it would look as if there were something to drain, and wake the thread
                 self.leave_ready(queue, QUEUE_IDLE)
-                end_turn(queue)
-            elif queue.turn_bytes >= TURN_BYTES:
-                self.pass_turn_on(queue, leader, now_ns)
+                end_quantum(queue)
+            elif queue.quantum_bytes >= QUANTUM_BYTES:
+                self.rotate(queue, leader, now_ns)
         fp_mutex_unlock(&self.lock)
         return chain
 
@@ -884,47 +886,49 @@ cdef class RecordAccumulator:
         list_remove(&self.ready, queue)
         queue.state = state
 
-    cdef void park(self, PartitionQueue *queue, Leader *leader, PartitionQueue *parked, int64_t now_ns) noexcept nogil:
-        """Has a queue wait until its leader's window is open. parked: what this drain() parked before it, or NULL
+    cdef void block(self, PartitionQueue *queue, BrokerWindow *leader, PartitionQueue *blocked,
+                    int64_t now_ns) noexcept nogil:
+        """Has a queue wait until its leader's window is open. blocked: what this drain() blocked before it, or NULL
 
         Those whose turn it is come before the others, in the order they had. lock: held
         """
-        self.leave_ready(queue, QUEUE_PARKED)
-        if not queue.in_turn:
-            join_parked(leader, queue, leader.parked.last)
-        elif (parked is not NULL and parked.state == QUEUE_PARKED and parked.in_turn and
-                parked.leader == queue.leader):
-            join_parked(leader, queue, parked)
+        self.leave_ready(queue, QUEUE_BLOCKED)
+        if not queue.has_quantum:
+            join_blocked(leader, queue, leader.blocked.last)
+        elif (blocked is not NULL and blocked.state == QUEUE_BLOCKED and blocked.has_quantum and
+                blocked.leader == queue.leader):
+            join_blocked(leader, queue, blocked)
         else:
-            join_parked(leader, queue, NULL)
+            join_blocked(leader, queue, NULL)
         if leader.blocked_ns == 0:
             leader.blocked_ns = now_ns
 
-    cdef void pass_turn_on(self, PartitionQueue *queue, Leader *leader, int64_t now_ns) noexcept nogil:
+    cdef void rotate(self, PartitionQueue *queue, BrokerWindow *leader, int64_t now_ns) noexcept nogil:
         """Puts a queue that has had its turn behind the others of its leader: it must not keep the window to itself."""
-        end_turn(queue)
-        if leader.parked.first is NULL:
+        end_quantum(queue)
+        if leader.blocked.first is NULL:
             self.leave_ready(queue, QUEUE_READY)
             list_append(&self.ready, queue)
         else:
-            self.leave_ready(queue, QUEUE_PARKED)
-            join_parked(leader, queue, leader.parked.last)
+            self.leave_ready(queue, QUEUE_BLOCKED)
+            join_blocked(leader, queue, leader.blocked.last)
             leader.blocked_ns = now_ns   # until one is drained: there may be room for none
-            self.unpark(leader)
+            self.unblock(leader)
 
-    cdef void charge(self, PartitionQueue *queue, Leader *leader, Batch *batch, int64_t now_ns) noexcept nogil:
+    cdef void charge(self, PartitionQueue *queue, BrokerWindow *leader, ProducerBatch *batch,
+                     int64_t now_ns) noexcept nogil:
         """Counts a batch that goes into transit. lock: held"""
         batch.state = BATCH_IN_TRANSIT
         batch.leader = queue.leader
         queue.drained += 1
         queue.drained_bytes += batch.used
-        queue.due = 0
+        queue.force_partial = 0
         leader.batches += 1
         leader.cost += batch.cost
-        leader.blocked_ns = now_ns if leader.parked.first is not NULL else 0
+        leader.blocked_ns = now_ns if leader.blocked.first is not NULL else 0
         self.outstanding_cost += batch.cost
 
-    cdef void count_drained(self, Batch *batch, int64_t now_ns) noexcept nogil:
+    cdef void count_drained(self, ProducerBatch *batch, int64_t now_ns) noexcept nogil:
         """For metrics(). lock: held"""
         # now_ns was read before the lock was taken: the batch can be younger.
         cdef int64_t waited_ns = max(now_ns - batch.created_ns, <int64_t>0)
@@ -936,9 +940,9 @@ cdef class RecordAccumulator:
         self.longest_queue_time_ns = max(self.longest_queue_time_ns, waited_ns)
 
     cdef void take_head(self, PartitionQueue *queue) noexcept nogil:
-        cdef Batch *batch = queue.head
+        cdef ProducerBatch *batch = queue.head
         if batch.state == BATCH_OPEN:
-            queue.hot = 0
+            queue.last_batch_was_full = 0
         else:
             self.closed_bytes -= batch.used
             self.closed_records -= batch.count
@@ -948,19 +952,19 @@ cdef class RecordAccumulator:
             queue.tail = NULL
         batch.next = NULL
 
-    cdef Batch *expire(self, int64_t now_ns, Expiry what) noexcept nogil:
+    cdef ProducerBatch *expire(self, int64_t now_ns, Expiry what) noexcept nogil:
         """Takes batches whose time is over, chained by next.
 
-        The caller fails their futures, then calls abandon(). One of which
+        The caller fails their futures, then calls drop_expired(). One of which
         librdkafka was given nothing expires at delivery.timeout.ms to the
         moment, and is the caller's after that. The arena of another one waits
         for librdkafka's last report. librdkafka says more exactly what
-        happened, so it gets some grace first. lock: none; the sender's duty
+        happened, so it gets some grace first. lock: none; sender_lock
         """
-        cdef Batch *chain = NULL
-        cdef Batch *last = NULL
-        cdef Batch *batch
-        cdef Batch *newer
+        cdef ProducerBatch *chain = NULL
+        cdef ProducerBatch *last = NULL
+        cdef ProducerBatch *batch
+        cdef ProducerBatch *newer
         cdef int64_t age
         fp_mutex_lock(&self.lock)
         newer = self.oldest
@@ -970,7 +974,7 @@ cdef class RecordAccumulator:
             age = now_ns - batch.created_ns
             if what == OVERDUE and age < self.delivery_timeout_ns:
                 break
-            if batch.state == BATCH_IN_TRANSIT and batch.handed > 0 and what != EVERYTHING and (
+            if batch.state == BATCH_IN_TRANSIT and batch.submitted > 0 and what != EVERYTHING and (
                     what == ALL_NOT_HANDED_OVER or age < self.delivery_timeout_ns + self.transit_grace_ns):
                 continue
             if batch.state != BATCH_IN_TRANSIT:
@@ -988,17 +992,17 @@ cdef class RecordAccumulator:
         fp_mutex_unlock(&self.lock)
         return chain
 
-    cdef void abandon(self, Batch *batch) noexcept nogil:
+    cdef void drop_expired(self, ProducerBatch *batch) noexcept nogil:
         """The futures of an expired batch have failed. lock: none"""
         cdef int flushed
         fp_mutex_lock(&self.lock)
-        self.forget(batch)
+        self.remove_incomplete(batch)
         flushed = self.check_flush_points()
         fp_mutex_unlock(&self.lock)
         if flushed:
             notify_completed()
 
-    cdef void settle_records(self, Batch *batch) noexcept nogil:
+    cdef void settle_records(self, ProducerBatch *batch) noexcept nogil:
         """The batch's futures are about to have their results, before it is over. lock: none"""
         fp_mutex_lock(&self.lock)
         if batch.incomplete and not batch.settled_early:
@@ -1006,7 +1010,7 @@ cdef class RecordAccumulator:
             self.unsettled -= batch.count
         fp_mutex_unlock(&self.lock)
 
-    cdef void forget(self, Batch *batch) noexcept nogil:
+    cdef void remove_incomplete(self, ProducerBatch *batch) noexcept nogil:
         """Takes the batch out of the incomplete ones: its records count as settled from here on. lock: held"""
         if not batch.incomplete:
             return
@@ -1024,32 +1028,32 @@ cdef class RecordAccumulator:
             batch.newer.older = batch.older
         batch.older = batch.newer = NULL
 
-    cdef void note_fed(self, PartitionQueue *queue, int32_t batches, int waiting, int64_t now_ns) noexcept nogil:
+    cdef void on_submitted(self, PartitionQueue *queue, int32_t batches, int waiting, int64_t now_ns) noexcept nogil:
         """librdkafka has all of so many more batches of a partition; whether others wait for an answer first.
 
         The partitioner sees what waits, here or in transit: it is what a broker that does not answer has most of.
-        lock: none; the sender's duty
+        lock: none; sender_lock
         """
         fp_mutex_lock(&self.lock)
         queue.topic.partitions.queue_lengths[queue.partition] -= batches
-        if not waiting and queue.state != QUEUE_HELD_BACK:
+        if not waiting and queue.state != QUEUE_LIMIT_REACHED:
             queue.waiting_ns = 0
         elif batches or queue.waiting_ns == 0:
             queue.waiting_ns = now_ns
         fp_mutex_unlock(&self.lock)
 
-    cdef void leave_queue(self, Batch *batch) noexcept nogil:
+    cdef void leave_queue(self, ProducerBatch *batch) noexcept nogil:
         """Counts the batch in queue_lengths no more. lock: held"""
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
         queue.topic.partitions.queue_lengths[queue.partition] -= batch.queued
         batch.queued = 0
 
-    cdef void settle(self, Batch *batch) noexcept nogil:
+    cdef void settle(self, ProducerBatch *batch) noexcept nogil:
         """The batch is over: its window is free again. The caller owns it from here on. lock: none"""
-        cdef Leader *leader
+        cdef BrokerWindow *leader
         cdef int flushed
         fp_mutex_lock(&self.lock)
-        self.forget(batch)
+        self.remove_incomplete(batch)
         if batch.state == BATCH_IN_TRANSIT:
             (<PartitionQueue *>batch.queue).drained -= 1
             (<PartitionQueue *>batch.queue).drained_bytes -= batch.used
@@ -1058,7 +1062,7 @@ cdef class RecordAccumulator:
             leader.batches -= 1
             leader.cost -= batch.cost
             self.outstanding_cost -= batch.cost
-            self.unpark(leader)
+            self.unblock(leader)
         flushed = self.check_flush_points()
         fp_mutex_unlock(&self.lock)
         if flushed:
@@ -1071,49 +1075,49 @@ cdef class RecordAccumulator:
         self.hold_back_no_longer(queue)
         fp_mutex_unlock(&self.lock)
 
-    cdef int held_back(self, PartitionQueue *queue) noexcept nogil:
+    cdef int limit_reached(self, PartitionQueue *queue) noexcept nogil:
         return (queue.allowance and queue.drained and
                 queue.drained_bytes + queue.head.used > queue.allowance)
 
     cdef void hold_back_no_longer(self, PartitionQueue *queue) noexcept nogil:
         """Makes a queue that was held back ready, if it may be. lock: held"""
-        if queue.state != QUEUE_HELD_BACK:
+        if queue.state != QUEUE_LIMIT_REACHED:
             return
         if queue.head is NULL:   # it expired
             queue.state = QUEUE_IDLE
-        elif not self.held_back(queue):
+        elif not self.limit_reached(queue):
             queue.state = QUEUE_IDLE
             self.make_ready(queue)
 
-    cdef void unpark(self, Leader *leader) noexcept nogil:
-        """Makes those parked queues ready whose first batch the window can take now. lock: held
+    cdef void unblock(self, BrokerWindow *leader) noexcept nogil:
+        """Makes those blocked queues ready whose first batch the window can take now. lock: held
 
         A batch that is not full goes too, however many are in flight, if full
         ones wait behind it: they have had their turns, and would have to wait
         until the window is all but empty.
         """
         cdef PartitionQueue *queue
-        cdef Batch *batch
-        cdef int due
+        cdef ProducerBatch *batch
+        cdef int force_partial
         cdef int64_t cost = leader.cost
         cdef int32_t batches = leader.batches
-        while leader.parked.first is not NULL:
-            queue = leader.parked.first
+        while leader.blocked.first is not NULL:
+            queue = leader.blocked.first
             batch = queue.head
             if batch is not NULL:
                 cost += transport_cost(batch)
-                due = batch.state == BATCH_OPEN and batches >= self.partial_limit()
-                if batches and (cost > LEADER_WINDOW or due and not leader.parked_full):
+                force_partial = batch.state == BATCH_OPEN and batches >= self.partial_limit()
+                if batches and (cost > LEADER_WINDOW or force_partial and not leader.blocked_full_count):
                     break
-                queue.due = due
+                queue.force_partial = force_partial
                 batches += 1
-            leave_parked(leader, queue)
+            leave_blocked(leader, queue)
             queue.state = QUEUE_IDLE
             if batch is not NULL:   # else it expired
                 queue.state = QUEUE_READY
-                queue.in_turn = 1
+                queue.has_quantum = 1
                 list_append(&self.ready, queue)
-        if leader.parked.first is NULL:
+        if leader.blocked.first is NULL:
             leader.blocked_ns = 0
 
     cdef int64_t prepare_sleep(self, int64_t now_ns, int64_t next_expiry_ns) noexcept nogil:
@@ -1127,11 +1131,11 @@ cdef class RecordAccumulator:
         fp_mutex_lock(&self.lock)
         self.end_lingering(now_ns)
         for i in range(self.leader_count):
-            # unpark() counts on each queue that it makes ready to be drained.
+            # unblock() counts on each queue that it makes ready to be drained.
             # One whose batches expired meanwhile was not, and nothing else is
             # outstanding that would call it again.
-            if self.leaders[i].batches == 0 and self.leaders[i].parked.first is not NULL:
-                self.unpark(&self.leaders[i])
+            if self.leaders[i].batches == 0 and self.leaders[i].blocked.first is not NULL:
+                self.unblock(&self.leaders[i])
         if self.ready.first is not NULL:
             until = now_ns
         else:
@@ -1226,7 +1230,7 @@ cdef class RecordAccumulator:
             max_block_ms=0, abort_on_new_batch=False):
         """Appends a record; returns (partition, index in its batch), or None if a new batch would be needed."""
         cdef fp_record record
-        cdef Appended appended
+        cdef RecordAppendResult appended
         cdef CallbackSlot callback
         memset(&record, 0, sizeof(record))
         callback.function = callback.future = NULL
@@ -1277,25 +1281,25 @@ cdef class RecordAccumulator:
 
         handed_over=False: it waits in transit for an answer to what was handed over before.
         """
-        cdef Batch *chain = self.drain(<int64_t>(now_ms * 1_000_000), limit)
-        cdef Batch *batch = chain
+        cdef ProducerBatch *chain = self.drain(<int64_t>(now_ms * 1_000_000), limit)
+        cdef ProducerBatch *batch = chain
         while batch is not NULL and handed_over:
-            batch.handed = batch.count
+            batch.submitted = batch.count
             batch.queued = 0
-            self.note_fed(<PartitionQueue *>batch.queue, 1, 0, 0)
+            self.on_submitted(<PartitionQueue *>batch.queue, 1, 0, 0)
             batch = batch.next
         return self.wrap(chain)
 
     def wait_in_transit(self, str name, int32_t partition, now_ms):
         """A batch that was drained waits for an answer to the one before it."""
-        self.note_fed(self.find(name).queues[partition], 0, 1, <int64_t>(now_ms * 1_000_000))
+        self.on_submitted(self.find(name).queues[partition], 0, 1, <int64_t>(now_ms * 1_000_000))
 
     def expire_batches(self, now_ms):
         """What has passed delivery.timeout.ms, failed as the sender would; those in transit stay outstanding."""
         return self.wrap(self.expire(<int64_t>(now_ms * 1_000_000), OVERDUE))
 
-    cdef list wrap(self, Batch *batch):
-        cdef Batch *next_batch
+    cdef list wrap(self, ProducerBatch *batch):
+        cdef ProducerBatch *next_batch
         cdef list batches = []
         while batch is not NULL:
             next_batch = batch.next
@@ -1329,7 +1333,7 @@ cdef class RecordAccumulator:
 cdef class DrainedBatch:
     """A batch that was drained or expired through the Python door."""
     cdef RecordAccumulator accumulator
-    cdef Batch *batch
+    cdef ProducerBatch *batch
     cdef readonly int partition
     cdef readonly int in_transit
 
@@ -1354,7 +1358,7 @@ cdef class DrainedBatch:
         self.batch = NULL
 
 
-cdef DrainedBatch wrap_batch(RecordAccumulator accumulator, Batch *batch):
+cdef DrainedBatch wrap_batch(RecordAccumulator accumulator, ProducerBatch *batch):
     cdef DrainedBatch wrapped = DrainedBatch()
     wrapped.accumulator = accumulator
     wrapped.batch = batch

@@ -1,6 +1,6 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
 from fastprod.internals.record_accumulator cimport PartitionQueue, RecordAccumulator, Topic
-from fastprod.internals.producer_batch cimport Batch
+from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.librdkafka.declarations cimport rd_kafka_queue_t
@@ -12,39 +12,39 @@ cdef class Sender:
     cdef BufferPool pool
     cdef Transport transport
     cdef Callbacks callbacks
-    cdef int ordered             # a partition's, through retries; fixed before start(), as are the next six
-    cdef int pausing             # of each partition while it is handed records: nothing else keeps its order
-    cdef size_t request_size     # bytes and records of a partition that librdkafka puts into one request; see feed()
+    cdef int ordered   # a partition's, through retries; fixed before start(), as are the next six
+    cdef int pausing   # of each partition while it is handed records: nothing else keeps its order
+    cdef size_t request_size  # bytes and records of a partition that librdkafka puts into one request: submit_next()
     cdef int32_t request_records
     cdef int transactional
     cdef int64_t first_retry_us  # librdkafka repeats no request earlier than this
     cdef int64_t overdue_ns      # after so long it gives up waiting for an answer
     cdef fp_thread thread
     cdef int started
-    cdef int sleeping            # atomic: the thread waits for an event, or is about to
-    cdef int32_t stopping        # atomic: end once everything has settled
-    cdef int32_t giving_up       # atomic: how many want what has not settled to fail: purge() while it waits, abort()
-    cdef int finished            # atomic: the thread has ended
-    cdef int32_t helpers         # atomic: threads that wait for duty in help()
-    cdef int napping             # atomic: the thread waits for `wanted`, or is about to; stored under duty
-    # guarded by duty
-    cdef fp_mutex duty
-    cdef fp_cond wanted          # signalled when somebody waits for a thread that naps
-    cdef int fetching            # the thread is without duty, and may have an event, or has ended
+    cdef int sleeping             # atomic: the thread waits for an event, or is about to
+    cdef int32_t stopping         # atomic: end once everything has settled
+    cdef int32_t giving_up        # atomic: how many want what has not settled to fail: purge() while it waits, abort()
+    cdef int finished             # atomic: the thread has ended
+    cdef int32_t assist_waiters   # atomic: threads that wait for sender_lock in assist()
+    cdef int yielding             # atomic: the thread waits for `wake_cond`, or is about to; stored under sender_lock
+    # guarded by sender_lock
+    cdef fp_mutex sender_lock
+    cdef fp_cond wake_cond          # signalled when somebody waits for a thread that yields
+    cdef int fetching               # the thread is without sender_lock, and may have an event, or has ended
     cdef rd_kafka_queue_t *polled   # that one it waits at, while fetching
-    cdef int helped              # since the thread last looked
-    cdef Batch **slots           # batches in transit, or NULL; their index travels through librdkafka
+    cdef int assisted               # since the thread last looked
+    cdef ProducerBatch **slots      # batches in transit, or NULL; their index travels through librdkafka
     cdef int32_t slot_count
     cdef int32_t *free_slots
     cdef int32_t free_count
     cdef int32_t transit_count
-    cdef int64_t next_expiry_ns  # not to look for expired batches before
-    cdef int looked_once         # give_up_all() has been called since hurry()
-    cdef int32_t unanswered_count  # partitions whose last request was not answered in time
-    cdef int unanswered_freed    # a batch of such a partition is gone since feed_unanswered()
-    cdef int64_t unsettled_until_ns  # leaders move; see feed()
-    cdef int64_t sleeps_until_ns  # while the thread sleeps; monotonic
-    # counters, written under duty
+    cdef int64_t next_expiry_ns       # not to look for expired batches before
+    cdef int looked_once              # give_up_all() has been called since hurry()
+    cdef int32_t unanswered_count     # partitions whose last request was not answered in time
+    cdef int unanswered_freed         # a batch of such a partition is gone since submit_unanswered()
+    cdef int64_t unsettled_until_ns   # leaders move; see submit_next()
+    cdef int64_t sleeps_until_ns      # while the thread sleeps; monotonic
+    # counters, written under sender_lock
     cdef int64_t records_sent    # acknowledged
     cdef int64_t records_failed
     cdef int64_t latency_us      # summed over the runs of records in `latency_count`
@@ -57,26 +57,26 @@ cdef class Sender:
     cdef int32_t failure_partition
     # batches with failures that nobody has been told of; guarded by failed_lock
     cdef fp_mutex failed_lock
-    cdef Batch *failed_first
-    cdef Batch *failed_last
+    cdef ProducerBatch *failed_first
+    cdef ProducerBatch *failed_last
     cdef size_t failed_bytes     # of their arenas
     cdef int64_t failed_unkept   # failed records that there was no memory to keep
     cdef size_t failed_limit
 
-    # the thread, which takes duty while it works
+    # the thread, which takes sender_lock while it works
     cdef void run(self) noexcept nogil
-    cdef void nap(self) noexcept nogil
+    cdef void yield_to_app(self) noexcept nogil
     # any thread; no lock is needed
     cdef void wakeup(self) noexcept nogil
-    cdef void help(self) noexcept nogil
+    cdef void assist(self) noexcept nogil
     cdef void tick(self) noexcept nogil
-    cdef void note_early(self, const Report *report) noexcept nogil
+    cdef void complete_early(self, const Report *report) noexcept nogil
     cdef void forget_failure(self) noexcept nogil
     cdef void forget_failed(self) noexcept nogil
     cdef void drop(self) noexcept nogil
-    cdef Batch *detach_failed(self) noexcept nogil
-    cdef void attach_failed(self, Batch *first) noexcept nogil
-    cdef void release_failed(self, Batch *batch) noexcept nogil
+    cdef ProducerBatch *detach_failed(self) noexcept nogil
+    cdef void attach_failed(self, ProducerBatch *first) noexcept nogil
+    cdef void release_failed(self, ProducerBatch *batch) noexcept nogil
     cdef bint wait_settled(self, int64_t deadline) except -1
     cdef void wait_for_work_step(self) noexcept nogil
     cdef bint wait_callbacks(self, int64_t deadline) except -1
@@ -85,42 +85,42 @@ cdef class Sender:
     cdef list slow_topics(self, int64_t ns)
     cdef int switch_over(self, list remade) except -1
     cdef bint end_retired(self) except -1
-    # lock: duty
+    # lock: sender_lock
     cdef void look_after_time(self, int64_t now) noexcept nogil
     cdef void give_up_all(self, int64_t now) noexcept nogil
     cdef void hurry(self, int32_t *flag) noexcept nogil
     cdef int take_retired(self, Handle *taken) noexcept nogil
     cdef void serve_retired(self) noexcept nogil
     cdef int open_topic(self, PartitionQueue *queue) noexcept nogil
-    cdef int comes_back(self, Batch *batch, const Report *report) noexcept nogil
+    cdef int comes_back(self, ProducerBatch *batch, const Report *report) noexcept nogil
     cdef int has_overdue(self, int64_t now) noexcept nogil
-    cdef void send(self, Batch *chain) noexcept nogil
-    cdef void go_on(self, PartitionQueue *queue) noexcept nogil
-    cdef void feed(self, PartitionQueue *queue) noexcept nogil
+    cdef void send(self, ProducerBatch *chain) noexcept nogil
+    cdef void advance(self, PartitionQueue *queue) noexcept nogil
+    cdef void submit_next(self, PartitionQueue *queue) noexcept nogil
     cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil
-    cdef void feed_unanswered(self) noexcept nogil
+    cdef void submit_unanswered(self) noexcept nogil
     cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil
     cdef int wants_pause(self, PartitionQueue *queue) noexcept nogil
-    cdef void advance(self, PartitionQueue *queue) noexcept nogil
-    cdef void give_up(self, Batch *batch, int code) noexcept nogil
-    cdef int may_split(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil
-    cdef void hold(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil
+    cdef void next_phase(self, PartitionQueue *queue) noexcept nogil
+    cdef void give_up(self, ProducerBatch *batch, int code) noexcept nogil
+    cdef int may_split(self, PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil
+    cdef void retry_smaller(self, PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil
     cdef void split(self, PartitionQueue *queue) noexcept nogil
     cdef void fail_held(self, PartitionQueue *queue) noexcept nogil
-    cdef int take_slot(self, Batch *batch) noexcept nogil
-    cdef void note(self, const Report *report) noexcept nogil
-    cdef void note_outcome(self, Batch *batch, const Report *report) noexcept nogil
-    cdef void record_outcome(self, Batch *batch, int32_t first, int32_t count, int code, int64_t offset,
+    cdef int take_slot(self, ProducerBatch *batch) noexcept nogil
+    cdef void on_report(self, const Report *report) noexcept nogil
+    cdef void record_report(self, ProducerBatch *batch, const Report *report) noexcept nogil
+    cdef void record_outcome(self, ProducerBatch *batch, int32_t first, int32_t count, int code, int64_t offset,
                              int64_t timestamp, int8_t persisted) noexcept nogil
-    cdef void note_failure(self, Batch *batch, int code, int8_t persisted) noexcept nogil
+    cdef void note_failure(self, ProducerBatch *batch, int code, int8_t persisted) noexcept nogil
     cdef void finish(self, PartitionQueue *queue) noexcept nogil
     cdef void complete_in_order(self, PartitionQueue *queue) noexcept nogil
-    cdef void release(self, Batch *batch) noexcept nogil
-    cdef void complete(self, Batch *batch) noexcept nogil
-    cdef void dispose(self, Batch *batch) noexcept nogil
-    cdef void fail_expired(self, Batch *chain, int code) noexcept nogil
-    cdef void fail_rest(self, Batch *batch, int code) noexcept nogil
-    cdef void keep_copy(self, Batch *batch) noexcept nogil
-    cdef void keep_failed(self, Batch *batch, char *arena) noexcept nogil
+    cdef void release(self, ProducerBatch *batch) noexcept nogil
+    cdef void complete(self, ProducerBatch *batch) noexcept nogil
+    cdef void return_arena(self, ProducerBatch *batch) noexcept nogil
+    cdef void fail_expired(self, ProducerBatch *chain, int code) noexcept nogil
+    cdef void fail_rest(self, ProducerBatch *batch, int code) noexcept nogil
+    cdef void keep_copy(self, ProducerBatch *batch) noexcept nogil
+    cdef void keep_failed(self, ProducerBatch *batch, char *arena) noexcept nogil
     # lock: failed_lock
     cdef void prune_failed(self) noexcept nogil

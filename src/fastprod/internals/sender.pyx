@@ -13,7 +13,7 @@ from fastprod.internals.record_accumulator cimport (
     ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint, PartitionQueue, RecordAccumulator, Topic,
 )
 from fastprod.internals.producer_batch cimport (
-    BATCH_IN_TRANSIT, Batch, batch_claim, batch_free, batch_portion, batch_records, batch_rewind,
+    BATCH_IN_TRANSIT, ProducerBatch, batch_claim, batch_free, batch_portion, batch_records, batch_rewind,
 )
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
@@ -28,7 +28,7 @@ from fastprod.internals.sync cimport (
     fp_mutex_unlock, fp_sleep_ns, fp_thread_join, fp_thread_start, fp_yield,
 )
 from fastprod.internals.threads cimport next_slice
-from fastprod.internals.transport cimport Handle, OpenTopic, Report, Transport, refusal
+from fastprod.internals.transport cimport Handle, OpenTopic, Report, Transport, refusal_report
 
 import sys
 
@@ -46,7 +46,7 @@ cdef enum:
     EXPIRY_INTERVAL_MS = 100
     UNANSWERED_LIMIT = 1 << 20    # bytes of memory that librdkafka may have of a leader's partitions that do not answer
     FIRST_NAP_NS = 250_000        # of a thread whose work the application does
-    LONGEST_NAP_NS = 1_000_000
+    LONGEST_YIELD_NS = 1_000_000
     LONGEST_SLEEP_MS = 1000
     # librdkafka's codes, RD_KAFKA_RESP_ERR__...
     CRIT_SYS_RESOURCE = -194
@@ -65,22 +65,22 @@ cdef enum:
 
 
 def first_allowance(str acks, bint idempotent):
-    """The bytes of a new partition that go before any report has come, 0 for no bound; see Sender.feed()."""
+    """The bytes of a new partition that go before any report has come, 0 for no bound; see Sender.submit_next()."""
     if acks == "0":
         return 0
     return 1 if idempotent else FIRST_REQUEST
 
 
-cdef int is_over(Batch *batch) noexcept nogil:
+cdef int is_over(ProducerBatch *batch) noexcept nogil:
     """Every record of a batch in transit has its outcome."""
-    return (batch.state == BATCH_IN_TRANSIT and batch.handed == batch.count and batch.unreported == 0 and
-            batch.held_count == 0)
+    return (batch.state == BATCH_IN_TRANSIT and batch.submitted == batch.count and batch.unreported == 0 and
+            batch.retry_count == 0)
 
 
-cdef int may_hold(PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil:
+cdef int may_hold(PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil:
     """Whether records go on with those of the queue that are held."""
-    return ((queue.held is NULL or queue.held_code == report.code)
-            and (batch.held_count == 0 or report.first == batch.held_first + batch.held_count))
+    return ((queue.held is NULL or queue.retry_code == report.code)
+            and (batch.retry_count == 0 or report.first == batch.retry_first + batch.retry_count))
 
 
 cdef void *sender_main(void *argument) noexcept nogil:
@@ -97,15 +97,15 @@ cdef void sender_tick(void *argument) noexcept nogil:
 
 
 cdef void sender_help(void *argument) noexcept nogil:
-    (<Sender>argument).help()
+    (<Sender>argument).assist()
 
 
-cdef void sender_note(void *argument, const Report *report) noexcept nogil:
-    (<Sender>argument).note(report)
+cdef void sender_on_report(void *argument, const Report *report) noexcept nogil:
+    (<Sender>argument).on_report(report)
 
 
 cdef void sender_acknowledged(void *argument, const Report *report) noexcept nogil:
-    (<Sender>argument).note_early(report)
+    (<Sender>argument).complete_early(report)
 
 
 @cython.no_gc_clear   # __dealloc__ frees what it kept, with the pool at hand
@@ -115,16 +115,16 @@ cdef class Sender:
     Owns a batch from drain() until its last report, then completes its result,
     in the order of its partition, gives its window and its arena back, and keeps
     it only if it failed and nobody has been told. What librdkafka has of a
-    partition is a prefix of its batches in transit. All of this is done by whoever holds the lock `duty`:
+    partition is a prefix of its batches in transit. All of this is done by whoever holds the lock `sender_lock`:
     the thread, but for the time that it sleeps, or a thread that has just
     appended: while the sender thread sleeps, or when it is far behind. A thread
     of librdkafka's takes it for a lone record's result if it is free. Lock order:
-    duty, then the accumulator's lock.
+    sender_lock, then the accumulator's lock.
     """
 
     def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
-        fp_mutex_init(&self.duty)
-        fp_cond_init(&self.wanted)
+        fp_mutex_init(&self.sender_lock)
+        fp_cond_init(&self.wake_cond)
         fp_mutex_init(&self.failed_lock)
         self.accumulator = accumulator
         self.pool = pool
@@ -134,7 +134,7 @@ cdef class Sender:
         self.request_size = FIRST_REQUEST
         self.request_records = INT32_MAX
         accumulator.wake = sender_wakeup
-        accumulator.help = sender_help
+        accumulator.assist = sender_help
         accumulator.wake_argument = <void *>self
         callbacks.tick = sender_tick
         callbacks.tick_argument = <void *>self
@@ -142,7 +142,7 @@ cdef class Sender:
         transport.receiver = <void *>self
 
     def __dealloc__(self):
-        cdef Batch *batch
+        cdef ProducerBatch *batch
         while self.failed_first is not NULL:
             batch = self.failed_first
             self.failed_first = batch.next
@@ -150,11 +150,14 @@ cdef class Sender:
         free(self.slots)
         free(self.free_slots)
         fp_mutex_destroy(&self.failed_lock)
-        fp_cond_destroy(&self.wanted)
-        fp_mutex_destroy(&self.duty)
+        fp_cond_destroy(&self.wake_cond)
+        fp_mutex_destroy(&self.sender_lock)
 
     def keep_order(self, dict properties, bint idempotent):
-        """Makes what is handed over of a partition at once a single request; properties: librdkafka's. See feed()."""
+        """Makes what is handed over of a partition at once a single request; properties: librdkafka's.
+
+        See submit_next().
+        """
         cdef Py_ssize_t most = min(int(properties["batch.size"]), int(properties["message.max.bytes"]))
         self.ordered = 1
         self.pausing = not idempotent
@@ -169,17 +172,17 @@ cdef class Sender:
     cdef void run(self) noexcept nogil:
         cdef rd_kafka_event_t *event
         cdef rd_kafka_queue_t *queue
-        cdef Batch *chain
+        cdef ProducerBatch *chain
         cdef int64_t now, until
         cdef int timeout_ms, served
-        fp_mutex_lock(&self.duty)
+        fp_mutex_lock(&self.sender_lock)
         while True:
-            if self.helped:
-                self.nap()
-            elif fp_atomic_load(<const int *>&self.helpers):
-                fp_mutex_unlock(&self.duty)   # here, where it has no event that a later one could overtake
+            if self.assisted:
+                self.yield_to_app()
+            elif fp_atomic_load(<const int *>&self.assist_waiters):
+                fp_mutex_unlock(&self.sender_lock)   # here, where it has no event that a later one could overtake
                 fp_yield()
-                fp_mutex_lock(&self.duty)
+                fp_mutex_lock(&self.sender_lock)
             now = fp_monotonic_ns()
             if now >= self.next_expiry_ns:
                 self.next_expiry_ns = now + EXPIRY_INTERVAL_MS * <int64_t>1_000_000
@@ -188,7 +191,7 @@ cdef class Sender:
                 else:
                     self.look_after_time(now)
             if self.unanswered_freed:
-                self.feed_unanswered()
+                self.submit_unanswered()
             chain = self.accumulator.drain(now, DRAIN_LIMIT)
             if chain is not NULL:
                 self.send(chain)
@@ -211,52 +214,52 @@ cdef class Sender:
                 self.sleeps_until_ns = now + timeout_ms * <int64_t>1_000_000
                 self.fetching = 1
                 self.polled = queue = self.transport.queue
-                fp_mutex_unlock(&self.duty)
+                fp_mutex_unlock(&self.sender_lock)
                 event = self.transport.next_of(queue, timeout_ms)
-                fp_mutex_lock(&self.duty)
+                fp_mutex_lock(&self.sender_lock)
                 self.fetching = 0
                 self.polled = NULL
                 fp_atomic_store(&self.sleeping, 0)
             served = 0
             while event is not NULL:
-                self.transport.serve(event, sender_note, <void *>self)
+                self.transport.serve(event, sender_on_report, <void *>self)
                 served += 1
                 event = self.transport.next_event(0) if served < EVENT_LIMIT else NULL
             if self.transport.retired.rk is not NULL:
                 self.serve_retired()
-        # The handle will be destroyed: whoever has duty from here on neither wakes nor fetches.
+        # The handle will be destroyed: whoever has sender_lock from here on neither wakes nor fetches.
         fp_atomic_store(&self.sleeping, 0)
         self.fetching = 1
         self.polled = NULL
-        fp_mutex_unlock(&self.duty)
+        fp_mutex_unlock(&self.sender_lock)
         fp_atomic_store(&self.finished, 1)
         notify_completed()
 
-    cdef void nap(self) noexcept nogil:
+    cdef void yield_to_app(self) noexcept nogil:
         """Leaves the work to an application that does it, for as long as it does, but for what is done at intervals.
 
         Work of its own in between would cost: the application would wait for
-        duty, and memory that it has in its cache would go to another core. So
+        sender_lock, and memory that it has in its cache would go to another core. So
         would waking up, from librdkafka's threads, where cores are few: each
         nap is twice as long as the one before.
 
         Whoever begins to wait for what the thread does ends it: it says so in
-        the accumulator, and if it sees `napping` then, signals `wanted` under
-        duty. If it does not see it yet, the thread, which looks into the
+        the accumulator, and if it sees `yielding` then, signals `wake_cond` under
+        sender_lock. If it does not see it yet, the thread, which looks into the
         accumulator after it has set it, sees that somebody waits; and if it does,
-        it gets duty only once the thread waits, which so misses no signal.
+        it gets sender_lock only once the thread waits, which so misses no signal.
         """
-        cdef int64_t nap_ns = FIRST_NAP_NS
-        fp_atomic_store(&self.napping, 1)
-        while self.helped:
-            self.helped = 0
-            if self.accumulator.waited_for() or not fp_cond_wait_until(
-                    &self.wanted, &self.duty, min(fp_monotonic_ns() + nap_ns, self.next_expiry_ns)):
+        cdef int64_t yield_ns = FIRST_NAP_NS
+        fp_atomic_store(&self.yielding, 1)
+        while self.assisted:
+            self.assisted = 0
+            if self.accumulator.has_waiters() or not fp_cond_wait_until(
+                    &self.wake_cond, &self.sender_lock, min(fp_monotonic_ns() + yield_ns, self.next_expiry_ns)):
                 break
-            nap_ns = min(2 * nap_ns, <int64_t>LONGEST_NAP_NS)
+            yield_ns = min(2 * yield_ns, <int64_t>LONGEST_YIELD_NS)
             if fp_monotonic_ns() >= self.next_expiry_ns:
                 break
-        fp_atomic_store(&self.napping, 0)
+        fp_atomic_store(&self.yielding, 0)
 
     cdef void look_after_time(self, int64_t now) noexcept nogil:
         """What is done every EXPIRY_INTERVAL_MS."""
@@ -267,8 +270,8 @@ cdef class Sender:
         else:
             self.transport.purge_after_fatal()
         if self.has_overdue(now):
-            self.transport.nudge()
-        self.feed_unanswered()
+            self.transport.trigger_timeout_scan()
+        self.submit_unanswered()
 
     cdef void give_up_all(self, int64_t now) noexcept nogil:
         """The same for purge() and abort(): fails every record that has no outcome yet.
@@ -283,13 +286,13 @@ cdef class Sender:
 
     cdef void hurry(self, int32_t *flag) noexcept nogil:
         """Raises a flag that run() acts on at once. thread: app, without the GIL  lock: none"""
-        fp_mutex_lock(&self.duty)
+        fp_mutex_lock(&self.sender_lock)
         fp_atomic_add(flag, 1)
         self.next_expiry_ns = 0
         self.looked_once = 0
         if fp_atomic_exchange(&self.sleeping, 0):
             self.transport.wake()
-        fp_mutex_unlock(&self.duty)
+        fp_mutex_unlock(&self.sender_lock)
 
     cdef int has_overdue(self, int64_t now) noexcept nogil:
         """Whether a batch in transit may be waiting for an answer that librdkafka no longer waits for."""
@@ -303,35 +306,35 @@ cdef class Sender:
     cdef void wakeup(self) noexcept nogil:
         """There may be something to drain. thread: any  lock: none
 
-        While the thread sleeps its duty is free, and whoever has something to
+        While the thread sleeps sender_lock is free, and whoever has something to
         send does a little of it at once: that saves a record on an idle
         producer the way through another thread. What is left wakes the thread.
         A nap it ends only for those who wait.
         """
         cdef int64_t now, sleeps_until
-        cdef Batch *chain
+        cdef ProducerBatch *chain
         if not fp_atomic_load(&self.sleeping):
-            if fp_atomic_load(&self.napping) and self.accumulator.waited_for():
-                fp_mutex_lock(&self.duty)
-                fp_cond_signal(&self.wanted)
-                fp_mutex_unlock(&self.duty)
+            if fp_atomic_load(&self.yielding) and self.accumulator.has_waiters():
+                fp_mutex_lock(&self.sender_lock)
+                fp_cond_signal(&self.wake_cond)
+                fp_mutex_unlock(&self.sender_lock)
             return
-        if fp_mutex_trylock(&self.duty):
+        if fp_mutex_trylock(&self.sender_lock):
             now = fp_monotonic_ns()
             sleeps_until = min(self.accumulator.sleep_until_ns, now + LONGEST_SLEEP_MS * <int64_t>1_000_000)
             chain = self.accumulator.drain(now, DIRECT_LIMIT)
             if chain is not NULL:
                 self.send(chain)
             if self.accumulator.prepare_sleep(now, self.next_expiry_ns) >= sleeps_until:
-                fp_mutex_unlock(&self.duty)
+                fp_mutex_unlock(&self.sender_lock)
                 return
         else:
-            fp_mutex_lock(&self.duty)   # whoever had it may have drained before there was something
-        # Under duty the thread cannot end, and close() not destroy the handle:
+            fp_mutex_lock(&self.sender_lock)   # whoever had it may have drained before there was something
+        # Under sender_lock the thread cannot end, and close() not destroy the handle:
         # a flush() that close() overtook comes here after both.
         if fp_atomic_exchange(&self.sleeping, 0):
             self.transport.wake()
-        fp_mutex_unlock(&self.duty)
+        fp_mutex_unlock(&self.sender_lock)
 
     cdef void tick(self) noexcept nogil:
         """Wakes the thread if it has overslept. thread: callbacks, about once a second  lock: none
@@ -339,12 +342,12 @@ cdef class Sender:
         librdkafka's queues wait until a time of the wall clock (cnd_timedwait):
         if that is set back by an hour, they wait an hour longer.
         """
-        if fp_atomic_load(&self.sleeping) and fp_mutex_trylock(&self.duty):
+        if fp_atomic_load(&self.sleeping) and fp_mutex_trylock(&self.sender_lock):
             if self.fetching and fp_monotonic_ns() > self.sleeps_until_ns + OVERSLEPT_NS:
-                self.transport.wake()   # under duty, so that the thread, and with it the handle, cannot end before
-            fp_mutex_unlock(&self.duty)
+                self.transport.wake()   # under sender_lock, so neither the thread nor the handle can end before
+            fp_mutex_unlock(&self.sender_lock)
 
-    cdef void help(self) noexcept nogil:
+    cdef void assist(self) noexcept nogil:
         """Hands over in the thread's place, which is far behind. thread: app, without the GIL  lock: none
 
         And serves events for it, while the thread naps: two threads that both
@@ -355,19 +358,19 @@ cdef class Sender:
         threads catch up; where brokers are what is slow, the pauses are too short
         to matter, and buffer.memory takes what comes.
         """
-        cdef Batch *chain
+        cdef ProducerBatch *chain
         cdef rd_kafka_event_t *event
         cdef int64_t pause_ns
         cdef int served
-        fp_atomic_add(&self.helpers, 1)
-        fp_mutex_lock(&self.duty)
-        fp_atomic_add(&self.helpers, -1)
-        self.helped = 1
+        fp_atomic_add(&self.assist_waiters, 1)
+        fp_mutex_lock(&self.sender_lock)
+        fp_atomic_add(&self.assist_waiters, -1)
+        self.assisted = 1
         chain = self.accumulator.drain(fp_monotonic_ns(), INT64_MAX)
         if chain is not NULL:
             self.send(chain)
         if not self.fetching:
-            # Else the thread may have an event already and wait for duty with
+            # Else the thread may have an event already and wait for sender_lock with
             # it: that one comes first. `sleeping` does not tell, since whoever
             # wakes the thread clears it, long before the thread is back.
             served = 0
@@ -375,15 +378,15 @@ cdef class Sender:
                 event = self.transport.next_event(0)
                 if event is NULL:
                     break
-                self.transport.serve(event, sender_note, <void *>self)
+                self.transport.serve(event, sender_on_report, <void *>self)
                 served += 1
-        fp_mutex_unlock(&self.duty)
+        fp_mutex_unlock(&self.sender_lock)
         pause_ns = self.accumulator.pause_ns()
         if pause_ns:
             fp_sleep_ns(pause_ns)
 
-    cdef void send(self, Batch *chain) noexcept nogil:
-        cdef Batch *batch
+    cdef void send(self, ProducerBatch *chain) noexcept nogil:
+        cdef ProducerBatch *batch
         cdef PartitionQueue *queue
         while chain is not NULL:
             batch = chain
@@ -398,21 +401,21 @@ cdef class Sender:
             else:
                 queue.transit_last.transit_next = batch
             queue.transit_last = batch
-            if queue.feeding is NULL:
-                queue.feeding = batch
+            if queue.submitting_batch is NULL:
+                queue.submitting_batch = batch
             batch.requests_before = fp_atomic_load(&self.transport.requests)
             if not self.take_slot(batch):
                 self.give_up(batch, CRIT_SYS_RESOURCE)
-            self.go_on(queue)
+            self.advance(queue)
 
-    cdef void go_on(self, PartitionQueue *queue) noexcept nogil:
+    cdef void advance(self, PartitionQueue *queue) noexcept nogil:
         """Does for a partition what can be done after news of it. Not within hand_over(), since it frees batches."""
         if queue.held is not NULL and queue.outstanding == 0:
             self.split(queue)
-        self.feed(queue)
+        self.submit_next(queue)
         self.finish(queue)
 
-    cdef void feed(self, PartitionQueue *queue) noexcept nogil:
+    cdef void submit_next(self, PartitionQueue *queue) noexcept nogil:
         """Hands over what librdkafka may have of the partition's batches.
 
         Of a new partition that is first one large request, and the rest once
@@ -461,28 +464,28 @@ cdef class Sender:
         partition follows once nothing of it is outstanding with the former, so
         that its order lasts.
         """
-        cdef Batch *batch
+        cdef ProducerBatch *batch
         cdef int32_t count
         cdef int32_t fed = 0
         cdef const char *start
         cdef size_t left = 0
         cdef size_t unanswered = 0
         cdef int64_t now
-        cdef int in_turn = self.ordered or queue.portion > 0
+        cdef int has_quantum = self.ordered or queue.portion > 0
         cdef rd_kafka_topic_partition_list_t *paused = NULL
-        if queue.feeding is NULL or (in_turn and (queue.outstanding or queue.held is not NULL)) or (
+        if queue.submitting_batch is NULL or (has_quantum and (queue.outstanding or queue.held is not NULL)) or (
                 fp_atomic_load(<const int *>&self.giving_up) and fp_atomic_load(<const int *>&self.stopping)):
-            if queue.feeding is not NULL and queue.waiting_ns == 0:
-                self.accumulator.note_fed(queue, 0, 1, fp_monotonic_ns())
+            if queue.submitting_batch is not NULL and queue.waiting_ns == 0:
+                self.accumulator.on_submitted(queue, 0, 1, fp_monotonic_ns())
             return
         now = fp_monotonic_ns()
         if queue.unanswered:
             unanswered = self.unanswered_bytes(queue.leader)
-        queue.handing = 1
-        while queue.feeding is not NULL:
-            batch = queue.feeding
-            if batch.handed == batch.count:
-                queue.feeding = batch.transit_next
+        queue.submitting = 1
+        while queue.submitting_batch is not NULL:
+            batch = queue.submitting_batch
+            if batch.submitted == batch.count:
+                queue.submitting_batch = batch.transit_next
                 continue
             if now - batch.created_ns >= self.accumulator.delivery_timeout_ns:
                 self.give_up(batch, MSG_TIMED_OUT)
@@ -493,12 +496,12 @@ cdef class Sender:
                     break
                 unanswered += batch.capacity
             if queue.generation != self.transport.generation and (
-                    queue.outstanding == 0 or not in_turn and batch.handed == 0):
+                    queue.outstanding == 0 or not has_quantum and batch.submitted == 0):
                 if not self.open_topic(queue):
                     self.give_up(batch, CRIT_SYS_RESOURCE)
                     continue
-            count = batch.count - batch.handed
-            if in_turn:
+            count = batch.count - batch.submitted
+            if has_quantum:
                 if queue.outstanding == 0:
                     # It is the first, or librdkafka has refused all before it at
                     # once, as it does after a fatal error: no report would come
@@ -518,26 +521,26 @@ cdef class Sender:
             queue.outstanding += count
             batch.unreported += count
             batch.generation = queue.generation
-            self.transport.hand_over(<OpenTopic *>queue.open_topic, batch, count, sender_note, <void *>self)
+            self.transport.hand_over(<OpenTopic *>queue.open_topic, batch, count, sender_on_report, <void *>self)
             left -= min(left, batch_claim(start, batch.cursor, count))
-            if batch.handed == batch.count and batch.queued:
+            if batch.submitted == batch.count and batch.queued:
                 batch.queued = 0
                 fed += 1
         if paused is not NULL:
             self.transport.resume(paused, <OpenTopic *>queue.open_topic, queue.partition)
-        queue.handing = 0
-        self.accumulator.note_fed(queue, fed, queue.feeding is not NULL, now)
+        queue.submitting = 0
+        self.accumulator.on_submitted(queue, fed, queue.submitting_batch is not NULL, now)
 
     cdef int wants_pause(self, PartitionQueue *queue) noexcept nogil:
-        """Whether librdkafka could make two requests of what is handed over next; see feed()."""
-        cdef Batch *batch = queue.feeding
+        """Whether librdkafka could make two requests of what is handed over next; see submit_next()."""
+        cdef ProducerBatch *batch = queue.submitting_batch
         cdef int32_t safe = MANY_RECORDS
         if not self.ordered or queue.portion == 1:
             return 0
         if self.pausing or self.unsettled_until_ns and fp_monotonic_ns() < self.unsettled_until_ns:
             safe = 1
         while batch is not NULL and safe >= 0:
-            safe -= batch.count - batch.handed
+            safe -= batch.count - batch.submitted
             batch = batch.transit_next
         return safe < 0
 
@@ -559,7 +562,7 @@ cdef class Sender:
         queue.generation = generation
         return 1
 
-    cdef void advance(self, PartitionQueue *queue) noexcept nogil:
+    cdef void next_phase(self, PartitionQueue *queue) noexcept nogil:
         """All that was handed over has been reported, and some of it was delivered."""
         if not queue.limited:
             queue.portion = FIRST_REQUEST if queue.portion < FIRST_REQUEST else 0
@@ -567,7 +570,7 @@ cdef class Sender:
 
     cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil:
         """The memory that librdkafka has of a leader's partitions whose last request was not answered in time."""
-        cdef Batch *batch
+        cdef ProducerBatch *batch
         cdef size_t found = 0
         cdef int32_t i
         for i in range(self.slot_count):
@@ -577,8 +580,8 @@ cdef class Sender:
                 found += batch.capacity
         return found
 
-    cdef void feed_unanswered(self) noexcept nogil:
-        """Goes on with partitions that feed() stopped at UNANSWERED_LIMIT, since some of that memory is free again."""
+    cdef void submit_unanswered(self) noexcept nogil:
+        """Goes on with partitions that submit_next() stopped at UNANSWERED_LIMIT: some of that memory is free again."""
         cdef PartitionQueue *queue
         cdef int32_t i
         self.unanswered_freed = 0
@@ -587,29 +590,29 @@ cdef class Sender:
         for i in range(self.slot_count):
             if self.slots[i] is not NULL:
                 queue = <PartitionQueue *>self.slots[i].queue
-                if queue.unanswered and queue.feeding is not NULL:
-                    self.go_on(queue)   # which may free batches, and leaves their slots NULL
+                if queue.unanswered and queue.submitting_batch is not NULL:
+                    self.advance(queue)   # which may free batches, and leaves their slots NULL
 
     cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil:
         if queue.unanswered != unanswered:
             queue.unanswered = unanswered
             self.unanswered_count += 1 if unanswered else -1
 
-    cdef void give_up(self, Batch *batch, int code) noexcept nogil:
+    cdef void give_up(self, ProducerBatch *batch, int code) noexcept nogil:
         """Fails the records of a batch that were not handed over."""
-        cdef int32_t first = batch.handed
+        cdef int32_t first = batch.submitted
         if first == batch.count:
             return
-        batch.handed = batch.count
+        batch.submitted = batch.count
         self.record_outcome(batch, first, batch.count - first, code, -1, -1, NOT_PERSISTED)
 
-    cdef int take_slot(self, Batch *batch) noexcept nogil:
+    cdef int take_slot(self, ProducerBatch *batch) noexcept nogil:
         cdef int32_t count, i
-        cdef Batch **slots
+        cdef ProducerBatch **slots
         cdef int32_t *free_slots
         if self.free_count == 0:
             count = 2 * self.slot_count + 64
-            slots = <Batch **>realloc(self.slots, count * sizeof(Batch *))
+            slots = <ProducerBatch **>realloc(self.slots, count * sizeof(ProducerBatch *))
             if slots is NULL:
                 return 0
             self.slots = slots
@@ -627,9 +630,9 @@ cdef class Sender:
         self.slots[batch.slot] = batch
         return 1
 
-    cdef void note(self, const Report *report) noexcept nogil:
+    cdef void on_report(self, const Report *report) noexcept nogil:
         """A report on consecutive records of one batch."""
-        cdef Batch *batch = self.slots[report.slot]
+        cdef ProducerBatch *batch = self.slots[report.slot]
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
         batch.unreported -= report.count
         queue.outstanding -= report.count
@@ -644,39 +647,39 @@ cdef class Sender:
         if batch.expired or batch.completed:
             pass
         elif self.may_split(queue, batch, report) or self.comes_back(batch, report):
-            self.hold(queue, batch, report)
+            self.retry_smaller(queue, batch, report)
         else:
             if queue.held is not NULL:
                 self.fail_held(queue)   # sent again they would come after this one
-            self.note_outcome(batch, report)
+            self.record_report(batch, report)
             if report.code in (MSG_TIMED_OUT, PURGE_QUEUE, PURGE_INFLIGHT):
                 self.give_up(batch, report.code)
         if report.code == 0 and queue.portion and queue.outstanding == 0:
+            self.next_phase(queue)
+        if not queue.submitting:
             self.advance(queue)
-        if not queue.handing:
-            self.go_on(queue)
 
     # A request that is larger than the topic's max.message.bytes. librdkafka puts
     # the records of several batches into one, up to its own batch.size, and fails
     # all of them; Java's producer splits its batch and sends it again.
 
-    cdef int may_split(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil:
+    cdef int may_split(self, PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil:
         """Whether records that were too large for the broker may be sent again in smaller requests.
 
         Not a record that was alone, nor one that librdkafka refused itself. In
         a transaction librdkafka demands an abort after this.
         """
-        return (report.code == MSG_SIZE_TOO_LARGE and not queue.alone and not queue.handing and not self.transactional
-                and may_hold(queue, batch, report))
+        return (report.code == MSG_SIZE_TOO_LARGE and not queue.alone and not queue.submitting
+                and not self.transactional and may_hold(queue, batch, report))
 
-    cdef void hold(self, PartitionQueue *queue, Batch *batch, const Report *report) noexcept nogil:
-        """Keeps the records until it is known what became of those behind them: see go_on(), fail_held()."""
+    cdef void retry_smaller(self, PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil:
+        """Keeps the records until it is known what became of those behind them: see advance(), fail_held()."""
         if queue.held is NULL:
             queue.held = batch
-            queue.held_code = report.code
-        if batch.held_count == 0:
-            batch.held_first = report.first
-        batch.held_count += report.count
+            queue.retry_code = report.code
+        if batch.retry_count == 0:
+            batch.retry_first = report.first
+        batch.retry_count += report.count
         if report.code == MSG_SIZE_TOO_LARGE and not queue.limited:
             queue.limited = 1
             if not queue.portion:
@@ -685,19 +688,19 @@ cdef class Sender:
 
     cdef void split(self, PartitionQueue *queue) noexcept nogil:
         """Hands the held records over again, in smaller portions if need be: nothing behind them was written."""
-        cdef Batch *batch = queue.held
+        cdef ProducerBatch *batch = queue.held
         cdef size_t size = 0
         cdef char text[512]
-        queue.feeding = queue.held
+        queue.submitting_batch = queue.held
         queue.held = NULL
         while batch is not NULL:
-            if batch.held_count:
-                size += batch_claim(batch.arena, batch.arena + batch.used // batch.count * batch.held_count,
-                                    batch.held_count)
-                batch_rewind(batch, batch.held_first)
-                batch.held_count = 0
+            if batch.retry_count:
+                size += batch_claim(batch.arena, batch.arena + batch.used // batch.count * batch.retry_count,
+                                    batch.retry_count)
+                batch_rewind(batch, batch.retry_first)
+                batch.retry_count = 0
             batch = batch.transit_next
-        if queue.held_code != MSG_SIZE_TOO_LARGE:
+        if queue.retry_code != MSG_SIZE_TOO_LARGE:
             return
         queue.portion = max(min(queue.portion, size) // 2, <size_t>1)
         self.accumulator.set_allowance(queue, queue.portion)
@@ -709,18 +712,18 @@ cdef class Sender:
 
     cdef void fail_held(self, PartitionQueue *queue) noexcept nogil:
         cdef Report report
-        cdef Batch *batch = queue.held
+        cdef ProducerBatch *batch = queue.held
         queue.held = NULL
         while batch is not NULL:
-            if batch.held_count:
-                refusal(&report, batch.slot, batch.held_first, batch.held_count, queue.held_code)
-                batch.held_count = 0
-                self.note_outcome(batch, &report)
+            if batch.retry_count:
+                refusal_report(&report, batch.slot, batch.retry_first, batch.retry_count, queue.retry_code)
+                batch.retry_count = 0
+                self.record_report(batch, &report)
             batch = batch.transit_next
 
     # Another librdkafka producer in the place of the current one: see Transport.prepare().
 
-    cdef int comes_back(self, Batch *batch, const Report *report) noexcept nogil:
+    cdef int comes_back(self, ProducerBatch *batch, const Report *report) noexcept nogil:
         """Whether records were taken back from a librdkafka producer that knows only their topic's former self.
 
         They were not written: that topic is gone with its records, and of the new one librdkafka's last word was that
@@ -729,7 +732,7 @@ cdef class Sender:
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
         return (report.code == PURGE_QUEUE and report.persisted == NOT_PERSISTED
                 and queue.topic.remade == batch.generation and batch.generation != self.transport.generation
-                and not queue.handing and not self.transport.fatal_code
+                and not queue.submitting and not self.transport.fatal_code
                 and not fp_atomic_load(<const int *>&self.giving_up) and may_hold(queue, batch, report))
 
     cdef list slow_topics(self, int64_t ns):
@@ -737,12 +740,12 @@ cdef class Sender:
         cdef char names[8][250]
         cdef int64_t now = fp_monotonic_ns()
         cdef const char *name
-        cdef Batch *batch
+        cdef ProducerBatch *batch
         cdef int count = 0
         cdef int i
         cdef int32_t slot
         with nogil:
-            fp_mutex_lock(&self.duty)
+            fp_mutex_lock(&self.sender_lock)
             for slot in range(self.slot_count if self.transit_count else 0):
                 batch = self.slots[slot]
                 if batch is NULL or batch.unreported == 0 or now - batch.created_ns < ns:
@@ -757,26 +760,26 @@ cdef class Sender:
                     count += 1
                     if count == 8:
                         break
-            fp_mutex_unlock(&self.duty)
+            fp_mutex_unlock(&self.sender_lock)
         return [(<bytes>names[i]).decode() for i in range(count)]
 
     cdef int remove_topic(self, Topic *topic) noexcept nogil:
         """Frees a topic if it has no batches. thread: metadata, with the GIL
 
-        Not while purge() makes librdkafka give up its records, which may hold duty for as long as a DNS query takes.
+        Not while purge() makes librdkafka give up its records: that may hold sender_lock for as long as a DNS query.
         """
         cdef int32_t i
         cdef int32_t unanswered = 0
         cdef int removed
         if fp_atomic_load(<const int *>&self.giving_up):
             return 0
-        fp_mutex_lock(&self.duty)
+        fp_mutex_lock(&self.sender_lock)
         for i in range(topic.capacity):
             unanswered += topic.queues[i].unanswered
         removed = self.accumulator.remove_topic(topic)
         if removed:
             self.unanswered_count -= unanswered
-        fp_mutex_unlock(&self.duty)
+        fp_mutex_unlock(&self.sender_lock)
         return removed
 
     cdef int switch_over(self, list remade) except -1:
@@ -785,12 +788,12 @@ cdef class Sender:
         remade: addresses of the topics that the former one cannot deliver to any more.
         """
         cdef Topic *topic
-        fp_mutex_lock(&self.duty)
+        fp_mutex_lock(&self.sender_lock)
         for address in remade:
             topic = <Topic *><uintptr_t>address
             topic.remade = self.transport.generation
         self.transport.switch_over()
-        fp_mutex_unlock(&self.duty)
+        fp_mutex_unlock(&self.sender_lock)
         self.accumulator.wake_sender()
         return 0
 
@@ -798,7 +801,7 @@ cdef class Sender:
         """All events there are: another one wakes the thread only if it is the first."""
         cdef rd_kafka_event_t *event = self.transport.next_of(self.transport.retired.queue, 0)
         while event is not NULL:
-            self.transport.serve(event, sender_note, <void *>self)
+            self.transport.serve(event, sender_on_report, <void *>self)
             event = self.transport.next_of(self.transport.retired.queue, 0)
 
     cdef bint end_retired(self) except -1:
@@ -808,9 +811,9 @@ cdef class Sender:
         if self.transport.retired.rk is NULL:
             return True
         with nogil:
-            fp_mutex_lock(&self.duty)
+            fp_mutex_lock(&self.sender_lock)
             ended = self.take_retired(&taken)
-            fp_mutex_unlock(&self.duty)
+            fp_mutex_unlock(&self.sender_lock)
         if ended:
             self.transport.end(&taken)
         return ended
@@ -820,7 +823,7 @@ cdef class Sender:
 
         When only records are that it cannot deliver any more, it is made to give them back.
         """
-        cdef Batch *batch
+        cdef ProducerBatch *batch
         cdef int32_t slot
         cdef int stuck = 0
         memset(taken, 0, sizeof(Handle))
@@ -839,24 +842,24 @@ cdef class Sender:
         self.transport.take_retired(taken)
         return 1
 
-    cdef void note_early(self, const Report *report) noexcept nogil:
+    cdef void complete_early(self, const Report *report) noexcept nogil:
         """The only record of a batch was delivered: gives the future its result; the rest follows with the report.
 
         thread: librdkafka's  lock: none. That thread must not wait, so this is
-        for when duty is free: with an idle producer, where it halves the way of
+        for when sender_lock is free: with an idle producer, where it halves the way of
         a record. Not while an older batch of the partition is in transit, whose
         report may have come but not been served: callbacks are in order.
         """
-        cdef Batch *batch
-        if not fp_mutex_trylock(&self.duty):
+        cdef ProducerBatch *batch
+        if not fp_mutex_trylock(&self.sender_lock):
             return
         batch = self.slots[report.slot]
         if (<PartitionQueue *>batch.queue).transit_first is batch and not batch.expired:
-            self.note_outcome(batch, report)
+            self.record_report(batch, report)
             self.complete(batch)
-        fp_mutex_unlock(&self.duty)
+        fp_mutex_unlock(&self.sender_lock)
 
-    cdef void note_outcome(self, Batch *batch, const Report *report) noexcept nogil:
+    cdef void record_report(self, ProducerBatch *batch, const Report *report) noexcept nogil:
         cdef int8_t persisted = report.persisted
         cdef int code = report.code
         cdef int requests
@@ -881,7 +884,7 @@ cdef class Sender:
             self.latency_count += 1
             self.longest_latency_us = max(self.longest_latency_us, report.latency_us)
 
-    cdef void record_outcome(self, Batch *batch, int32_t first, int32_t count, int code, int64_t offset,
+    cdef void record_outcome(self, ProducerBatch *batch, int32_t first, int32_t count, int code, int64_t offset,
                              int64_t timestamp, int8_t persisted) noexcept nogil:
         result_record(batch.result, first, count, code, offset, timestamp, persisted)
         if code == 0:
@@ -892,8 +895,8 @@ cdef class Sender:
 
     cdef void finish(self, PartitionQueue *queue) noexcept nogil:
         """Completes what is over, in order, and lets go of it."""
-        cdef Batch *batch
-        cdef Batch *next_batch = queue.transit_first
+        cdef ProducerBatch *batch
+        cdef ProducerBatch *next_batch = queue.transit_first
         self.complete_in_order(queue)
         while next_batch is not NULL:
             batch = next_batch
@@ -910,7 +913,7 @@ cdef class Sender:
         So callbacks of a partition come in the order of its records, though
         librdkafka may refuse one at once while earlier ones are under way.
         """
-        cdef Batch *batch = queue.transit_first
+        cdef ProducerBatch *batch = queue.transit_first
         while batch is not NULL:
             if not batch.expired and not batch.completed:
                 if not is_over(batch):
@@ -918,7 +921,7 @@ cdef class Sender:
                 self.complete(batch)
             batch = batch.transit_next
 
-    cdef void release(self, Batch *batch) noexcept nogil:
+    cdef void release(self, ProducerBatch *batch) noexcept nogil:
         """No report on the batch is outstanding, and its futures have their results."""
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
         if batch.transit_previous is NULL:
@@ -929,8 +932,8 @@ cdef class Sender:
             queue.transit_last = batch.transit_previous
         else:
             batch.transit_next.transit_previous = batch.transit_previous
-        if queue.feeding is batch:   # it expired before its turn
-            queue.feeding = batch.transit_next
+        if queue.submitting_batch is batch:   # it expired before its turn
+            queue.submitting_batch = batch.transit_next
         if queue.unanswered:
             self.unanswered_freed = 1
         self.transit_count -= 1
@@ -939,30 +942,30 @@ cdef class Sender:
             self.free_slots[self.free_count] = batch.slot
             self.free_count += 1
             batch.slot = -1
-        self.dispose(batch)
+        self.return_arena(batch)
         self.accumulator.settle(batch)
         batch_free(batch, self.pool)
 
-    cdef void complete(self, Batch *batch) noexcept nogil:
+    cdef void complete(self, ProducerBatch *batch) noexcept nogil:
         batch.completed = 1
         self.accumulator.settle_records(batch)   # before anybody sees a result, or len() would still count the record
         if result_complete(batch.result, batch.count):
             self.callbacks.add(batch.result)
 
-    cdef void dispose(self, Batch *batch) noexcept nogil:
+    cdef void return_arena(self, ProducerBatch *batch) noexcept nogil:
         """Gives the arena back, or keeps it with what failed. No report is outstanding.
 
         This comes before settle(), which lets flush() return: that one looks at
         the kept failures next, and its caller perhaps at the memory.
         """
-        if batch.result is not NULL and batch.result.untold > 0:
+        if batch.result is not NULL and batch.result.unobserved > 0:
             self.pool.release(batch.capacity)
             self.keep_failed(batch, batch.arena)
         else:
             self.pool.deallocate(batch.arena, batch.capacity)
         batch.arena = NULL
 
-    cdef void fail_expired(self, Batch *chain, int code) noexcept nogil:
+    cdef void fail_expired(self, ProducerBatch *chain, int code) noexcept nogil:
         """Fails what expire() took. What librdkafka has nothing of is freed at once.
 
         The others go on to release() when their last report has come; until then librdkafka reads their arenas. The
@@ -970,7 +973,7 @@ cdef class Sender:
         """
         cdef PartitionQueue *queues = NULL
         cdef PartitionQueue *queue
-        cdef Batch *batch
+        cdef ProducerBatch *batch
         while chain is not NULL:
             batch = chain
             chain = batch.next
@@ -982,15 +985,15 @@ cdef class Sender:
             self.fail_rest(batch, code)
             self.complete(batch)
             if batch.state != BATCH_IN_TRANSIT:
-                self.dispose(batch)
-                self.accumulator.abandon(batch)
+                self.return_arena(batch)
+                self.accumulator.drop_expired(batch)
                 batch_free(batch, self.pool)
                 continue
             if batch.unreported:
                 if code == MSG_TIMED_OUT:
                     self.set_unanswered(queue, 1)
                 self.keep_copy(batch)
-                self.accumulator.abandon(batch)
+                self.accumulator.drop_expired(batch)
             else:
                 self.release(batch)
             if not queue.expiring:
@@ -1001,29 +1004,29 @@ cdef class Sender:
             queue = queues
             queues = queue.next_expiring
             queue.expiring = 0
-            self.go_on(queue)
+            self.advance(queue)
 
-    cdef void fail_rest(self, Batch *batch, int code) noexcept nogil:
+    cdef void fail_rest(self, ProducerBatch *batch, int code) noexcept nogil:
         """Fails what has no outcome yet: as possibly persisted what librdkafka has."""
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
-        cdef int32_t known = batch.handed - batch.unreported - batch.held_count
+        cdef int32_t known = batch.submitted - batch.unreported - batch.retry_count
         cdef int8_t persisted = POSSIBLY_PERSISTED if batch.unreported else NOT_PERSISTED
         if known and batch.result.recorded_end != known:
             known = 0   # reports out of order, or no memory for their outcomes: all of it fails
             batch.result.segment_count = batch.result.unknown = 0
-        if batch.handed > known:
-            self.record_outcome(batch, known, batch.handed - known,
+        if batch.submitted > known:
+            self.record_outcome(batch, known, batch.submitted - known,
                                 PURGE_INFLIGHT if code == PURGE_QUEUE and batch.unreported else code, -1, -1, persisted)
         self.give_up(batch, code)
-        batch.held_count = 0
+        batch.retry_count = 0
         if queue.held is batch:
-            while queue.held is not NULL and queue.held.held_count == 0:
+            while queue.held is not NULL and queue.held.retry_count == 0:
                 queue.held = queue.held.transit_next
 
-    cdef void keep_copy(self, Batch *batch) noexcept nogil:
+    cdef void keep_copy(self, ProducerBatch *batch) noexcept nogil:
         """Keeps the failed records of a batch whose arena librdkafka still reads."""
         cdef char *copy
-        if batch.result.untold > 0:
+        if batch.result.unobserved > 0:
             copy = <char *>malloc(max(batch.used, <size_t>1))
             if copy is not NULL:
                 memcpy(copy, batch.arena, batch.used)
@@ -1031,8 +1034,11 @@ cdef class Sender:
 
     # What a transaction needs.
 
-    cdef void note_failure(self, Batch *batch, int code, int8_t persisted) noexcept nogil:
-        """Keeps the first failure of a transaction and stops the next send(): it can only be aborted. lock: duty"""
+    cdef void note_failure(self, ProducerBatch *batch, int code, int8_t persisted) noexcept nogil:
+        """Keeps the first failure of a transaction, which can only be aborted now. lock: sender_lock
+
+        It stops the next send().
+        """
         if not self.transactional or fp_atomic_load(&self.failure_code):
             return
         self.failure_persisted = persisted
@@ -1042,23 +1048,23 @@ cdef class Sender:
         self.accumulator.stop_appends()
 
     cdef void forget_failure(self) noexcept nogil:
-        fp_mutex_lock(&self.duty)
+        fp_mutex_lock(&self.sender_lock)
         fp_atomic_store(&self.failure_code, 0)
-        fp_mutex_unlock(&self.duty)
+        fp_mutex_unlock(&self.sender_lock)
 
     cdef void drop(self) noexcept nogil:
         """Fails every record that was not handed over. thread: app, without the GIL, appends stopped  lock: none
 
-        What feed() holds back until an answer comes has not been handed over either.
+        What submit_next() holds back until an answer comes has not been handed over either.
         """
-        fp_mutex_lock(&self.duty)
+        fp_mutex_lock(&self.sender_lock)
         self.fail_expired(self.accumulator.expire(fp_monotonic_ns(), ALL_NOT_HANDED_OVER), PURGE_QUEUE)
-        fp_mutex_unlock(&self.duty)
+        fp_mutex_unlock(&self.sender_lock)
 
     cdef void forget_failed(self) noexcept nogil:
         """Whoever aborts a transaction need not be told that its records failed. thread: app  lock: none"""
-        cdef Batch *batch = self.detach_failed()
-        cdef Batch *next_batch
+        cdef ProducerBatch *batch = self.detach_failed()
+        cdef ProducerBatch *next_batch
         fp_mutex_lock(&self.failed_lock)
         self.failed_unkept = 0
         fp_mutex_unlock(&self.failed_lock)
@@ -1070,18 +1076,18 @@ cdef class Sender:
 
     # Failures that nobody has been told of.
 
-    cdef void keep_failed(self, Batch *batch, char *arena) noexcept nogil:
+    cdef void keep_failed(self, ProducerBatch *batch, char *arena) noexcept nogil:
         """Keeps the batch's result for flush() or close() to raise, with its records up to a quarter of buffer.memory.
 
         Owns arena, the batch's contents, from here on; outside the pool, so that
         failures nobody asks about do not stop the producer. Past the limit, or
         with arena NULL, only the count is kept.
         """
-        cdef Batch *kept = <Batch *>malloc(sizeof(Batch))
+        cdef ProducerBatch *kept = <ProducerBatch *>malloc(sizeof(ProducerBatch))
         cdef char *trimmed
         if kept is NULL:
             fp_mutex_lock(&self.failed_lock)
-            self.failed_unkept += batch.result.untold
+            self.failed_unkept += batch.result.unobserved
             fp_mutex_unlock(&self.failed_lock)
             free(arena)
             return
@@ -1111,8 +1117,8 @@ cdef class Sender:
 
     cdef void prune_failed(self) noexcept nogil:
         """Drops, from the front, what has been told meanwhile. lock: failed_lock"""
-        cdef Batch *batch
-        while self.failed_first is not NULL and self.failed_first.result.untold == 0:
+        cdef ProducerBatch *batch
+        while self.failed_first is not NULL and self.failed_first.result.unobserved == 0:
             batch = self.failed_first
             self.failed_first = batch.next
             if self.failed_first is NULL:
@@ -1120,14 +1126,14 @@ cdef class Sender:
             self.failed_bytes -= batch.used
             self.release_failed(batch)
 
-    cdef void release_failed(self, Batch *batch) noexcept nogil:
+    cdef void release_failed(self, ProducerBatch *batch) noexcept nogil:
         free(batch.arena)
         batch.arena = NULL
         batch_free(batch, self.pool)
 
-    cdef Batch *detach_failed(self) noexcept nogil:
+    cdef ProducerBatch *detach_failed(self) noexcept nogil:
         """All that was kept, chained by next; the caller's from here on. lock: none"""
-        cdef Batch *batch
+        cdef ProducerBatch *batch
         fp_mutex_lock(&self.failed_lock)
         batch = self.failed_first
         self.failed_first = self.failed_last = NULL
@@ -1135,9 +1141,9 @@ cdef class Sender:
         fp_mutex_unlock(&self.failed_lock)
         return batch
 
-    cdef void attach_failed(self, Batch *first) noexcept nogil:
+    cdef void attach_failed(self, ProducerBatch *first) noexcept nogil:
         """Undoes detach_failed(). lock: none"""
-        cdef Batch *last = first
+        cdef ProducerBatch *last = first
         cdef size_t size = 0
         if first is NULL:
             return
@@ -1158,9 +1164,9 @@ cdef class Sender:
 
         (count, {reason: count}, [FailedRecord, ...], {(code, persisted), ...})
         """
-        cdef Batch *first = self.detach_failed()
-        cdef Batch *batch = first
-        cdef Batch *next_batch
+        cdef ProducerBatch *first = self.detach_failed()
+        cdef ProducerBatch *batch = first
+        cdef ProducerBatch *next_batch
         cdef Segment *segment
         cdef int32_t i
         count, reasons, records, kinds = 0, {}, [], set()
@@ -1236,12 +1242,12 @@ cdef class Sender:
     cdef void wait_for_work_step(self) noexcept nogil:
         """Lets the step end that is being done: it may have given futures their results, and keeps the failures next.
 
-        Not while purge() has librdkafka give up its records, which may hold duty for as long as a DNS query takes.
+        Not while purge() makes librdkafka give up its records: that may hold sender_lock for as long as a DNS query.
         thread: app  lock: none
         """
         if not fp_atomic_load(<const int *>&self.giving_up):
-            fp_mutex_lock(&self.duty)
-            fp_mutex_unlock(&self.duty)
+            fp_mutex_lock(&self.sender_lock)
+            fp_mutex_unlock(&self.sender_lock)
 
     cdef bint wait_callbacks(self, int64_t deadline) except -1:
         """Waits until the callbacks queued by now have run. Those of an interpreter that ends run no more."""

@@ -22,9 +22,9 @@ cdef class TransactionManager:
     cdef RecordAccumulator accumulator
     cdef Sender sender
     cdef int64_t max_block_ns
-    cdef int born                  # value of `forks` when it was made
-    cdef Lock lock                 # held by the one call that is under way, or refusal(); the fields below are its own
-    cdef object caller             # thread that is in one of the calls; None for refusal()
+    cdef int fork_generation   # `process_generation` when it was made
+    cdef Lock lock             # held by the one call that is under way, or refusal(); the fields below are its own
+    cdef object caller         # thread that is in one of the calls; None for refusal()
     cdef TransactionState state
     cdef tuple failed              # in the two error states: code, what happened (None: see error_of()), fatal
     # the call of librdkafka's, and the thread that makes it

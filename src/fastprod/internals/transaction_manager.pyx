@@ -8,7 +8,7 @@ that have not reached librdkafka yet.
 cimport cython
 from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t
 from fastprod.internals.record_accumulator cimport RecordAccumulator
-from fastprod.internals.future cimport forks, notify_completed, persisted_word, wait_completed
+from fastprod.internals.future cimport process_generation, notify_completed, persisted_word, wait_completed
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport (
     fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_sleep_ns, fp_slice_end, fp_thread_join, fp_thread_start,
@@ -26,14 +26,14 @@ from fastprod.errors import KafkaError, ProducerClosedError, TransactionStateErr
 from fastprod.librdkafka.loader import describe
 from fastprod.internals.logs import logger
 
-cdef int64_t RECENT_NS = 60_000_000_000     # how old an error may be that explains a call which did not end
-cdef int64_t LOOK_NS = 1_000_000             # between two looks whether a call has the lock, or refusal()
+cdef int64_t RECENT_NS = 60_000_000_000   # how old an error may be that explains a call which did not end
+cdef int64_t LOOK_NS = 1_000_000          # between two looks whether a call has the lock, or refusal()
 cdef enum:
-    ATTEMPT_MS = 2000          # of a resumable call; close() waits for it at worst
+    ATTEMPT_MS = 2000              # of a resumable call; close() waits for it at worst
     RETRY_PAUSE_NS = 100_000_000   # after a retriable answer that came at once
-    TIMED_OUT = -185           # RD_KAFKA_RESP_ERR__TIMED_OUT
-    OFFSET_INVALID = -1001     # RD_KAFKA_OFFSET_INVALID: nothing was consumed
-cdef tuple NAMES = (           # by TransactionRequest
+    TIMED_OUT = -185               # RD_KAFKA_RESP_ERR__TIMED_OUT
+    OFFSET_INVALID = -1001         # RD_KAFKA_OFFSET_INVALID: nothing was consumed
+cdef tuple NAMES = (               # by TransactionRequest
     "init_transactions", "begin_transaction", "send_offsets_to_transaction", "commit_transaction",
     "abort_transaction",
 )
@@ -67,14 +67,14 @@ cdef class TransactionManager:
         self.accumulator = accumulator
         self.sender = sender
         self.max_block_ns = max_block_ns
-        self.born = forks
+        self.fork_generation = process_generation
         self.lock = Lock()
         sender.transactional = 1
-        accumulator.refusal = self.refusal
+        accumulator.closed_error = self.closed_error
         accumulator.stop_appends()
 
     def __dealloc__(self):
-        if self.under_way and self.born == forks:
+        if self.under_way and self.fork_generation == process_generation:
             fp_atomic_store(&self.stopping, 1)
             with nogil:
                 fp_thread_join(self.thread)
@@ -222,7 +222,7 @@ cdef class TransactionManager:
             except (KafkaError, TimeoutError) as error:
                 logger().warning("the end of the transaction was not seen: %s", error)
             self.state = CLOSED
-            self.accumulator.refusal = None
+            self.accumulator.closed_error = None
         finally:
             self.leave()
 
@@ -284,7 +284,7 @@ cdef class TransactionManager:
             ABORTING: "abort_transaction() has not ended: call it again",
         }[state])
 
-    def refusal(self):
+    def closed_error(self):
         """What send() raises while appends are stopped."""
         if not self.lock.acquire(0):
             if self.state != ABORTING and fp_atomic_load(&self.sender.failure_code):

@@ -1,5 +1,5 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
-from fastprod.internals.producer_batch cimport Batch
+from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.librdkafka.declarations cimport (
     rd_kafka_conf_t, rd_kafka_consumer_group_metadata_t, rd_kafka_event_t, rd_kafka_message_t, rd_kafka_queue_t,
@@ -19,7 +19,7 @@ cdef struct Report:
     int32_t broker           # that took them; -1: unknown, or none did
     int8_t persisted
 
-cdef void refusal(Report *refused, int32_t slot, int32_t first, int32_t count, int code) noexcept nogil
+cdef void refusal_report(Report *refused, int32_t slot, int32_t first, int32_t count, int code) noexcept nogil
 
 ctypedef void (*report_function)(void *, const Report *) noexcept nogil
 
@@ -62,22 +62,22 @@ cdef class Transport:
     cdef rd_kafka_queue_t *sasl_queue    # NULL unless tokens come from the user's provider
     cdef rd_kafka_queue_t *id_queue      # the answer to ask_ids(), or NULL; the metadata thread's
     cdef int32_t answering_broker        # that gave the last metadata; -1: not known by its id yet
-    cdef OpenTopic *topics               # those of rk; guarded by the sender's duty
-    cdef int generation                  # of rk: grows with each; written under the GIL and the sender's duty
+    cdef OpenTopic *topics               # those of rk; guarded by sender_lock
+    cdef int generation                  # of rk: grows with each; written under the GIL and sender_lock
     cdef Handle coming                   # the metadata thread's, written under the GIL
-    cdef Handle retired                  # written under the GIL and the sender's duty
+    cdef Handle retired                  # written under the GIL and sender_lock
     cdef rd_kafka_conf_t *configuration  # to make another rk of
     cdef int events
     cdef tuple exact_login               # user, password, bootstrap.servers; None: they are in the configuration
     cdef bint has_token_provider
-    cdef bint uses_own_tokens            # librdkafka makes or fetches them
+    cdef bint uses_own_tokens                  # librdkafka makes or fetches them
     cdef rd_kafka_queue_t *polled_for_tokens   # token_wanted() waits there; guarded by the GIL
     cdef Callbacks callbacks
     cdef report_function acknowledged
     cdef void *receiver                  # what it is called with
     cdef int requests                    # atomic: ProduceRequests sent, to any broker
     cdef int without_acks                # acks=0
-    # guarded by the sender's duty
+    # guarded by sender_lock
     cdef rd_kafka_message_t *messages    # scratch for produce_batch
     cdef rd_kafka_vu_t *arguments        # scratch for produceva
     cdef size_t arguments_size
@@ -105,14 +105,14 @@ cdef class Transport:
     cdef int ask_ids(self, list names, int32_t broker, int timeout_ms) except -1
     cdef dict take_ids(self, int timeout_ms)
     cdef void drop_ids(self) noexcept
-    cdef void hand_over(self, OpenTopic *topic, Batch *batch, int32_t count, report_function report,
+    cdef void hand_over(self, OpenTopic *topic, ProducerBatch *batch, int32_t count, report_function report,
                         void *argument) noexcept nogil
     cdef rd_kafka_topic_partition_list_t *pause(self, OpenTopic *topic, const char *name,
                                                 int32_t partition) noexcept nogil
     cdef void resume(self, rd_kafka_topic_partition_list_t *paused, OpenTopic *topic, int32_t partition) noexcept nogil
-    cdef void produce_plain(self, OpenTopic *topic, Batch *batch, int32_t first, int32_t count,
+    cdef void produce_plain(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil
-    cdef void produce_stamped(self, OpenTopic *topic, Batch *batch, int32_t index, const char *at,
+    cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index, const char *at,
                               report_function report, void *argument) noexcept nogil
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil
     cdef rd_kafka_event_t *next_of(self, rd_kafka_queue_t *queue, int timeout_ms) noexcept nogil
@@ -123,7 +123,7 @@ cdef class Transport:
     cdef void wake(self) noexcept nogil
     cdef void purge(self, int wait) noexcept nogil
     cdef void purge_after_fatal(self) noexcept nogil
-    cdef void nudge(self) noexcept nogil
+    cdef void trigger_timeout_scan(self) noexcept nogil
     cdef int set_offsets(self, TransactionCall *call, list offsets, bytes group) except -1
     cdef void free_offsets(self, TransactionCall *call) noexcept nogil
     cdef void transact(self, TransactionCall *call) noexcept nogil

@@ -3,7 +3,7 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset, strdup, strlen, strncpy, strstr
-from fastprod.internals.producer_batch cimport Batch
+from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.future cimport NOT_PERSISTED, PERSISTED
 from fastprod.librdkafka.declarations cimport *
 from fastprod.internals.record cimport fp_header, fp_header_read, fp_record, fp_record_read
@@ -21,18 +21,18 @@ LOGIN = ("sasl.username", "sasl.password")
 C_SPACE = " \t\n\v\f\r"   # what isspace() takes
 
 cdef int64_t TOKEN_PAUSE_NS = 20_000_000   # between two looks of a greenlet whether a token is wanted
-cdef uint64_t PLAIN = 0x80000000   # in what a record carries: it went by produce_batch
-cdef uint64_t SINGLE = 0x40000000   # it is the only one of its batch
+cdef uint64_t PLAIN = 0x80000000           # in what a record carries: it went by produce_batch
+cdef uint64_t SINGLE = 0x40000000          # it is the only one of its batch
 cdef uint64_t INDEX = 0x3fffffff
 
 cdef enum:
-    LATE_MS = 5          # by how much the timestamp of a record that came without one may be later than send()
-    RUN = 512            # records handed over by one call
-    FETCH = 64           # messages fetched from an event at once: they stay in the innermost cache until they are read
-    FIXED_ARGUMENTS = 6  # of produceva, before the headers
-    LAST_ANSWER_MS = 10_000    # far more than any request for ids takes to fail
+    LATE_MS = 5   # by how much the timestamp of a record that came without one may be later than send()
+    MAX_MESSAGES_PER_CALL = 512   # records handed over by one call
+    FETCH = 64   # messages fetched from an event at once: they stay in the innermost cache until they are read
+    FIXED_ARGUMENTS = 6   # of produceva, before the headers
+    LAST_ANSWER_MS = 10_000   # far more than any request for ids takes to fail
     CRIT_SYS_RESOURCE = -194   # librdkafka's, for want of memory
-    PRODUCE = 0          # its API key in the protocol
+    PRODUCE = 0   # its API key in the protocol
 
 
 def _bind():
@@ -54,9 +54,9 @@ def knows(str name):
     return status != RD_KAFKA_CONF_UNKNOWN
 
 
-cdef str advice(const char *refusal):
+cdef str advice(const char *refused):
     """What to do about librdkafka's refusal, where its text is for those who build it."""
-    if strstr(refusal, b"SASL mechanism GSSAPI") is not NULL:
+    if strstr(refused, b"SASL mechanism GSSAPI") is not NULL:
         return (". GSSAPI is what sasl.mechanism is unless you set it: set PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or "
                 "OAUTHBEARER, or let FASTPROD_LIBRDKAFKA name a librdkafka that has GSSAPI")
     return ""
@@ -116,13 +116,13 @@ cdef int add_brokers(rd_kafka_t *rk, bytes servers) except -1:
     return 0
 
 
-cdef void *opaque(Batch *batch, int32_t index, uint64_t plain) noexcept nogil:
+cdef void *opaque(ProducerBatch *batch, int32_t index, uint64_t plain) noexcept nogil:
     """What a record carries through librdkafka."""
     return <void *><uintptr_t>(
         <uint64_t>batch.slot << 32 | plain | (SINGLE if batch.count == 1 else 0) | <uint64_t>index)
 
 
-cdef void refusal(Report *refused, int32_t slot, int32_t first, int32_t count, int code) noexcept nogil:
+cdef void refusal_report(Report *refused, int32_t slot, int32_t first, int32_t count, int code) noexcept nogil:
     """What stands for the report of records that were not handed over."""
     memset(refused, 0, sizeof(Report))
     refused.slot = slot
@@ -203,7 +203,7 @@ cdef class Transport:
     pointers into the batch's arena and no flags, so the arena must live until
     the last report of the batch. Every record is reported exactly once.
 
-    ``hand_over`` and ``serve`` are called under the sender's duty, ``next_event``
+    ``hand_over`` and ``serve`` are called under sender_lock, ``next_event``
     under it or by its thread; ``metadata`` blocks and belongs to the metadata thread;
     ``wake`` may be called by anyone. ``acknowledged``, which the sender sets before
     it hands anything over, is called by a thread of librdkafka's with the report
@@ -221,7 +221,7 @@ cdef class Transport:
         fp_mutex_init(&self.error_lock)
         self.callbacks = callbacks
         self.without_acks = properties.get("acks") == "0"
-        self.messages = <rd_kafka_message_t *>malloc(RUN * sizeof(rd_kafka_message_t))
+        self.messages = <rd_kafka_message_t *>malloc(MAX_MESSAGES_PER_CALL * sizeof(rd_kafka_message_t))
         self.arguments = <rd_kafka_vu_t *>malloc((FIXED_ARGUMENTS + 16) * sizeof(rd_kafka_vu_t))
         self.arguments_size = FIXED_ARGUMENTS + 16
         if self.messages is NULL or self.arguments is NULL:
@@ -335,7 +335,7 @@ cdef class Transport:
     #
     # 1. prepare() makes it, and waits until a broker has answered.
     # 2. switch_over() makes it the current one; the former is retired. What is handed over from here on goes to the new
-    #    one, but for what must wait for reports of the former; see Sender.feed().
+    #    one, but for what must wait for reports of the former; see Sender.submit_next().
     # 3. The sender serves the queues of both. An event of the retired one wakes it by the current one's queue.
     # 4. When the last report has come, the sender takes it away, and it is ended.
 
@@ -359,7 +359,7 @@ cdef class Transport:
         return self.end(&self.coming)
 
     cdef void switch_over(self) noexcept nogil:
-        """Makes the prepared one the current one. thread: metadata, with the GIL  lock: duty"""
+        """Makes the prepared one the current one. thread: metadata, with the GIL  lock: sender_lock"""
         cdef rd_kafka_queue_t *polled = self.queue
         self.retired.rk, self.retired.queue = self.rk, self.queue
         self.retired.sasl_queue, self.retired.topics = self.sasl_queue, self.topics
@@ -375,14 +375,14 @@ cdef class Transport:
         rd_kafka_purge(self.retired.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_NON_BLOCKING)
 
     cdef void take_retired(self, Handle *taken) noexcept nogil:
-        """Gives the retired one, if there is one, to the caller, who ends it. thread: metadata  lock: duty"""
+        """Gives the retired one, if there is one, to the caller, who ends it. thread: metadata  lock: sender_lock"""
         taken[0] = self.retired
         memset(&self.retired, 0, sizeof(Handle))
         if taken.rk is not NULL:
             rd_kafka_queue_cb_event_enable(taken.queue, NULL, NULL)
 
     cdef OpenTopic *open_topic(self, const char *name) noexcept nogil:
-        """A topic of the current librdkafka producer, which lives as long as that one; NULL: no memory. lock: duty"""
+        """A topic of the current librdkafka producer, whose life it shares; NULL: no memory. lock: sender_lock"""
         cdef OpenTopic *topic = <OpenTopic *>malloc(sizeof(OpenTopic))
         if topic is NULL:
             return NULL
@@ -518,9 +518,9 @@ cdef class Transport:
         """
         add_brokers(self.rk, servers)
 
-    cdef void hand_over(self, OpenTopic *topic, Batch *batch, int32_t count, report_function report,
+    cdef void hand_over(self, OpenTopic *topic, ProducerBatch *batch, int32_t count, report_function report,
                         void *argument) noexcept nogil:
-        """Gives count more records of a batch to librdkafka, in order. thread: any  lock: duty
+        """Gives count more records of a batch to librdkafka, in order. thread: any  lock: sender_lock
 
         produce_batch is the cheap call, but it stamps records with the time of
         the call and carries no headers. So it takes records that have none,
@@ -532,13 +532,13 @@ cdef class Transport:
         cdef const char *at
         cdef const char *p = batch.cursor
         cdef int32_t i, run = 0
-        cdef int32_t first = batch.handed
+        cdef int32_t first = batch.submitted
         cdef int64_t now_ms = fp_wall_ms()
         cdef rd_kafka_message_t *messages = self.messages
         cdef rd_kafka_message_t *message
         cdef uintptr_t plain = <uintptr_t>opaque(batch, 0, PLAIN)
         cdef int64_t base_timestamp = batch.base_timestamp
-        batch.handed += count
+        batch.submitted += count
         for i in range(first, first + count):
             at = p
             p = fp_record_read(p, &record, base_timestamp)
@@ -550,7 +550,7 @@ cdef class Transport:
                 message.key_len = record.key_len
                 message._private = <void *>(plain | <uintptr_t>i)
                 run += 1
-                if run == RUN:
+                if run == MAX_MESSAGES_PER_CALL:
                     self.produce_plain(topic, batch, i + 1 - run, run, report, argument)
                     run = 0
                     now_ms = fp_wall_ms()
@@ -561,14 +561,14 @@ cdef class Transport:
                     now_ms = fp_wall_ms()
                 self.produce_stamped(topic, batch, i, at, report, argument)
         if run:
-            self.produce_plain(topic, batch, batch.handed - run, run, report, argument)
+            self.produce_plain(topic, batch, batch.submitted - run, run, report, argument)
         batch.cursor = p
 
     cdef rd_kafka_topic_partition_list_t *pause(self, OpenTopic *topic, const char *name,
                                                 int32_t partition) noexcept nogil:
         """Keeps librdkafka from making requests for a partition, up to resume(), which gets the answer.
 
-        NULL if it does not know the partition. No record of it may be outstanding. thread: any  lock: duty
+        NULL if it does not know the partition. No record of it may be outstanding. thread: any  lock: sender_lock
         """
         cdef rd_kafka_topic_partition_list_t *paused = rd_kafka_topic_partition_list_new(1)
         cdef rd_kafka_topic_partition_t *entry = rd_kafka_topic_partition_list_add(paused, name, partition)
@@ -580,7 +580,7 @@ cdef class Transport:
 
     cdef void resume(self, rd_kafka_topic_partition_list_t *paused, OpenTopic *topic,
                      int32_t partition) noexcept nogil:
-        """Lets librdkafka make requests again, and wakes those who make them. thread: any  lock: duty
+        """Lets librdkafka make requests again, and wakes those who make them. thread: any  lock: sender_lock
 
         Each change leaves a mark in a queue that only consumers read: a few hundred bytes for good, and a longer
         search for each next one, unless they are taken out (rd_kafka_toppar_op_version_bump).
@@ -591,7 +591,7 @@ cdef class Transport:
         rd_kafka_consume_batch(topic.topic, partition, 0, found, 1)
         rd_kafka_flush(topic.rk, 0)   # of what it does only the waking is wanted; resuming does not wake
 
-    cdef void produce_plain(self, OpenTopic *topic, Batch *batch, int32_t first, int32_t count,
+    cdef void produce_plain(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil:
         cdef Report refused
         cdef int32_t i
@@ -600,10 +600,10 @@ cdef class Transport:
             return
         for i in range(count):
             if self.messages[i].err:
-                refusal(&refused, batch.slot, first + i, 1, self.messages[i].err)
+                refusal_report(&refused, batch.slot, first + i, 1, self.messages[i].err)
                 report(argument, &refused)
 
-    cdef void produce_stamped(self, OpenTopic *topic, Batch *batch, int32_t index, const char *at,
+    cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index, const char *at,
                               report_function report, void *argument) noexcept nogil:
         """at: the record, in the batch's arena."""
         cdef rd_kafka_vu_t *arguments = self.arguments
@@ -627,7 +627,7 @@ cdef class Transport:
             if n == self.arguments_size:
                 arguments = <rd_kafka_vu_t *>realloc(self.arguments, 2 * n * sizeof(rd_kafka_vu_t))
                 if arguments is NULL:
-                    refusal(&refused, batch.slot, index, 1, CRIT_SYS_RESOURCE)
+                    refusal_report(&refused, batch.slot, index, 1, CRIT_SYS_RESOURCE)
                     report(argument, &refused)
                     return
                 self.arguments = arguments
@@ -641,23 +641,23 @@ cdef class Transport:
         error = rd_kafka_produceva(topic.rk, arguments, n)
         if error is not NULL:
             self.stamping_zero = 0         # it may not have got as far as that
-            refusal(&refused, batch.slot, index, 1, rd_kafka_error_code(error))
+            refusal_report(&refused, batch.slot, index, 1, rd_kafka_error_code(error))
             rd_kafka_error_destroy(error)
             report(argument, &refused)
 
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil:
         """Waits up to timeout_ms for an event; NULL if none came, or after wake().
 
-        thread: sender; any under the sender's duty, with timeout_ms 0
+        thread: sender; any under sender_lock, with timeout_ms 0
         """
         return rd_kafka_queue_poll(self.queue, timeout_ms)
 
     cdef rd_kafka_event_t *next_of(self, rd_kafka_queue_t *queue, int timeout_ms) noexcept nogil:
-        """next_event() of a queue that was read under duty: another may be the current one meanwhile."""
+        """next_event() of a queue that was read under sender_lock: another may be the current one meanwhile."""
         return rd_kafka_queue_poll(queue, timeout_ms)
 
     cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil:
-        """Reports what the event says, and ends it. thread: any  lock: duty"""
+        """Reports what the event says, and ends it. thread: any  lock: sender_lock"""
         cdef int kind = rd_kafka_event_type(event)
         cdef int level
         cdef const char *facility
@@ -795,7 +795,7 @@ cdef class Transport:
             if self.retired.rk is not NULL:
                 self.purge_retired()
 
-    cdef void nudge(self) noexcept nogil:
+    cdef void trigger_timeout_scan(self) noexcept nogil:
         """Has librdkafka's threads look for requests that have timed out, if their second is over.
 
         They look once a second, but not while they sleep, which may be for another one (rd_kafka_broker_serve). They
