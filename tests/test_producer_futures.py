@@ -231,6 +231,16 @@ def test_await_of_a_failing_record_raises_and_counts_as_told(make, failing):
     producer.flush(10)
 
 
+@pytest.mark.slow
+def test_each_record_of_a_topic_that_may_not_be_written_to_says_so(make, failing):
+    """librdkafka takes the topic's partitions away, and has other words for the records that it had for them."""
+    for _ in range(80):
+        producer = make(failing.bootstrap_servers)
+        futures = [producer.send("t", b"v", partition=i % PARTITIONS) for i in range(20)]
+        assert [type(future.exception(20)) for future in futures] == [AuthorizationError] * 20
+        producer.close()
+
+
 def test_gather_sorts_failures_from_successes(make, failing):
     producer = make(failing.bootstrap_servers)
 

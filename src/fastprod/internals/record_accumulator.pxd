@@ -80,6 +80,7 @@ cdef struct Topic:
     # the sender's, guarded by its sender_lock
     void *open_topic          # the transport's newest; none if generation is 0
     int generation
+    int unauthorized          # the last answer was that the client may not write to it
     int remade                # the librdkafka producer of this generation knows only the deleted topic; 0: none does
 
 # Somebody waits until all batches up to id have settled.

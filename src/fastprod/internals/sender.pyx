@@ -57,6 +57,9 @@ cdef enum:
     FATAL = -150
     UNKNOWN_SERVER_ERROR = -1
     KAFKA_STORAGE_ERROR = 56
+    DESTROYED = -197
+    UNKNOWN_PARTITION = -190
+    TOPIC_AUTHORIZATION_FAILED = 29
     PURGE_INFLIGHT = -151
     MSG_SIZE_TOO_LARGE = 10
     FIRST_REQUEST = 700_000       # bytes of an arena; librdkafka's batch.size is 1,000,000, with what it adds
@@ -860,6 +863,7 @@ cdef class Sender:
         fp_mutex_unlock(&self.sender_lock)
 
     cdef void record_report(self, ProducerBatch *batch, const Report *report) noexcept nogil:
+        cdef Topic *topic = (<PartitionQueue *>batch.queue).topic
         cdef int8_t persisted = report.persisted
         cdef int code = report.code
         cdef int requests
@@ -878,6 +882,11 @@ cdef class Sender:
                 persisted = POSSIBLY_PERSISTED
         if code == PURGE_QUEUE and self.transport.fatal_code:
             code = FATAL   # that is why librdkafka purged it
+        elif code == TOPIC_AUTHORIZATION_FAILED or topic.unauthorized and code in (UNKNOWN_PARTITION, DESTROYED):
+            # librdkafka removes the partitions of a topic that may not be written to. Records that it had for them
+            # fail with one of the other codes if metadata comes in that moment.
+            code = TOPIC_AUTHORIZATION_FAILED
+        topic.unauthorized = code == TOPIC_AUTHORIZATION_FAILED
         self.record_outcome(batch, report.first, report.count, code, report.offset, report.timestamp, persisted)
         if report.latency_us >= 0:
             self.latency_us += report.latency_us
