@@ -1,5 +1,8 @@
 """fastprod: a Kafka producer for Python jobs that push volume."""
 
+# First: what follows cannot be loaded in a subinterpreter.
+from fastprod.internals import interpreter as _interpreter  # isort: split
+
 from fastprod.bulk.bulk_append import BulkFuture
 from fastprod.errors import (
     AuthenticationError,
@@ -20,7 +23,6 @@ from fastprod.errors import (
     TransactionStateError,
     UnknownTopicOrPartitionError,
 )
-from fastprod.internals import interpreter as _interpreter  # first: what follows cannot be loaded in a subinterpreter
 from fastprod.internals.autospec import describe
 from fastprod.internals.future import FutureRecordMetadata
 from fastprod.internals.partitioner import murmur2, partition_for_key

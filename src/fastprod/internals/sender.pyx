@@ -474,9 +474,9 @@ cdef class Sender:
         cdef size_t left = 0
         cdef size_t unanswered = 0
         cdef int64_t now
-        cdef int has_quantum = self.ordered or queue.portion > 0
+        cdef int one_at_a_time = self.ordered or queue.portion > 0
         cdef rd_kafka_topic_partition_list_t *paused = NULL
-        if queue.submitting_batch is NULL or (has_quantum and (queue.outstanding or queue.held is not NULL)) or (
+        if queue.submitting_batch is NULL or (one_at_a_time and (queue.outstanding or queue.held is not NULL)) or (
                 fp_atomic_load(<const int *>&self.giving_up) and fp_atomic_load(<const int *>&self.stopping)):
             if queue.submitting_batch is not NULL and queue.waiting_ns == 0:
                 self.accumulator.on_submitted(queue, 0, 1, fp_monotonic_ns())
@@ -499,12 +499,12 @@ cdef class Sender:
                     break
                 unanswered += batch.capacity
             if queue.generation != self.transport.generation and (
-                    queue.outstanding == 0 or not has_quantum and batch.submitted == 0):
+                    queue.outstanding == 0 or not one_at_a_time and batch.submitted == 0):
                 if not self.open_topic(queue):
                     self.give_up(batch, CRIT_SYS_RESOURCE)
                     continue
             count = batch.count - batch.submitted
-            if has_quantum:
+            if one_at_a_time:
                 if queue.outstanding == 0:
                     # It is the first, or librdkafka has refused all before it at
                     # once, as it does after a fatal error: no report would come
