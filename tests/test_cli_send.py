@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from importlib import metadata
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -370,6 +371,17 @@ def test_embedded_keeps_up_with_more_than_a_mock_partition_holds(write, capsys):
     assert main(["send", path, "--topic", "t", "--embedded", "--partitions", "1"]) == 0
     out = capsys.readouterr().out
     assert "read back: 12,000 of 12,000 records\n" in out and "dropped" not in out
+
+
+@pytest.mark.parametrize("value, intact", [(b"v", True), (b"w", False)])
+def test_a_record_may_be_read_back_before_it_is_expected(value, intact):
+    message = SimpleNamespace(key=lambda: b"k", value=lambda: value, partition=lambda: 0, offset=lambda: 0)
+    tally = send.Tally()
+    tally.acknowledge(RecordMetadata("t", 0, 0, 0, 1, 1))
+    with send.ReadBack("127.0.0.1:1", "t", 1) as read_back:
+        read_back._note(message)
+        read_back.expect(b"k", b"v")
+        assert read_back.finish(tally)[0] == intact
 
 
 @pytest.mark.mock
