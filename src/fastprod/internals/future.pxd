@@ -78,7 +78,7 @@ cdef struct ProduceRequestResult:
     # guarded by the completion lock
     int done                  # also read without it: written once, after everything else
     int32_t count             # records
-    int32_t unobserved        # failed records whose failure nobody has been told of
+    int32_t unobserved        # failed records whose failure nothing has observed
     unsigned char *observed   # bit per record: somebody asks, or is called back
     int32_t observed_bytes
     Callback *callbacks

@@ -94,7 +94,7 @@ cdef struct RecordAppendResult:
     int32_t index
     int32_t partition
     int wake           # the sender has something to do
-    int backlog_high   # and is far behind: the caller may call assist(), when it can let go of the GIL
+    int backlog_high   # and is far behind: the caller may assist() once it has released the GIL
 
 # Where append_many() has put records side by side.
 cdef struct Placed:

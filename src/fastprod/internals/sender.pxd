@@ -55,7 +55,7 @@ cdef class Sender:
     cdef int8_t failure_persisted
     cdef char failure_topic[250]
     cdef int32_t failure_partition
-    # batches with failures that nobody has been told of; guarded by failed_lock
+    # batches with failures that nothing has observed; guarded by failed_lock
     cdef fp_mutex failed_lock
     cdef ProducerBatch *failed_first
     cdef ProducerBatch *failed_last

@@ -45,7 +45,7 @@ cdef enum:
     DIRECT_LIMIT = 1              # bytes that an application's thread hands over itself: a single batch
     EXPIRY_INTERVAL_MS = 100
     UNANSWERED_LIMIT = 1 << 20    # bytes of memory that librdkafka may have of a leader's partitions that do not answer
-    FIRST_NAP_NS = 250_000        # of a thread whose work the application does
+    FIRST_YIELD_NS = 250_000        # of a thread whose work the application does
     LONGEST_YIELD_NS = 1_000_000
     LONGEST_SLEEP_MS = 1000
     # librdkafka's codes, RD_KAFKA_RESP_ERR__...
@@ -99,7 +99,7 @@ cdef void sender_tick(void *argument) noexcept nogil:
     (<Sender>argument).tick()
 
 
-cdef void sender_help(void *argument) noexcept nogil:
+cdef void sender_assist(void *argument) noexcept nogil:
     (<Sender>argument).assist()
 
 
@@ -115,13 +115,13 @@ cdef void sender_acknowledged(void *argument, const Report *report) noexcept nog
 cdef class Sender:
     """The thread between the accumulator and librdkafka.
 
-    Owns a batch from drain() until its last report, then completes its result,
-    in the order of its partition, gives its window and its arena back, and keeps
-    it only if it failed and nobody has been told. What librdkafka has of a
-    partition is a prefix of its batches in transit. All of this is done by whoever holds the lock `sender_lock`:
-    the thread, but for the time that it sleeps, or a thread that has just
-    appended: while the sender thread sleeps, or when it is far behind. A thread
-    of librdkafka's takes it for a lone record's result if it is free. Lock order:
+    Owns a batch from drain() until its last report. Then it completes the result, in the order of the partition, and
+    gives window and arena back. It keeps the batch only if it failed and nothing has observed that. What librdkafka has
+    of a partition is a prefix of its batches in transit.
+
+    The holder of `sender_lock` does all of this. That is the sender thread while it is awake, or a thread that has just
+    appended, while the sender thread sleeps or is far behind. A thread of librdkafka's takes the lock for a lone
+    record's result, if it is free. Lock order:
     sender_lock, then the accumulator's lock.
     """
 
@@ -137,7 +137,7 @@ cdef class Sender:
         self.request_size = FIRST_REQUEST
         self.request_records = INT32_MAX
         accumulator.wake = sender_wakeup
-        accumulator.assist = sender_help
+        accumulator.assist = sender_assist
         accumulator.wake_argument = <void *>self
         callbacks.tick = sender_tick
         callbacks.tick_argument = <void *>self
@@ -230,7 +230,7 @@ cdef class Sender:
                 event = self.transport.next_event(0) if served < EVENT_LIMIT else NULL
             if self.transport.retired.rk is not NULL:
                 self.serve_retired()
-        # The handle will be destroyed: whoever has sender_lock from here on neither wakes nor fetches.
+        # The handle will be destroyed. A thread that takes sender_lock from here on neither wakes nor fetches.
         fp_atomic_store(&self.sleeping, 0)
         self.fetching = 1
         self.polled = NULL
@@ -252,7 +252,7 @@ cdef class Sender:
         accumulator after it has set it, sees that somebody waits; and if it does,
         it gets sender_lock only once the thread waits, which so misses no signal.
         """
-        cdef int64_t yield_ns = FIRST_NAP_NS
+        cdef int64_t yield_ns = FIRST_YIELD_NS
         fp_atomic_store(&self.yielding, 1)
         while self.assisted:
             self.assisted = 0
@@ -309,7 +309,7 @@ cdef class Sender:
     cdef void wakeup(self) noexcept nogil:
         """There may be something to drain. thread: any  lock: none
 
-        While the thread sleeps sender_lock is free, and whoever has something to
+        While the thread sleeps, sender_lock is free, and a thread that has something to
         send does a little of it at once: that saves a record on an idle
         producer the way through another thread. What is left wakes the thread.
         A nap it ends only for those who wait.
@@ -332,7 +332,7 @@ cdef class Sender:
                 fp_mutex_unlock(&self.sender_lock)
                 return
         else:
-            fp_mutex_lock(&self.sender_lock)   # whoever had it may have drained before there was something
+            fp_mutex_lock(&self.sender_lock)   # its last holder may have drained too early
         # Under sender_lock the thread cannot end, and close() not destroy the handle:
         # a flush() that close() overtook comes here after both.
         if fp_atomic_exchange(&self.sleeping, 0):
