@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := $(shell find src -name '*.py[x]' -o -name '*.pxd') $(wildcard csrc/*) setup.py
+SOURCES := $(shell find src tests -name '*.py[x]' -o -name '*.pxd') $(wildcard csrc/*) setup.py
 
 .PHONY: help demo test lint bench bench-stages bench-partitioning bench-grid budget docs options faults life machine leaks fuzz sanitize tsan valgrind wheel test-pythons clean
 
@@ -23,7 +23,7 @@ lint: $(STAMP)  ## ruff, cython-lint, mypy, stubtest, and the GitHub workflows
 	$(BIN)/pip install --quiet --group lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src tests
 	$(BIN)/mypy
 	$(BIN)/stubtest fastprod.producer fastprod.bulk.bulk_append fastprod.internals.future fastprod.internals.partitioner --ignore-missing-stub
 	$(BIN)/zizmor --offline --quiet .github
@@ -96,10 +96,10 @@ sanitize: $(STAMP)  ## the tests that need no Kafka under ASan and UBSan
 	$(PYTHON) -m venv build/sanitize/env
 	build/sanitize/env/bin/pip install --quiet --upgrade pip
 	build/sanitize/env/bin/pip install --quiet --group test
-	FASTPROD_SANITIZE=1 FASTPROD_JOBS=2 build/sanitize/env/bin/pip install --quiet --no-cache-dir build/sanitize/*.tar.gz
+	FASTPROD_TESTS=1 FASTPROD_SANITIZE=1 FASTPROD_JOBS=2 build/sanitize/env/bin/pip install --quiet --no-cache-dir build/sanitize/*.tar.gz
 	mkdir -p build/sanitize/tree && cp -r tests pyproject.toml build/sanitize/tree/
 	cd build/sanitize/tree && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=report \
+		FASTPROD_TESTS=1 PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=report \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
 		../env/bin/python -m pytest -q -m 'not kafka and not machine' \
 		--ignore tests/test_leaks.py --ignore tests/test_instructions.py --ignore tests/life/test_life.py \
@@ -108,7 +108,7 @@ sanitize: $(STAMP)  ## the tests that need no Kafka under ASan and UBSan
 		|| { cat report.*; false; }
 
 # The wheel is built from the sdist, named by auditwheel, and tested in an empty environment outside this tree,
-# where tests/conftest.py leaves out what reads other files of it.
+# where tests/conftest.py leaves out what reads other files of it, and the tests that need fastprod_core_access.
 wheel: $(STAMP)  ## build a wheel and test it in an empty environment
 	$(BIN)/pip install --quiet --group build
 	rm -rf dist wheelhouse build/wheel
@@ -150,6 +150,7 @@ valgrind: $(STAMP)  ## a short run under valgrind; RECORDS=10000
 clean:  ## remove everything that was built
 	rm -rf build dist wheelhouse .venv src/*.egg-info
 	find src -name '*.so' -delete -o -name '*.c' -delete
+	rm -f tests/core_access.c
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -2,10 +2,12 @@
 
 Switches, from the environment: FASTPROD_DEBUG=1 (assertions, bounds checks,
 symbols), FASTPROD_SANITIZE=1 (ASan and UBSan) or =thread (TSan),
-FASTPROD_COVERAGE=1 (gcov), FASTPROD_JOBS (compilers at a time).
+FASTPROD_COVERAGE=1 (gcov), FASTPROD_JOBS (compilers at a time), FASTPROD_TESTS=1
+(the extension that tests reach the core by, which a development checkout always has).
 """
 
 import os
+import sys
 from glob import glob
 
 from Cython.Build import cythonize
@@ -32,6 +34,13 @@ if COVERAGE:
 # State must exist once, so each .c file is linked into exactly one extension.
 C_SOURCES = {"fastprod.internals.transport": ["csrc/librdkafka.c"]}
 
+SOURCES = {
+    path.removeprefix("src/").removesuffix(".pyx").replace(os.sep, "."): path
+    for path in sorted(glob("src/fastprod/**/*.pyx", recursive=True))
+}
+if os.environ.get("FASTPROD_TESTS") == "1" or not {"--inplace", "editable_wheel"}.isdisjoint(sys.argv):
+    SOURCES["fastprod_core_access"] = "tests/core_access.pyx"
+
 extensions = [
     Extension(
         name,
@@ -41,13 +50,13 @@ extensions = [
         extra_compile_args=compile_args,
         extra_link_args=link_args,
     )
-    for path in sorted(glob("src/fastprod/**/*.pyx", recursive=True))
-    for name in [path.removeprefix("src/").removesuffix(".pyx").replace(os.sep, ".")]
+    for name, path in SOURCES.items()
 ]
 
 setup(
     ext_modules=cythonize(
         extensions,
+        include_path=["src"],
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,

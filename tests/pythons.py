@@ -66,6 +66,7 @@ def main():
     run(sys.executable, "-m", "build", "--sdist", "--outdir", FOLDER, ROOT, stdout=subprocess.DEVNULL)
     (sdist,) = FOLDER.glob("*.tar.gz")
     os.environ.setdefault("FASTPROD_JOBS", "2")
+    os.environ["FASTPROD_TESTS"] = "1"
     results = {}
     for version in arguments.versions or supported():
         interpreter = find(version)

@@ -10,7 +10,7 @@ import pytest
 
 from fastprod import BufferExhaustedError
 from fastprod.internals.buffer_pool import BufferPool
-from fastprod.internals.record_accumulator import RecordAccumulator
+from fastprod_core_access import ManualAccumulator
 from tests.conftest import eventually
 
 LEADER_WINDOW = 10 << 20
@@ -25,7 +25,7 @@ class Topic:
 
     def __init__(self, leaders=(0,), *, memory=1 << 26, batch_size=1024, **options):
         self.pool = BufferPool(memory, batch_size)
-        self.accumulator = RecordAccumulator(self.pool, batch_size=batch_size, **options)
+        self.accumulator = ManualAccumulator(self.pool, batch_size=batch_size, **options)
         self.set_leaders(*leaders)
 
     def set_leaders(self, *leaders):
@@ -195,7 +195,7 @@ def test_a_batch_younger_than_the_clock_of_the_drain_has_waited_for_nothing():
     topic = Topic(batch_size=1)
     topic.put(now_ms=10)
     (batch,) = topic.drain(now_ms=5)
-    assert topic.accumulator.queue_time_ns == 0
+    assert topic.accumulator.total_queue_time_ns == 0
     batch.settle()
 
 

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fastprod import BufferExhaustedError, partition_for_key
 from fastprod.internals.buffer_pool import BufferPool
-from fastprod.internals.record_accumulator import RecordAccumulator
+from fastprod_core_access import ManualAccumulator
 
 BATCH_SIZE = 2000
 DELIVERY_TIMEOUT_MS = 200
@@ -39,7 +39,7 @@ SIZES = st.one_of(st.integers(0, 100), st.integers(100, 2500), st.sampled_from([
 def test_many_records_go_where_they_would_have_gone_one_by_one(chunks, partitioner, availability_timeout_ms, seed):
     """A chunk is the size and the partition of each record, and whether the batches are drained after it."""
     one_by_one, together = (
-        RecordAccumulator(
+        ManualAccumulator(
             BufferPool(1 << 24, BATCH_SIZE),
             batch_size=BATCH_SIZE,
             partitioner=partitioner,
@@ -87,7 +87,7 @@ class AccumulatorMachine(RuleBasedStateMachine):
         self.linger_ms = linger_ms
         self.allowed = defaultdict(lambda: allowance)  # partition -> bytes that may be in transit
         self.pool = BufferPool(memory, BATCH_SIZE)
-        self.accumulator = RecordAccumulator(
+        self.accumulator = ManualAccumulator(
             self.pool,
             batch_size=BATCH_SIZE,
             linger_ms=linger_ms,

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastprod.internals.buffer_pool import BufferPool
-from fastprod.internals.partitioner import StickyPartitioner
-from fastprod.internals.record_accumulator import RecordAccumulator
+from fastprod_core_access import ManualAccumulator, StickyPartitioner
 
 SEEDS = st.integers(0, (1 << 64) - 1)
 FLAGS = st.lists(st.booleans(), min_size=1, max_size=12)
@@ -21,7 +20,7 @@ def partitioner(kind, queue_lengths, available=None, **options):
 
 
 def accumulator(partitions, *, batch_size, **options):
-    made = RecordAccumulator(BufferPool(1 << 26, batch_size), batch_size=batch_size, **options)
+    made = ManualAccumulator(BufferPool(1 << 26, batch_size), batch_size=batch_size, **options)
     made.set_topic("t", [0] * partitions)
     return made
 
@@ -210,7 +209,7 @@ def test_the_order_of_the_cycle_is_random():
 
 
 def test_two_topics_go_different_ways():
-    topic = RecordAccumulator(BufferPool(1 << 26, 128), batch_size=128)
+    topic = ManualAccumulator(BufferPool(1 << 26, 128), batch_size=128)
     for name in "ab":
         topic.set_topic(name, [0] * 50)
     runs = [[topic.put(name, bytes(128))[0] for _ in range(50)] for name in "ab"]

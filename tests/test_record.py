@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fastprod import BufferExhaustedError
 from fastprod.internals.buffer_pool import BufferPool
-from fastprod.internals.record_accumulator import RecordAccumulator
+from fastprod_core_access import ManualAccumulator
 
 BATCH_HEADER = 61
 BASE = 1_700_000_000_000
@@ -44,7 +44,7 @@ def wire_size(records):
 
 def round_trip(records, batch_size=1 << 20):
     """The one batch that the records make."""
-    accumulator = RecordAccumulator(BufferPool(1 << 22, batch_size), batch_size=batch_size)
+    accumulator = ManualAccumulator(BufferPool(1 << 22, batch_size), batch_size=batch_size)
     accumulator.set_topic("t", [0])
     for index, (key, value, timestamp) in enumerate(records):
         assert accumulator.put("t", value, key, partition=0, timestamp=timestamp) == (0, index)
@@ -115,7 +115,7 @@ def test_round_trip(records):
 @example([(None, None, BASE)] * 60, 512)
 def test_batch_size_bytes_of_arena_hold_what_javas_batch_holds(records, batch_size):
     """The pool has one arena's worth: if a batch needed more, it would end before it is full."""
-    accumulator = RecordAccumulator(BufferPool(batch_size, batch_size), batch_size=batch_size, linger_ms=10)
+    accumulator = ManualAccumulator(BufferPool(batch_size, batch_size), batch_size=batch_size, linger_ms=10)
     accumulator.set_topic("t", [0])
     start = 0
     for number, (key, value, timestamp) in enumerate(records):
@@ -133,7 +133,7 @@ def test_batch_size_bytes_of_arena_hold_what_javas_batch_holds(records, batch_si
 
 def test_a_batch_ends_where_javas_ends():
     """16384 bytes: 148 records of 100 bytes, 16277 bytes; the next one would make 16387."""
-    accumulator = RecordAccumulator(BufferPool(1 << 20, 16384), batch_size=16384, linger_ms=10)
+    accumulator = ManualAccumulator(BufferPool(1 << 20, 16384), batch_size=16384, linger_ms=10)
     accumulator.set_topic("t", [0])
     places = [accumulator.put("t", bytes(100), partition=0) for _ in range(149)]
     assert places[-2:] == [(0, 147), (0, 0)]
@@ -146,7 +146,7 @@ def test_a_record_that_fills_a_batch_to_the_byte_belongs_to_it():
     for missing, batches in ((0, 1), (1, 2)):
         records = [(None, bytes(100), BASE), (None, bytes(200), BASE)]
         batch_size = wire_size(records) - missing
-        accumulator = RecordAccumulator(BufferPool(1 << 20, batch_size), batch_size=batch_size)
+        accumulator = ManualAccumulator(BufferPool(1 << 20, batch_size), batch_size=batch_size)
         accumulator.set_topic("t", [0])
         for key, value, timestamp in records:
             accumulator.put("t", value, key, partition=0, timestamp=timestamp)
@@ -157,7 +157,7 @@ def test_a_record_that_fills_a_batch_to_the_byte_belongs_to_it():
 
 
 def test_a_record_larger_than_the_pool_is_refused():
-    accumulator = RecordAccumulator(BufferPool(1000, 500), batch_size=500)
+    accumulator = ManualAccumulator(BufferPool(1000, 500), batch_size=500)
     accumulator.set_topic("t", [0])
     with pytest.raises(BufferExhaustedError, match="raise buffer.memory"):
         accumulator.put("t", bytes(1000), partition=0, max_block_ms=10_000)

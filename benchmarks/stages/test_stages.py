@@ -11,9 +11,9 @@ from benchmarks.peers.plain_c import build
 from benchmarks.workload import BATCH_SIZE, distinct_keys, distinct_values
 from fastprod import Producer, murmur2, partition_for_key
 from fastprod.internals.buffer_pool import BufferPool
-from fastprod.internals.partitioner import StickyPartitioner, key_partitions_of
-from fastprod.internals.record_accumulator import RecordAccumulator
+from fastprod.internals.partitioner import key_partitions_of
 from fastprod.testing import MockCluster
+from fastprod_core_access import ManualAccumulator, StickyPartitioner
 from tests.test_murmur2 import reference
 
 MEMORY = 32 << 20
@@ -66,7 +66,7 @@ def test_uniform_sticky(benchmark):
 
 
 def new_accumulator():
-    accumulator = RecordAccumulator(BufferPool(MEMORY, BATCH_SIZE), batch_size=BATCH_SIZE, linger_ms=5)
+    accumulator = ManualAccumulator(BufferPool(MEMORY, BATCH_SIZE), batch_size=BATCH_SIZE, linger_ms=5)
     accumulator.set_topic("t", [0] * 12)
     return (accumulator,), {}
 

@@ -159,7 +159,7 @@ cdef class RecordAccumulator:
     cdef int64_t bytes_drained        # estimated, format v2
     cdef int64_t records_drained
     cdef int64_t largest_batch
-    cdef readonly int64_t queue_time_ns
+    cdef int64_t queue_time_ns
     cdef int64_t longest_queue_time_ns
 
     # app threads
@@ -233,7 +233,3 @@ cdef class RecordAccumulator:
     cdef int stalled(self, int64_t since_ns, int64_t now_ns) noexcept nogil
     cdef void leave_queue(self, ProducerBatch *batch) noexcept nogil
     cdef int check_flush_points(self) noexcept nogil
-    # tests
-    cdef readonly bint woke           # the last put() would have woken the sender
-    cdef Topic *find(self, str name) except? NULL
-    cdef list wrap(self, ProducerBatch *batch)

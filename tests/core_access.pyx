@@ -1,0 +1,236 @@
+"""The core as tests reach it: an accumulator that is driven step by step, and a topic's choice of partitions.
+
+setup.py builds this extension, `fastprod_core_access`, in a development checkout and with FASTPROD_TESTS=1. It is in no
+wheel.
+"""
+
+from libc.stdint cimport INT64_MAX, int32_t, int64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+from fastprod.internals.future cimport PERSISTED, result_complete, result_record
+from fastprod.internals.partitioner cimport (
+    Partitions, StickyState, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition, sticky_update,
+)
+from fastprod.internals.producer_batch cimport BATCH_IN_TRANSIT, ProducerBatch, batch_free, batch_records
+from fastprod.internals.record cimport fp_record
+from fastprod.internals.record_accumulator cimport (
+    OVERDUE, CallbackSlot, PartitionQueue, Placed, RecordAccumulator, RecordAppendResult, Topic,
+)
+from fastprod.internals.sync cimport fp_monotonic_ns
+
+from array import array
+
+from fastprod.internals.partitioner import KINDS
+
+
+cdef class ManualAccumulator(RecordAccumulator):
+    """A RecordAccumulator whose batches a test drains and settles itself, by a clock in milliseconds."""
+    cdef readonly bint woke   # the last put() would have woken the sender
+
+    @property
+    def unsettled_records(self):
+        return self.count_unsettled()
+
+    @property
+    def total_queue_time_ns(self):
+        return self.queue_time_ns
+
+    def set_topic(self, str name, leaders):
+        """Declares a topic; leaders: a broker id per partition, -1 for none."""
+        cdef int32_t[::1] brokers
+        cdef Topic *topic = self.find(name)
+        brokers = array("i", leaders)
+        if topic is NULL:
+            topic = self.add_topic(name.encode())
+        self.set_partitions(topic, &brokers[0], brokers.shape[0])
+
+    cdef Topic *find(self, str name) except? NULL:
+        cdef bytes wanted = name.encode()
+        cdef Topic *topic = self.topics
+        while topic is not NULL and topic.name != wanted:
+            topic = topic.next
+        return topic
+
+    def put(self, str topic, bytes value=None, bytes key=None, *, partition=-1, timestamp=0, now_ms=1,
+            max_block_ms=0, abort_on_new_batch=False):
+        """Appends a record; returns (partition, index in its batch), or None if a new batch would be needed."""
+        cdef fp_record record
+        cdef RecordAppendResult appended
+        cdef CallbackSlot callback
+        memset(&record, 0, sizeof(record))
+        callback.function = callback.future = NULL
+        if value is not None:
+            record.value = value
+            record.value_len = len(value)
+        if key is not None:
+            record.key = key
+            record.key_len = len(key)
+        record.timestamp = timestamp
+        done = self.append(self.find(topic), partition, &record, self.epoch, <int64_t>(now_ms * 1_000_000),
+                           fp_monotonic_ns() + <int64_t>(max_block_ms * 1_000_000),
+                           &callback, abort_on_new_batch, &appended)
+        self.woke = appended.wake
+        if not done:
+            return None
+        appended.result.futures -= 1
+        return appended.partition, appended.index
+
+    def put_many(self, str topic, list values, list partitions):
+        """Appends records by append_many(); returns (partition, index in its batch) of each that it took."""
+        cdef Py_ssize_t count = len(values)
+        cdef fp_record *records = <fp_record *>calloc(count + 1, sizeof(fp_record))
+        cdef int32_t *chosen = <int32_t *>calloc(count + 1, sizeof(int32_t))
+        cdef Placed *placed = <Placed *>calloc(count + 1, sizeof(Placed))
+        cdef Py_ssize_t runs = 0
+        cdef Py_ssize_t i
+        cdef bytes value
+        found = []
+        try:
+            for i in range(count):
+                value = values[i]
+                records[i].value = value
+                records[i].value_len = len(value)
+                chosen[i] = partitions[i]
+            self.append_many(self.find(topic), records, chosen, count, self.epoch, placed, &runs)
+            for i in range(runs):
+                placed[i].result.futures -= placed[i].count
+                found += [(placed[i].partition, placed[i].index + j) for j in range(placed[i].count)]
+        finally:
+            free(records)
+            free(chosen)
+            free(placed)
+        return found
+
+    def drain_batches(self, now_ms, limit=1 << 40, bint handed_over=True):
+        """What the sender would hand over now, up to limit bytes, as DrainedBatch objects.
+
+        handed_over=False: it waits in transit for an answer to what was handed over before.
+        """
+        cdef ProducerBatch *chain = self.drain(<int64_t>(now_ms * 1_000_000), limit)
+        cdef ProducerBatch *batch = chain
+        while batch is not NULL and handed_over:
+            batch.submitted = batch.count
+            batch.queued = 0
+            self.on_submitted(<PartitionQueue *>batch.queue, 1, 0, 0)
+            batch = batch.next
+        return self.wrap(chain)
+
+    def wait_in_transit(self, str name, int32_t partition, now_ms):
+        """A batch that was drained waits for an answer to the one before it."""
+        self.on_submitted(self.find(name).queues[partition], 0, 1, <int64_t>(now_ms * 1_000_000))
+
+    def expire_batches(self, now_ms):
+        """What has passed delivery.timeout.ms, failed as the sender would; those in transit stay outstanding."""
+        return self.wrap(self.expire(<int64_t>(now_ms * 1_000_000), OVERDUE))
+
+    cdef list wrap(self, ProducerBatch *batch):
+        cdef ProducerBatch *next_batch
+        cdef list batches = []
+        while batch is not NULL:
+            next_batch = batch.next
+            batches.append(wrap_batch(self, batch))
+            batch = next_batch
+        return batches
+
+    def allow(self, str name, int32_t partition, size_t allowance):
+        """Bytes of a partition that may be in transit; 0: no bound."""
+        self.set_allowance(self.find(name).queues[partition], allowance)
+
+    def next_pause_ns(self):
+        """How long an application that is ahead would pause now; what was closed so far then counts no more."""
+        return self.pause_ns()
+
+    def next_wakeup_ms(self, now_ms, next_expiry_ms=0):
+        """When the sender would look again, or None if only for news."""
+        until = self.prepare_sleep(<int64_t>(now_ms * 1_000_000), <int64_t>(next_expiry_ms * 1_000_000))
+        return None if until == INT64_MAX else until / 1_000_000
+
+    def queue_lengths(self, str name):
+        """Batches waiting, per partition, of those that are gone too."""
+        cdef Topic *topic = self.find(name)
+        return [topic.partitions.queue_lengths[i] for i in range(topic.capacity)]
+
+    def random_draws(self, str name):
+        """Random numbers drawn for a topic, with sequential_random."""
+        return self.find(name).sticky.random.state
+
+
+cdef class DrainedBatch:
+    """A batch that was drained or has expired."""
+    cdef ManualAccumulator accumulator
+    cdef ProducerBatch *batch
+    cdef readonly int partition
+    cdef readonly int in_transit
+
+    @property
+    def records(self):
+        """(key, value, headers, timestamp) of each record."""
+        return batch_records(self.batch)
+
+    @property
+    def wire_size(self):
+        return self.batch.wire_size
+
+    def settle(self):
+        """As the sender does when the last delivery report has come."""
+        if self.batch is NULL:
+            return
+        if not self.batch.result.done:
+            result_record(self.batch.result, 0, self.batch.count, 0, -1, -1, PERSISTED)
+            result_complete(self.batch.result, self.batch.count)
+        self.accumulator.settle(self.batch)
+        batch_free(self.batch, self.accumulator.pool)
+        self.batch = NULL
+
+
+cdef DrainedBatch wrap_batch(ManualAccumulator accumulator, ProducerBatch *batch):
+    cdef DrainedBatch wrapped = DrainedBatch()
+    wrapped.accumulator = accumulator
+    wrapped.batch = batch
+    wrapped.partition = batch.result.partition
+    wrapped.in_transit = batch.state == BATCH_IN_TRANSIT
+    return wrapped
+
+
+cdef class StickyPartitioner:
+    """One topic's choice of partitions for records without a key, on its own.
+
+    ``sequential_random`` replaces the random numbers by 0, 1, 2, ...
+    """
+    cdef StickyState state
+    cdef Partitions partitions
+    cdef object _lengths
+    cdef object _available
+
+    def __cinit__(self, kind="uniform_sticky", *, batch_size=16384, adaptive=True, interval_ms=100,
+                  seed=0, sequential_random=False):
+        sticky_init(&self.state, KINDS[kind], adaptive, batch_size, <int64_t>(interval_ms * 1_000_000),
+                    seed, sequential_random)
+
+    def __dealloc__(self):
+        sticky_free(&self.state)
+
+    def set_partitions(self, queue_lengths, available=None):
+        """queue_lengths: batches waiting per partition; available: a flag per partition, default all."""
+        cdef int32_t[::1] lengths
+        cdef unsigned char[::1] flags
+        lengths = self._lengths = array("i", queue_lengths)
+        flags = self._available = bytearray(available if available is not None else b"\1" * len(self._lengths))
+        self.partitions.count = len(self._lengths)
+        self.partitions.queue_lengths = &lengths[0]
+        self.partitions.available = &flags[0]
+        self.partitions.available_count = sum(self._available)
+
+    def partition(self, now_ms=0):
+        return sticky_partition(&self.state, &self.partitions, <int64_t>(now_ms * 1_000_000))
+
+    def update(self, appended, enable_switch=True):
+        return bool(sticky_update(&self.state, &self.partitions, appended, enable_switch))
+
+    def on_new_batch(self):
+        return sticky_on_new_batch(&self.state, &self.partitions)
+
+    @property
+    def draws(self):
+        """Random numbers drawn so far, with sequential_random."""
+        return self.state.random.state
