@@ -8,13 +8,14 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from fastprod.internals.future cimport PERSISTED, result_complete, result_record
+from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.partitioner cimport (
     Partitions, StickyState, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition, sticky_update,
 )
 from fastprod.internals.producer_batch cimport BATCH_IN_TRANSIT, ProducerBatch, batch_free, batch_records
 from fastprod.internals.record cimport fp_record
 from fastprod.internals.record_accumulator cimport (
-    OVERDUE, CallbackSlot, PartitionQueue, Placed, RecordAccumulator, RecordAppendResult, Topic,
+    OVERDUE, CallbackSlot, Placed, RecordAccumulator, RecordAppendResult,
 )
 from fastprod.internals.sync cimport fp_monotonic_ns
 
@@ -132,9 +133,9 @@ cdef class ManualAccumulator(RecordAccumulator):
             batch = next_batch
         return batches
 
-    def allow(self, str name, int32_t partition, size_t allowance):
+    def limit_requests(self, str name, int32_t partition, size_t request_limit):
         """Bytes of a partition that may be in transit; 0: no bound."""
-        self.set_allowance(self.find(name).queues[partition], allowance)
+        self.set_request_limit(self.find(name).queues[partition], request_limit)
 
     def next_pause_ns(self):
         """How long an application that is ahead would pause now; what was closed so far then counts no more."""

@@ -405,8 +405,8 @@ def test_a_full_batch_does_not_wait_behind_max_in_flight():
     assert topic.queued[1] == 1
 
 
-def test_of_a_partition_with_an_allowance_no_more_is_in_transit():
-    topic = Topic(first_allowance=1)
+def test_a_partition_with_a_request_limit_has_no_more_in_transit():
+    topic = Topic(first_request_limit=1)
     for _ in range(30):
         topic.put(bytes(100))
     (first,) = topic.drain()
@@ -414,9 +414,9 @@ def test_of_a_partition_with_an_allowance_no_more_is_in_transit():
     assert topic.next_wakeup_ms() is None or topic.next_wakeup_ms() > 1
     first.settle()
     (second,) = topic.drain()
-    topic.accumulator.allow("t", 0, 10_000)
+    topic.accumulator.limit_requests("t", 0, 10_000)
     others = topic.drain()
-    topic.accumulator.allow("t", 0, 1)
+    topic.accumulator.limit_requests("t", 0, 1)
     topic.put(bytes(2000))
     for batch in others:
         batch.settle()
@@ -425,8 +425,8 @@ def test_of_a_partition_with_an_allowance_no_more_is_in_transit():
     assert len(topic.drain()) == 1
 
 
-def test_a_partition_that_waits_for_its_allowance_leaves_the_others_alone():
-    topic = Topic([0, 0], first_allowance=1)
+def test_a_partition_at_its_request_limit_leaves_the_others_alone():
+    topic = Topic([0, 0], first_request_limit=1)
     for _ in range(30):
         topic.put(bytes(100), partition=0)
     assert len(topic.drain()) == 1

@@ -81,11 +81,11 @@ class AccumulatorMachine(RuleBasedStateMachine):
         memory=st.sampled_from([8_000, 100_000]),
         leaders=st.lists(BROKERS, min_size=1, max_size=4),
         seed=st.integers(0, 1 << 32),
-        allowance=st.sampled_from([0, 0, 1]),
+        request_limit=st.sampled_from([0, 0, 1]),
     )
-    def begin(self, linger_ms, max_in_flight, partitioner, adaptive, memory, leaders, seed, allowance):
+    def begin(self, linger_ms, max_in_flight, partitioner, adaptive, memory, leaders, seed, request_limit):
         self.linger_ms = linger_ms
-        self.allowed = defaultdict(lambda: allowance)  # partition -> bytes that may be in transit
+        self.allowed = defaultdict(lambda: request_limit)  # partition -> bytes that may be in transit
         self.pool = BufferPool(memory, BATCH_SIZE)
         self.accumulator = ManualAccumulator(
             self.pool,
@@ -97,7 +97,7 @@ class AccumulatorMachine(RuleBasedStateMachine):
             adaptive=adaptive,
             max_in_flight=max_in_flight,
             seed=seed,
-            first_allowance=allowance,
+            first_request_limit=request_limit,
         )
         self.leaders = leaders  # of all partitions that there ever were
         self.count = len(leaders)  # of those that there are
@@ -241,11 +241,11 @@ class AccumulatorMachine(RuleBasedStateMachine):
     def too_old(self, came, grace=0):
         return self.now - came >= DELIVERY_TIMEOUT_MS + grace
 
-    @rule(choice=st.integers(0, MOST_PARTITIONS - 1), allowance=st.sampled_from([0, 1, 1 << 20]))
-    def allow(self, choice, allowance):
+    @rule(choice=st.integers(0, MOST_PARTITIONS - 1), request_limit=st.sampled_from([0, 1, 1 << 20]))
+    def limit_requests(self, choice, request_limit):
         partition = choice % len(self.leaders)
-        self.allowed[partition] = allowance
-        self.accumulator.allow("t", partition, allowance)
+        self.allowed[partition] = request_limit
+        self.accumulator.limit_requests("t", partition, request_limit)
 
     @rule(leaders=st.lists(BROKERS, min_size=1, max_size=MOST_PARTITIONS))
     def change_leaders(self, leaders):

@@ -49,22 +49,23 @@ MAY_KNOW = {
         "internals.threads",
     },
     "internals.producer_batch": {"internals.buffer_pool", "internals.future", "internals.record"},
+    "internals.partition_queue": {"internals.partitioner", "internals.producer_batch"},
     "internals.record_accumulator": {
-        "errors", "internals.buffer_pool", "internals.future", "internals.partitioner", "internals.producer_batch",
-        "internals.record", "internals.sync",
+        "errors", "internals.buffer_pool", "internals.future", "internals.partition_queue", "internals.partitioner",
+        "internals.producer_batch", "internals.record", "internals.sync",
     },
     "internals.transport": {
         "config.options", "errors", "internals.callbacks", "internals.future", "internals.producer_batch",
         "internals.record", "internals.sync", "internals.threads", "librdkafka.declarations", "librdkafka.loader",
     },
     "internals.sender": {
-        "errors", "internals.buffer_pool", "internals.callbacks", "internals.future", "internals.producer_batch",
-        "internals.record_accumulator", "internals.sync", "internals.threads", "internals.transport",
-        "librdkafka.declarations", "librdkafka.loader", "records",
+        "errors", "internals.buffer_pool", "internals.callbacks", "internals.future", "internals.partition_queue",
+        "internals.producer_batch", "internals.record_accumulator", "internals.sync", "internals.threads",
+        "internals.transport", "librdkafka.declarations", "librdkafka.loader", "records",
     },
     "internals.producer_metadata": {
-        "errors", "internals.input", "internals.record_accumulator", "internals.sender", "internals.sync",
-        "internals.threads", "internals.transport", "librdkafka.loader", "records",
+        "errors", "internals.input", "internals.partition_queue", "internals.record_accumulator", "internals.sender",
+        "internals.sync", "internals.threads", "internals.transport", "librdkafka.loader", "records",
     },
     "internals.transaction_manager": {
         "errors", "internals.future", "internals.logs", "internals.record_accumulator", "internals.sender",
@@ -275,7 +276,17 @@ def test_the_command_line_uses_what_users_use():
 
 @pytest.mark.parametrize(
     "module",
-    ["sender", "record_accumulator", "buffer_pool", "producer_batch", "partitioner", "transport", "record", "sync"],
+    [
+        "sender",
+        "record_accumulator",
+        "partition_queue",
+        "buffer_pool",
+        "producer_batch",
+        "partitioner",
+        "transport",
+        "record",
+        "sync",
+    ],
 )
 def test_the_hot_path_never_takes_the_gil(module):
     paths = [path for path in FILES if path.stem == module and path.suffix in (".pyx", ".pxd")]

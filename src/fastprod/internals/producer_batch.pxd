@@ -55,8 +55,8 @@ cdef void batch_free(ProducerBatch *batch, BufferPool pool) noexcept nogil
 cdef int batch_fits_arena(ProducerBatch *batch, const fp_record *record) noexcept nogil
 cdef int batch_grow(ProducerBatch *batch, size_t capacity, BufferPool pool) noexcept nogil
 cdef void batch_move(ProducerBatch *batch, char *arena, size_t capacity, BufferPool pool) noexcept nogil
-cdef int32_t batch_portion(ProducerBatch *batch, size_t limit) noexcept nogil
-cdef size_t batch_claim(const char *start, const char *end, int32_t count) noexcept nogil
+cdef int32_t batch_records_within(ProducerBatch *batch, size_t limit) noexcept nogil
+cdef size_t batch_request_size(const char *start, const char *end, int32_t count) noexcept nogil
 cdef void batch_rewind(ProducerBatch *batch, int32_t index) noexcept nogil
 cdef int32_t batch_append(ProducerBatch *batch, const fp_record *record, size_t wire_size) noexcept nogil
 cdef int batch_append_bare(ProducerBatch *batch, const fp_record *record, int64_t limit) noexcept nogil

@@ -144,23 +144,23 @@ cdef Py_ssize_t batch_append_run(ProducerBatch *batch, const fp_record *records,
     return i
 
 
-cdef int32_t batch_portion(ProducerBatch *batch, size_t limit) noexcept nogil:
+cdef int32_t batch_records_within(ProducerBatch *batch, size_t limit) noexcept nogil:
     """How many records from the cursor on take up to limit bytes in a request, whatever is before them in it."""
     cdef fp_record record
     cdef const char *p = batch.cursor
     cdef int32_t count = batch.count - batch.submitted
-    if batch_claim(p, batch.arena + batch.used, count) <= limit:
+    if batch_request_size(p, batch.arena + batch.used, count) <= limit:
         return count
     count = 0
     while batch.submitted + count < batch.count:
         p = fp_record_read(p, &record, batch.base_timestamp)
-        if batch_claim(batch.cursor, p, count + 1) > limit:
+        if batch_request_size(batch.cursor, p, count + 1) > limit:
             break
         count += 1
     return count
 
 
-cdef size_t batch_claim(const char *start, const char *end, int32_t count) noexcept nogil:
+cdef size_t batch_request_size(const char *start, const char *end, int32_t count) noexcept nogil:
     """What count records, from start to end in an arena, take in a request, at most."""
     return <size_t>(end - start) + <size_t>count * MAX_WIRE_FRAMING
 

@@ -1,5 +1,6 @@
 from libc.stdint cimport int32_t, int64_t
-from fastprod.internals.record_accumulator cimport RecordAccumulator, Topic
+from fastprod.internals.partition_queue cimport Topic
+from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport fp_cond, fp_mutex
 from fastprod.internals.transport cimport Transport

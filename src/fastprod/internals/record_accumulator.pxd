@@ -2,62 +2,16 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.future cimport CallbackKind, ProduceRequestResult
-from fastprod.internals.partitioner cimport PartitionerKind, Partitions, StickyState
+from fastprod.internals.partition_queue cimport PartitionQueue, QueueList, QueueState, Topic
+from fastprod.internals.partitioner cimport PartitionerKind
 from fastprod.internals.record cimport fp_record
 from fastprod.internals.sync cimport fp_mutex
-
-cdef enum QueueState:
-    QUEUE_IDLE            # nothing to drain
-    QUEUE_READY           # in the ready list
-    QUEUE_BLOCKED         # waits for its leader's window or for its turn: in the leader's list
-    QUEUE_LIMIT_REACHED   # has something to drain, but no more than `allowance` may be in transit
 
 # What expire() takes.
 cdef enum Expiry:
     OVERDUE                # what has passed delivery.timeout.ms
     ALL_NOT_HANDED_OVER    # what librdkafka was given nothing of
     EVERYTHING
-
-# The batches of one partition, oldest first; only the last can be open.
-cdef struct PartitionQueue:
-    Topic *topic
-    int32_t partition
-    int32_t leader            # index into the accumulator's leaders; 0: unknown
-    ProducerBatch *head
-    ProducerBatch *tail
-    int last_batch_was_full   # the last batch was filled: give the next a whole arena at once
-    size_t quantum_bytes      # drained in this turn
-    int has_quantum           # it comes before those that are blocked, until it has had QUANTUM_BYTES or has no more
-    int force_partial         # its first batch goes though it is not full and others are in flight
-    QueueState state
-    int blocked_full          # it was blocked with a full batch: counted by its leader
-    PartitionQueue *next      # in the ready list, or in the leader's blocked list
-    PartitionQueue *previous
-    size_t allowance          # bytes that may be in transit, or a single batch; 0: no bound
-    int64_t waiting_ns        # since when none was handed over though one in transit waits for that; 0: none waits
-    int32_t drained           # batches that were drained and have not settled
-    size_t drained_bytes
-    # the sender's, guarded by its sender_lock
-    ProducerBatch *transit_first      # those same batches, oldest first
-    ProducerBatch *transit_last
-    ProducerBatch *submitting_batch   # the oldest of them that librdkafka has not been given wholly; NULL: none
-    ProducerBatch *held   # the oldest of them with records that may be sent again in smaller requests; NULL: none
-    int32_t outstanding   # records that librdkafka has not reported yet
-    size_t portion   # bytes that are handed over at once; then their reports are awaited. 0: no bound
-    int limited   # one has refused a request as too large
-    int alone   # what was handed over last was a single record, with nothing else outstanding
-    int submitting   # hand_over() is on the stack
-    int unanswered   # the last request was not answered within delivery.timeout.ms
-    int expiring   # it is in fail_expired()'s list, by the next
-    PartitionQueue *next_expiring
-    int32_t taker      # the broker that took the newest records that were reported; -1: none yet
-    int retry_code     # why those records came back
-    void *open_topic   # the transport's, where its records are handed over; none if generation is 0
-    int generation     # of the librdkafka producer that this belongs to
-
-cdef struct QueueList:
-    PartitionQueue *first
-    PartitionQueue *last
 
 # What one broker has been given and not yet reported on.
 cdef struct BrokerWindow:
@@ -67,21 +21,6 @@ cdef struct BrokerWindow:
     int64_t blocked_ns        # since when data waits for its window; 0: none does
     QueueList blocked
     int32_t blocked_full_count       # of those how many had a full batch, which waits for room
-
-cdef struct Topic:
-    char *name
-    Partitions partitions
-    int32_t capacity          # of the arrays below and in partitions
-    PartitionQueue **queues
-    StickyState sticky
-    int64_t used_ns           # when its last batch was opened; monotonic
-    Topic *next
-    Topic *previous
-    # the sender's, guarded by its sender_lock
-    void *open_topic          # the transport's newest; none if generation is 0
-    int generation
-    int unauthorized          # the last answer was that the client may not write to it
-    int remade                # the librdkafka producer of this generation knows only the deleted topic; 0: none does
 
 # Somebody waits until all batches up to id have settled.
 cdef struct FlushPoint:
@@ -126,7 +65,7 @@ cdef class RecordAccumulator:
     cdef int32_t max_in_flight
     cdef uint64_t seed
     cdef int sequential_random
-    cdef size_t first_allowance   # of every partition, until set_allowance()
+    cdef size_t first_request_limit   # of every partition, until set_request_limit()
     cdef wake_function wake       # called without the lock when the sender has something to do
     cdef wake_function assist     # likewise, without the GIL too: the sender needs a hand
     cdef void *wake_argument
@@ -184,7 +123,7 @@ cdef class RecordAccumulator:
     cdef void on_submitted(self, PartitionQueue *queue, int32_t batches, int waiting, int64_t now_ns) noexcept nogil
     cdef void settle(self, ProducerBatch *batch) noexcept nogil
     cdef void settle_records(self, ProducerBatch *batch) noexcept nogil
-    cdef void set_allowance(self, PartitionQueue *queue, size_t allowance) noexcept nogil
+    cdef void set_request_limit(self, PartitionQueue *queue, size_t request_limit) noexcept nogil
     cdef int64_t prepare_sleep(self, int64_t now_ns, int64_t next_expiry_ns) noexcept nogil
     cdef void drop_expired(self, ProducerBatch *batch) noexcept nogil
     # any thread

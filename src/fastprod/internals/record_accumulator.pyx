@@ -18,8 +18,12 @@ from fastprod.internals.future cimport (
     CALLBACK_COST, FIRST_CALLBACKS, GIVEN, IF_FREE, NOT_ALLOCATED, NOTHING_RESERVED, AddedCallback,
     notify_completed, result_add_callback,
 )
+from fastprod.internals.partition_queue cimport (
+    QUEUE_BLOCKED, QUEUE_IDLE, QUEUE_LIMIT_REACHED, QUEUE_READY, PartitionQueue, QueueState, Topic, queue_append,
+    queue_insert, queue_remove,
+)
 from fastprod.internals.partitioner cimport (
-    STICKY, TIMED_STICKY, UNIFORM_STICKY, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition,
+    STICKY, TIMED_STICKY, UNIFORM_STICKY, StickyState, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition,
     sticky_update,
 )
 from fastprod.internals.record cimport fp_arena_size, fp_record, fp_ts_wire, fp_wire_size
@@ -73,43 +77,14 @@ cdef int64_t nanoseconds(object ms) except -1:
     return <int64_t>min(ms * 1_000_000, INT64_MAX // 4)
 
 
-cdef void list_insert(QueueList *queues, PartitionQueue *queue, PartitionQueue *previous) noexcept nogil:
-    """previous: NULL puts it first."""
-    queue.previous = previous
-    queue.next = queues.first if previous is NULL else previous.next
-    if queue.next is NULL:
-        queues.last = queue
-    else:
-        queue.next.previous = queue
-    if previous is NULL:
-        queues.first = queue
-    else:
-        previous.next = queue
-
-
-cdef void list_append(QueueList *queues, PartitionQueue *queue) noexcept nogil:
-    list_insert(queues, queue, queues.last)
-
-
-cdef void list_remove(QueueList *queues, PartitionQueue *queue) noexcept nogil:
-    if queue.previous is NULL:
-        queues.first = queue.next
-    else:
-        queue.previous.next = queue.next
-    if queue.next is NULL:
-        queues.last = queue.previous
-    else:
-        queue.next.previous = queue.previous
-
-
 cdef void join_blocked(BrokerWindow *leader, PartitionQueue *queue, PartitionQueue *previous) noexcept nogil:
-    list_insert(&leader.blocked, queue, previous)
+    queue_insert(&leader.blocked, queue, previous)
     queue.blocked_full = queue.head is not NULL and queue.head.state == BATCH_CLOSED
     leader.blocked_full_count += queue.blocked_full
 
 
 cdef void leave_blocked(BrokerWindow *leader, PartitionQueue *queue) noexcept nogil:
-    list_remove(&leader.blocked, queue)
+    queue_remove(&leader.blocked, queue)
     leader.blocked_full_count -= queue.blocked_full
     queue.blocked_full = 0
 
@@ -189,7 +164,7 @@ cdef class RecordAccumulator:
     def __cinit__(self, BufferPool pool, *, size_t batch_size=16384, linger_ms=0, delivery_timeout_ms=120000,
                   max_block_ms=60000, transit_grace_ms=1500, partitioner="uniform_sticky", adaptive=True,
                   availability_timeout_ms=0, sticky_interval_ms=100, max_in_flight=5, uint64_t seed=0,
-                  sequential_random=False, size_t first_allowance=0):
+                  sequential_random=False, size_t first_request_limit=0):
         fp_mutex_init(&self.lock)
         self.pool = pool
         self.batch_size = max(batch_size, <size_t>1)
@@ -204,7 +179,7 @@ cdef class RecordAccumulator:
         self.max_in_flight = max_in_flight
         self.seed = seed
         self.sequential_random = sequential_random
-        self.first_allowance = first_allowance
+        self.first_request_limit = first_request_limit
         self.leader_of(-1)
 
     def __dealloc__(self):
@@ -318,7 +293,7 @@ cdef class RecordAccumulator:
                     break
                 queue.topic = topic
                 queue.partition = i
-                queue.allowance = queue.portion = self.first_allowance
+                queue.request_limit = queue.portion = self.first_request_limit
                 queue.taker = -1
                 topic.queues[i] = queue
                 lengths[i] = 0
@@ -335,7 +310,7 @@ cdef class RecordAccumulator:
                 if queue.state == QUEUE_BLOCKED and queue.leader != leader:
                     leave_blocked(&self.leaders[queue.leader], queue)
                     queue.state = QUEUE_READY
-                    list_append(&self.ready, queue)
+                    queue_append(&self.ready, queue)
                 queue.leader = leader
             self.refresh_available(topic, fp_monotonic_ns())
         fp_mutex_unlock(&self.lock)
@@ -747,12 +722,12 @@ cdef class RecordAccumulator:
     cdef void make_ready(self, PartitionQueue *queue) noexcept nogil:
         if queue.state == QUEUE_IDLE:
             queue.state = QUEUE_READY
-            list_append(&self.ready, queue)
+            queue_append(&self.ready, queue)
         elif queue.state == QUEUE_BLOCKED and queue.head is queue.tail and queue.head.state == BATCH_CLOSED:
             # It may have been blocked because its only batch was not full. Others keep their place.
             leave_blocked(&self.leaders[queue.leader], queue)
             queue.state = QUEUE_READY
-            list_append(&self.ready, queue)
+            queue_append(&self.ready, queue)
 
     cdef int64_t pause_ns(self) noexcept nogil:
         """How long an application that is far ahead should let the others catch up. lock: none"""
@@ -883,7 +858,7 @@ cdef class RecordAccumulator:
         return chain
 
     cdef void leave_ready(self, PartitionQueue *queue, QueueState state) noexcept nogil:
-        list_remove(&self.ready, queue)
+        queue_remove(&self.ready, queue)
         queue.state = state
 
     cdef void block(self, PartitionQueue *queue, BrokerWindow *leader, PartitionQueue *blocked,
@@ -908,7 +883,7 @@ cdef class RecordAccumulator:
         end_quantum(queue)
         if leader.blocked.first is NULL:
             self.leave_ready(queue, QUEUE_READY)
-            list_append(&self.ready, queue)
+            queue_append(&self.ready, queue)
         else:
             self.leave_ready(queue, QUEUE_BLOCKED)
             join_blocked(leader, queue, leader.blocked.last)
@@ -1068,16 +1043,16 @@ cdef class RecordAccumulator:
         if flushed:
             notify_completed()
 
-    cdef void set_allowance(self, PartitionQueue *queue, size_t allowance) noexcept nogil:
+    cdef void set_request_limit(self, PartitionQueue *queue, size_t request_limit) noexcept nogil:
         """How much of a partition may be in transit. thread: any  lock: none"""
         fp_mutex_lock(&self.lock)
-        queue.allowance = allowance
+        queue.request_limit = request_limit
         self.hold_back_no_longer(queue)
         fp_mutex_unlock(&self.lock)
 
     cdef int limit_reached(self, PartitionQueue *queue) noexcept nogil:
-        return (queue.allowance and queue.drained and
-                queue.drained_bytes + queue.head.used > queue.allowance)
+        return (queue.request_limit and queue.drained and
+                queue.drained_bytes + queue.head.used > queue.request_limit)
 
     cdef void hold_back_no_longer(self, PartitionQueue *queue) noexcept nogil:
         """Makes a queue that was held back ready, if it may be. lock: held"""
@@ -1116,7 +1091,7 @@ cdef class RecordAccumulator:
             if batch is not NULL:   # else it expired
                 queue.state = QUEUE_READY
                 queue.has_quantum = 1
-                list_append(&self.ready, queue)
+                queue_append(&self.ready, queue)
         if leader.blocked.first is NULL:
             leader.blocked_ns = 0
 

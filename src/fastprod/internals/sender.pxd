@@ -1,5 +1,6 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
-from fastprod.internals.record_accumulator cimport PartitionQueue, RecordAccumulator, Topic
+from fastprod.internals.partition_queue cimport PartitionQueue, Topic
+from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks

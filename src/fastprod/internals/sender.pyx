@@ -10,10 +10,11 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset, strcmp, strdup, strncpy
 from fastprod.internals.record_accumulator cimport (
-    ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint, PartitionQueue, RecordAccumulator, Topic,
+    ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint, RecordAccumulator,
 )
+from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.producer_batch cimport (
-    BATCH_IN_TRANSIT, ProducerBatch, batch_claim, batch_free, batch_portion, batch_records, batch_rewind,
+    BATCH_IN_TRANSIT, ProducerBatch, batch_free, batch_records, batch_records_within, batch_request_size, batch_rewind,
 )
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
@@ -67,7 +68,7 @@ cdef enum:
     LOG_WARNING = 4
 
 
-def first_allowance(str acks, bint idempotent):
+def first_request_limit(str acks, bint idempotent):
     """The bytes of a new partition that go before any report has come, 0 for no bound; see Sender.submit_next()."""
     if acks == "0":
         return 0
@@ -514,7 +515,7 @@ cdef class Sender:
                         paused = self.transport.pause(<OpenTopic *>queue.open_topic, queue.topic.name, queue.partition)
                         if paused is NULL:
                             left = 0    # so a single record goes, which is a single request
-                count = min(batch_portion(batch, left), self.request_records - queue.outstanding)
+                count = min(batch_records_within(batch, left), self.request_records - queue.outstanding)
                 if count <= 0:
                     if queue.outstanding:
                         break
@@ -525,7 +526,7 @@ cdef class Sender:
             batch.unreported += count
             batch.generation = queue.generation
             self.transport.hand_over(<OpenTopic *>queue.open_topic, batch, count, sender_on_report, <void *>self)
-            left -= min(left, batch_claim(start, batch.cursor, count))
+            left -= min(left, batch_request_size(start, batch.cursor, count))
             if batch.submitted == batch.count and batch.queued:
                 batch.queued = 0
                 fed += 1
@@ -559,8 +560,8 @@ cdef class Sender:
             topic.open_topic = opened
             topic.generation = generation
         if queue.generation and self.ordered and not queue.limited:
-            queue.portion = self.accumulator.first_allowance
-            self.accumulator.set_allowance(queue, queue.portion)
+            queue.portion = self.accumulator.first_request_limit
+            self.accumulator.set_request_limit(queue, queue.portion)
         queue.open_topic = topic.open_topic
         queue.generation = generation
         return 1
@@ -569,7 +570,7 @@ cdef class Sender:
         """All that was handed over has been reported, and some of it was delivered."""
         if not queue.limited:
             queue.portion = FIRST_REQUEST if queue.portion < FIRST_REQUEST else 0
-            self.accumulator.set_allowance(queue, queue.portion)
+            self.accumulator.set_request_limit(queue, queue.portion)
 
     cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil:
         """The memory that librdkafka has of a leader's partitions whose last request was not answered in time."""
@@ -687,7 +688,7 @@ cdef class Sender:
             queue.limited = 1
             if not queue.portion:
                 queue.portion = FIRST_REQUEST
-            self.accumulator.set_allowance(queue, queue.portion)
+            self.accumulator.set_request_limit(queue, queue.portion)
 
     cdef void split(self, PartitionQueue *queue) noexcept nogil:
         """Hands the held records over again, in smaller portions if need be: nothing behind them was written."""
@@ -698,15 +699,15 @@ cdef class Sender:
         queue.held = NULL
         while batch is not NULL:
             if batch.retry_count:
-                size += batch_claim(batch.arena, batch.arena + batch.used // batch.count * batch.retry_count,
-                                    batch.retry_count)
+                size += batch_request_size(batch.arena, batch.arena + batch.used // batch.count * batch.retry_count,
+                                           batch.retry_count)
                 batch_rewind(batch, batch.retry_first)
                 batch.retry_count = 0
             batch = batch.transit_next
         if queue.retry_code != MSG_SIZE_TOO_LARGE:
             return
         queue.portion = max(min(queue.portion, size) // 2, <size_t>1)
-        self.accumulator.set_allowance(queue, queue.portion)
+        self.accumulator.set_request_limit(queue, queue.portion)
         snprintf(text, sizeof(text),
                  b"%s [%d] refuses requests that are larger than its max.message.bytes: its records go in requests of "
                  b"up to %zu bytes from here on, one at a time. Faster: make librdkafka.batch.size smaller than "

@@ -1,0 +1,96 @@
+# PartitionQueue, the batches of one partition, and Topic, its queues: declarations and the list of queues.
+# Guarded by the accumulator's lock, but for the fields that are marked as the sender's.
+from libc.stdint cimport int32_t, int64_t
+from fastprod.internals.partitioner cimport Partitions, StickyState
+from fastprod.internals.producer_batch cimport ProducerBatch
+
+cdef enum QueueState:
+    QUEUE_IDLE            # nothing to drain
+    QUEUE_READY           # in the ready list
+    QUEUE_BLOCKED         # waits for its leader's window or for its turn: in the leader's list
+    QUEUE_LIMIT_REACHED   # has something to drain, but no more than `request_limit` may be in transit
+
+# The batches of one partition, oldest first; only the last can be open.
+cdef struct PartitionQueue:
+    Topic *topic
+    int32_t partition
+    int32_t leader            # index into the accumulator's leaders; 0: unknown
+    ProducerBatch *head
+    ProducerBatch *tail
+    int last_batch_was_full   # the last batch was filled: give the next a whole arena at once
+    size_t quantum_bytes      # drained in this turn
+    int has_quantum           # it comes before those that are blocked, until it has had QUANTUM_BYTES or has no more
+    int force_partial         # its first batch goes though it is not full and others are in flight
+    QueueState state
+    int blocked_full          # it was blocked with a full batch: counted by its leader
+    PartitionQueue *next      # in the ready list, or in the leader's blocked list
+    PartitionQueue *previous
+    size_t request_limit      # bytes that may be in transit, or a single batch; 0: no bound
+    int64_t waiting_ns        # since when none was handed over though one in transit waits for that; 0: none waits
+    int32_t drained           # batches that were drained and have not settled
+    size_t drained_bytes
+    # the sender's, guarded by its sender_lock
+    ProducerBatch *transit_first      # those same batches, oldest first
+    ProducerBatch *transit_last
+    ProducerBatch *submitting_batch   # the oldest of them that librdkafka has not been given wholly; NULL: none
+    ProducerBatch *held   # the oldest of them with records that may be sent again in smaller requests; NULL: none
+    int32_t outstanding   # records that librdkafka has not reported yet
+    size_t portion   # bytes that are handed over at once; then their reports are awaited. 0: no bound
+    int limited   # one has refused a request as too large
+    int alone   # what was handed over last was a single record, with nothing else outstanding
+    int submitting   # hand_over() is on the stack
+    int unanswered   # the last request was not answered within delivery.timeout.ms
+    int expiring   # it is in fail_expired()'s list, by the next
+    PartitionQueue *next_expiring
+    int32_t taker      # the broker that took the newest records that were reported; -1: none yet
+    int retry_code     # why those records came back
+    void *open_topic   # the transport's, where its records are handed over; none if generation is 0
+    int generation     # of the librdkafka producer that this belongs to
+
+cdef struct QueueList:
+    PartitionQueue *first
+    PartitionQueue *last
+
+cdef struct Topic:
+    char *name
+    Partitions partitions
+    int32_t capacity          # of the arrays below and in partitions
+    PartitionQueue **queues
+    StickyState sticky
+    int64_t used_ns           # when its last batch was opened; monotonic
+    Topic *next
+    Topic *previous
+    # the sender's, guarded by its sender_lock
+    void *open_topic          # the transport's newest; none if generation is 0
+    int generation
+    int unauthorized          # the last answer was that the client may not write to it
+    int remade                # the librdkafka producer of this generation knows only the deleted topic; 0: none does
+
+
+cdef inline void queue_insert(QueueList *queues, PartitionQueue *queue, PartitionQueue *previous) noexcept nogil:
+    """Behind previous; NULL puts it first."""
+    queue.previous = previous
+    queue.next = queues.first if previous is NULL else previous.next
+    if queue.next is NULL:
+        queues.last = queue
+    else:
+        queue.next.previous = queue
+    if previous is NULL:
+        queues.first = queue
+    else:
+        previous.next = queue
+
+
+cdef inline void queue_append(QueueList *queues, PartitionQueue *queue) noexcept nogil:
+    queue_insert(queues, queue, queues.last)
+
+
+cdef inline void queue_remove(QueueList *queues, PartitionQueue *queue) noexcept nogil:
+    if queue.previous is NULL:
+        queues.first = queue.next
+    else:
+        queue.previous.next = queue.next
+    if queue.next is NULL:
+        queues.last = queue.previous
+    else:
+        queue.next.previous = queue.previous
