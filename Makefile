@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find src tests -name '*.py[x]' -o -name '*.pxd') $(wildcard csrc/*) setup.py
 
-.PHONY: help demo test lint bench bench-stages bench-partitioning bench-grid budget docs options faults life machine leaks fuzz sanitize tsan valgrind wheel test-pythons clean
+.PHONY: help demo test lint bench bench-stages bench-partitioning bench-grid budget docs options faults lifecycle stateful leaks fuzz sanitize tsan valgrind wheel test-pythons clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,15 +66,15 @@ options: $(STAMP)  ## write the tables of docs/options.md from the one in the co
 
 # make faults SEEDS=100 FIRST_SEED=1 ACKS=all
 faults: $(STAMP)  ## break three real brokers by a seeded schedule; SEEDS=10, FIRST_SEED=1, ACKS=all
-	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),10) --first-seed $(or $(FIRST_SEED),1) --acks $(or $(ACKS),all)
+	$(BIN)/python -m tests.fault_bench --seeds $(or $(SEEDS),10) --first-seed $(or $(FIRST_SEED),1) --acks $(or $(ACKS),all)
 
 # Interrupts, forks, exits and memory for the full figures; the tests have a short form.
-life: $(STAMP)  ## interrupt, fork and end processes, in full
-	FASTPROD_FULL=1 $(BIN)/python -m pytest -v -rP tests/life
+lifecycle: $(STAMP)  ## interrupt, fork and end processes, in full
+	FASTPROD_FULL=1 $(BIN)/python -m pytest -v -rP tests/lifecycle
 
-# make machine EXAMPLES=1000 SEED=5: the public API called in any order, against a model. A failure names its seed.
-machine: $(STAMP)  ## call the whole API in any order, against a model; EXAMPLES=500, SEED=random
-	FASTPROD_MACHINE_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q -s tests/test_producer_machine.py \
+# make stateful EXAMPLES=1000 SEED=5: the public API called in any order, against a model. A failure names its seed.
+stateful: $(STAMP)  ## call the whole API in any order, against a model; EXAMPLES=500, SEED=random
+	FASTPROD_STATEFUL_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q -s tests/test_producer_stateful.py \
 		--hypothesis-seed=$(or $(SEED),random)
 
 # make leaks RECORDS=50000000: what memory grows by with the records sent.
@@ -101,8 +101,8 @@ sanitize: $(STAMP)  ## the tests that need no Kafka under ASan and UBSan
 	cd build/sanitize/tree && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		FASTPROD_TESTS=1 PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=report \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
-		../env/bin/python -m pytest -q -m 'not kafka and not machine' \
-		--ignore tests/test_leaks.py --ignore tests/test_instructions.py --ignore tests/life/test_life.py \
+		../env/bin/python -m pytest -q -m 'not kafka and not process_limits' \
+		--ignore tests/test_leaks.py --ignore tests/test_instructions.py --ignore tests/lifecycle/test_programs.py \
 		--ignore tests/test_greenlets.py --ignore tests/test_wsgi_servers.py \
 		--deselect tests/test_producer_process.py::test_forks_under_load_harm_neither_parent_nor_child \
 		|| { cat report.*; false; }
@@ -119,8 +119,8 @@ wheel: $(STAMP)  ## build a wheel and test it in an empty environment
 	build/wheel/env/bin/pip install --quiet --upgrade pip
 	build/wheel/env/bin/pip install --quiet --group test wheelhouse/*.whl
 	mkdir -p build/wheel/tree && cp -r tests pyproject.toml build/wheel/tree/
-	cd build/wheel/tree && ../env/bin/python -m pytest -q -m 'mock and not slow and not machine' \
-		--ignore tests/life
+	cd build/wheel/tree && ../env/bin/python -m pytest -q -m 'mock and not slow and not process_limits' \
+		--ignore tests/lifecycle
 
 # The tests that need no Kafka on every Python that is supported and found here: make test-pythons PYTHONS="3.10 3.13"
 test-pythons: $(STAMP)  ## run the tests on every supported Python that is found; PYTHONS="3.10 3.13"

@@ -147,7 +147,7 @@ with MockCluster(topics={{"t": 4}}, process=True) as cluster:
 """
 
 
-@pytest.mark.machine  # a sanitizer keeps what was freed
+@pytest.mark.process_limits  # a sanitizer keeps what was freed
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_stays_bounded_by_buffer_memory_though_callbacks_sleep(kind):

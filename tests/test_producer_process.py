@@ -444,7 +444,7 @@ with MockCluster(topics={"t": 2}, process=True) as cluster:
     check_quiet(run(script))
 
 
-@pytest.mark.machine  # a sanitizer keeps what was freed
+@pytest.mark.process_limits  # a sanitizer keeps what was freed
 def test_100_producers_that_were_closed_leave_no_threads_files_or_memory(mock_cluster, topic):
     script = """
 import os, sys, threading, time

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import Producer, ProducerClosedError
 from tests.conftest import QUICK, READER
-from tests.preload import run
+from tests.fault_preload import run
 
 pytestmark = pytest.mark.mock
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs LD_PRELOAD, /proc or Linux's limits")
@@ -125,7 +125,7 @@ print(first - 1, "allocations failed,", len(delivered), "records delivered")
 )
 
 
-@pytest.mark.machine
+@pytest.mark.process_limits
 @linux
 @pytest.mark.parametrize("count", [1, 3], ids=["one", "three in a row"])
 def test_whichever_allocation_fails_send_raises_or_the_record_does_and_the_producer_works_on(tmp_path, count):
@@ -173,7 +173,7 @@ with MockCluster(topics={"t": 1}, process=True) as cluster:
 )
 
 
-@pytest.mark.machine
+@pytest.mark.process_limits
 @linux
 def test_without_address_space_send_raises_memory_error_and_nothing_taken_is_lost():
     check(run(FULL_ADDRESS_SPACE))
@@ -233,7 +233,7 @@ with MockCluster""",
 )
 
 
-@pytest.mark.machine
+@pytest.mark.process_limits
 @linux
 def test_without_file_descriptors_records_wait_and_arrive_once_there_are_some():
     check(run(NO_DESCRIPTORS))
@@ -287,7 +287,7 @@ with MockCluster(topics={"t": 1}, process=True) as cluster:
 )
 
 
-@pytest.mark.machine
+@pytest.mark.process_limits
 @linux
 @pytest.mark.parametrize(
     "seconds_ahead",

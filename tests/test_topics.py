@@ -128,7 +128,7 @@ MANY_TOPICS = """
 """
 
 
-@pytest.mark.machine  # a sanitizer keeps what was freed
+@pytest.mark.process_limits  # a sanitizer keeps what was freed
 def test_many_topics_each_used_once_cost_neither_memory_nor_time():
     with MockCluster(topics={}, process=True) as cluster:  # which makes a topic that a producer asks for
         arguments = [sys.executable, "-c", textwrap.dedent(MANY_TOPICS), cluster.bootstrap_servers, str(MANY)]

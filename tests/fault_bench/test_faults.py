@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.bench import FaultBench
-from tests.faults.schedule import KILL, draw
+from tests.fault_bench.bench import FaultBench
+from tests.fault_bench.schedule import KILL, draw
 
 pytestmark = pytest.mark.kafka
 ROOT = Path(__file__).parents[2]

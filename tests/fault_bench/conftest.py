@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.bench import FaultBench
+from tests.fault_bench.bench import FaultBench
 
 
 @pytest.fixture(scope="package")

@@ -12,12 +12,12 @@ from typing import cast
 from confluent_kafka import KafkaException
 
 from fastprod import Producer
-from tests.faults.injector import Injector
-from tests.faults.lag import Lag
-from tests.faults.oracle import DUPLICATED, REORDERED, Headers, Logged, Oracle, Pool, Verdict
-from tests.faults.proxy import FaultProxy
-from tests.faults.schedule import Schedule
-from tests.faults.workload import SIDE_PARTITIONS, Workload, look_at_futures
+from tests.fault_bench.injector import Injector
+from tests.fault_bench.lag import Lag
+from tests.fault_bench.oracle import DUPLICATED, REORDERED, Headers, Logged, Oracle, Pool, Verdict
+from tests.fault_bench.proxy import FaultProxy
+from tests.fault_bench.schedule import Schedule
+from tests.fault_bench.workload import SIDE_PARTITIONS, Workload, look_at_futures
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.fixtures import consume_all
 

@@ -1,4 +1,4 @@
-"""python -m tests.faults --seeds N --first-seed K [--acks 1]"""
+"""python -m tests.fault_bench --seeds N --first-seed K [--acks 1]"""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import logging
 import sys
 import time
 
-from tests.faults.bench import FaultBench, Result
-from tests.faults.schedule import draw
+from tests.fault_bench.bench import FaultBench, Result
+from tests.fault_bench.schedule import draw
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.faults", description="Sends to a replicated Kafka while it breaks, and checks the log."
+        prog="python -m tests.fault_bench",
+        description="Sends to a replicated Kafka while it breaks, and checks the log.",
     )
     parser.add_argument("--seeds", type=int, default=10, help="how many runs")
     parser.add_argument("--first-seed", type=int, default=1, help="seed of the first run; the others follow")

@@ -1,4 +1,4 @@
-"""python -m tests.life.memory small|keys|headers down|stopped [--brokers N]: the growth until send() refuses.
+"""python -m tests.lifecycle.memory small|keys|headers down|stopped [--brokers N]: the growth until send() refuses.
 
 Records without anybody to take them, and without futures kept: each of those is 64 bytes, and the application's.
 Prints the peak of the resident set over what it was before, in bytes. Linux only.

@@ -1,10 +1,10 @@
-"""Interrupts in a short form; FASTPROD_FULL=1, or `make life`, runs them for the full figure."""
+"""Interrupts, in short. FASTPROD_FULL=1, or `make lifecycle`, runs them in full."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.life.test_life import FULL, run
+from tests.lifecycle.test_programs import FULL, run
 
 pytestmark = pytest.mark.mock
 

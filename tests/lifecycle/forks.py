@@ -1,4 +1,4 @@
-"""python -m tests.life.forks [--forks 500]: forks while threads send; some children make a producer of their own.
+"""python -m tests.lifecycle.forks [--forks 500]: forks while threads send; some children make a producer of their own.
 
 Every call in a child raises ForkedProducerError at once, the children's own producers work, the children can drop what
 they inherited, and the parent loses nothing.

@@ -1,4 +1,4 @@
-"""python -m tests.life.interrupts [--interrupts 500] [--seed S]: Ctrl-C at random moments, in every call that can wait.
+"""python -m tests.lifecycle.interrupts [--interrupts 500] [--seed S]: Ctrl-C at random moments, in every waiting call.
 
 A record whose send() raised must be nowhere; one whose send() returned must settle once. The log, the callbacks and the
 futures are compared at the end. Prints how long after the signal each call ended.

@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import KafkaError, Producer
-from tests.faults.bench import FaultBench
+from tests.fault_bench.bench import FaultBench
 from tests.kafka.cluster import BROKERS, KafkaCluster
 from tests.kafka.fixtures import consume_all
 

@@ -8,7 +8,7 @@ import pytest
 
 from fastprod import DeliveryError, Producer, ProducerClosedError
 from tests.conftest import TOPIC, Interrupted, eventually, interrupted, signalled
-from tests.failures.conftest import whole
+from tests.mock_failures.conftest import whole
 
 pytestmark = pytest.mark.mock
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.schedule import KILL, MIN_FAULTS, MIN_RECORDS, STOP, draw
+from tests.fault_bench.schedule import KILL, MIN_FAULTS, MIN_RECORDS, STOP, draw
 
 SEEDS = range(400)
 ROOT = Path(__file__).parents[2]
 
 
 def test_a_seed_has_one_schedule_in_every_process() -> None:
-    code = "from tests.faults.schedule import draw; print(draw(7)); print(draw(8, '1'))"
+    code = "from tests.fault_bench.schedule import draw; print(draw(7)); print(draw(8, '1'))"
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert printed == f"{draw(7)}\n{draw(8, '1')}\n"
     assert draw(7) == draw(7)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 
-from tests.faults.lag import Lag
+from tests.fault_bench.lag import Lag
 
 
 def test_a_process_that_was_stopped_has_lagged() -> None:

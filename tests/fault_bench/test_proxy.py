@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.proxy import FaultProxy
+from tests.fault_bench.proxy import FaultProxy
 
 
 class Echo:

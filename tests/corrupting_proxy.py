@@ -1,4 +1,4 @@
-"""A TCP proxy before a Kafka broker that spoils answers to requests of one kind."""
+"""A TCP proxy before a Kafka broker that corrupts the answers to requests of one kind."""
 
 from __future__ import annotations
 
@@ -80,15 +80,15 @@ KINDS: list[Callable[[bytes], bytes]] = [
 _ENDS_THE_CONNECTION = {cut_short, an_http_answer}
 
 
-class Garbler:
+class CorruptingProxy:
     """Forwards connections from `port` to `upstream_port`, both on 127.0.0.1; clients hear of no other port.
 
-    A context manager. spoil() says which answers are spoilt, and `spoilt` counts them.
+    A context manager. corrupt_next() says which answers are corrupted, and `corrupted` counts them.
     """
 
     def __init__(self, upstream_port: int) -> None:
         self.upstream_port = upstream_port
-        self.spoilt = 0
+        self.corrupted = 0
         self._lock = threading.Lock()
         self._api_key, self._kind, self._left = -1, random_body, 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -97,12 +97,12 @@ class Garbler:
         self._closed = False
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def spoil(self, request: str, kind: Callable[[bytes], bytes], count: int) -> None:
+    def corrupt_next(self, request: str, kind: Callable[[bytes], bytes], count: int) -> None:
         """The next answers to requests of that name, `count` of them, are made into what kind(frame) gives."""
         with self._lock:
-            self._api_key, self._kind, self._left, self.spoilt = API_KEYS[request], kind, count, 0
+            self._api_key, self._kind, self._left, self.corrupted = API_KEYS[request], kind, count, 0
 
-    def __enter__(self) -> Garbler:
+    def __enter__(self) -> CorruptingProxy:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -164,7 +164,7 @@ class Garbler:
             if api_key != self._api_key or self._left == 0:
                 return frame, False
             self._left -= 1
-            self.spoilt += 1
+            self.corrupted += 1
             kind = self._kind
         return kind(frame), kind in _ENDS_THE_CONNECTION
 

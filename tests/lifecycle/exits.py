@@ -1,4 +1,4 @@
-"""python -m tests.life.exits SERVERS TOPIC RECORDS end|exit|exception|daemon: sends, and ends without close()."""
+"""python -m tests.lifecycle.exits SERVERS TOPIC RECORDS end|exit|exception|daemon: sends, and ends without close()."""
 
 from __future__ import annotations
 

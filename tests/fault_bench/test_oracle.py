@@ -9,7 +9,18 @@ from dataclasses import dataclass, replace
 import pytest
 
 from fastprod import DeliveryTimeoutError, RecordMetadata, partition_for_key
-from tests.faults.oracle import DUPLICATED, FALSE_NO, REORDERED, Logged, Oracle, Outcome, Pool, Sent, Verdict, name_of
+from tests.fault_bench.oracle import (
+    DUPLICATED,
+    FALSE_NO,
+    REORDERED,
+    Logged,
+    Oracle,
+    Outcome,
+    Pool,
+    Sent,
+    Verdict,
+    name_of,
+)
 
 PARTITIONS = 4
 TIMEOUT = 10.0

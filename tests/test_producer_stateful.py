@@ -1,6 +1,6 @@
 """The whole public API against a model, on brokers that fail: whatever is called when, every record settles once.
 
-`make machine EXAMPLES=1000 SEED=5` runs more of it. A failure prints its steps, and what runs them again.
+`make stateful EXAMPLES=1000 SEED=5` runs more of it. A failure prints its steps, and what runs them again.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from fastprod import (
 from fastprod.testing import ALL_BROKERS, MockCluster
 from tests.conftest import QUICK
 
-LONG_FORM = int(os.environ.get("FASTPROD_MACHINE_EXAMPLES", 0))  # negative: without looking for shorter failures
+LONG_FORM = int(os.environ.get("FASTPROD_STATEFUL_EXAMPLES", 0))  # negative: without looking for shorter failures
 PATIENCE = 40  # seconds after which a call that should return counts as hung
 TOPICS = {"a": 1, "b": 4, "c": 16}
 PUBLIC = {cls for cls in vars(fastprod).values() if isinstance(cls, type) and issubclass(cls, KafkaError)}
@@ -124,7 +124,11 @@ class ProducerMachine(RuleBasedStateMachine):
         options["retry_backoff_ms"] = options["retry_backoff_max_ms"] = 10
         self.hasty, self.transactional = hasty, transactional
         if transactional:
-            options |= {"transactional_id": "machine", "acks": "all", "max_block_ms": max(options["max_block_ms"], 200)}
+            options |= {
+                "transactional_id": "stateful",
+                "acks": "all",
+                "max_block_ms": max(options["max_block_ms"], 200),
+            }
         self.state = "new" if transactional else None  # of the transaction; "open", "ready", "unknown"
         # With several requests on their way and no idempotence, a retry changes the order.
         self.ordered = options["acks"] == "all" or options["max_in_flight_requests_per_connection"] == 1
@@ -255,7 +259,7 @@ class ProducerMachine(RuleBasedStateMachine):
     def send(self, topic, value, key, headers, partition, timestamp, reaction, record, burst):
         fields = {"headers": headers, "partition": partition, "timestamp": timestamp}
         for _ in range(burst):
-            if not self.send_one("the machine", topic, value, key, reaction=reaction, record=record, **fields):
+            if not self.send_one("the rules", topic, value, key, reaction=reaction, record=record, **fields):
                 break  # each might take max.block.ms
 
     @rule(which=st.integers(0, len(BAD) - 1))
@@ -453,7 +457,7 @@ class ProducerMachine(RuleBasedStateMachine):
     # Transactions.
 
     def call_patiently(self, call, *arguments):
-        """Where a call gives up after max.block.ms, which is short here, the machine may only have been slow: again."""
+        """Where a call gives up after max.block.ms, which is short here, the computer may only have been slow: again."""
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -511,7 +515,7 @@ class ProducerMachine(RuleBasedStateMachine):
         with self.documented(Boom, TimeoutError), self.producer.transaction():
             begun = True
             for _ in range(burst):
-                self.send_one("the machine", reaction="nothing")
+                self.send_one("the rules", reaction="nothing")
             if fails:
                 raise Boom
         if begun:

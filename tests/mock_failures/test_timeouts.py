@@ -7,7 +7,7 @@ import pytest
 
 from fastprod import DeliveryError, KafkaError, ProducerClosedError
 from tests.conftest import TOPIC, eventually
-from tests.failures.conftest import failures, whole
+from tests.mock_failures.conftest import failures, whole
 
 pytestmark = pytest.mark.mock
 

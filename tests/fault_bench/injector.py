@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaException
 
-from tests.faults.proxy import FaultProxy
-from tests.faults.schedule import KILL, STOP, Fault
+from tests.fault_bench.proxy import FaultProxy
+from tests.fault_bench.schedule import KILL, STOP, Fault
 from tests.kafka.cluster import KafkaCluster
 
 

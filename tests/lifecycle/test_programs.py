@@ -1,4 +1,4 @@
-"""The programs of this directory in a short form; FASTPROD_FULL=1, or `make life`, runs them for the full figures."""
+"""The programs of this directory, in short. FASTPROD_FULL=1, or `make lifecycle`, runs them in full."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE = 240  # seconds after which a program counts as hung
 
 def run(program: str, *arguments: object) -> str:
     """What the program prints; the test fails if it fails, hangs or has something to say on stderr."""
-    command = [sys.executable, "-X", "faulthandler", "-m", f"tests.life.{program}", *map(str, arguments)]
+    command = [sys.executable, "-X", "faulthandler", "-m", f"tests.lifecycle.{program}", *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     print(ended.stdout)
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
@@ -70,7 +70,7 @@ def stored(cluster: MockCluster, topic: str) -> int:
 def leave(cluster: MockCluster, topic: str, way: str) -> subprocess.CompletedProcess[str]:
     """How a process ended that sent RECORDS records and did not close its producer."""
     arguments = (cluster.bootstrap_servers, topic, RECORDS, way)
-    command = [sys.executable, "-m", "tests.life.exits", *map(str, arguments)]
+    command = [sys.executable, "-m", "tests.lifecycle.exits", *map(str, arguments)]
     began = time.monotonic()
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     print(ended.stdout, f"the process took {time.monotonic() - began:.1f} s")

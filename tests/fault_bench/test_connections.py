@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from fastprod import Producer
-from tests.faults.bench import FaultBench
-from tests.faults.lag import Lag
-from tests.faults.proxy import FaultProxy
+from tests.fault_bench.bench import FaultBench
+from tests.fault_bench.lag import Lag
+from tests.fault_bench.proxy import FaultProxy
 from tests.kafka.cluster import BROKERS
 from tests.kafka.fixtures import consume_all
 from tests.kafka.node import free_ports, wait_until

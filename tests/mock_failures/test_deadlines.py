@@ -10,7 +10,7 @@ import pytest
 from fastprod import Producer
 from fastprod.testing import MockCluster
 from tests.conftest import QUICK, TOPIC, eventually
-from tests.failures.conftest import failures, read, whole
+from tests.mock_failures.conftest import failures, read, whole
 
 pytestmark = [pytest.mark.mock, pytest.mark.slow]
 

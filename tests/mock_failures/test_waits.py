@@ -21,7 +21,7 @@ from fastprod import (
     partition_for_key,
 )
 from tests.conftest import PARTITIONS, QUICK, TOPIC, eventually, signalled
-from tests.failures.conftest import read, whole
+from tests.mock_failures.conftest import read, whole
 
 pytestmark = pytest.mark.mock
 

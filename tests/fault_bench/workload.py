@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 
 from fastprod import KafkaError, Producer, RecordMetadata
-from tests.faults.oracle import Headers, Outcome, Sent, name_of
-from tests.faults.schedule import Schedule
+from tests.fault_bench.oracle import Headers, Outcome, Sent, name_of
+from tests.fault_bench.schedule import Schedule
 
 SIDE_SHARE = 8  # one record in so many goes to the second topic, so that a buffer given to the wrong batch shows
 SIDE_PARTITIONS = 2

@@ -9,7 +9,7 @@ import pytest
 from fastprod import AuthorizationError, DeliveryError, DeliveryTimeoutError, KafkaError, Producer, RecordTooLargeError
 from fastprod.testing import MockCluster
 from tests.conftest import PARTITIONS, TOPIC, eventually
-from tests.failures.conftest import (
+from tests.mock_failures.conftest import (
     FORBIDDEN,
     INVALID_RECORD,
     NOT_LEADER,

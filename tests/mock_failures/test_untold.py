@@ -7,7 +7,7 @@ import pytest
 
 from fastprod import DeliveryError, Producer
 from tests.conftest import QUICK, TOPIC, eventually, shown
-from tests.failures.conftest import INVALID_RECORD, TOO_LARGE, fail_next, failures, read, whole
+from tests.mock_failures.conftest import INVALID_RECORD, TOO_LARGE, fail_next, failures, read, whole
 
 pytestmark = pytest.mark.mock
 
