@@ -46,8 +46,7 @@ cdef enum:
     DIRECT_LIMIT = 1              # bytes that an application's thread hands over itself: a single batch
     EXPIRY_INTERVAL_MS = 100
     UNANSWERED_LIMIT = 1 << 20    # bytes of memory that librdkafka may have of a leader's partitions that do not answer
-    FIRST_YIELD_NS = 250_000        # of a thread whose work the application does
-    LONGEST_YIELD_NS = 1_000_000
+    YIELD_NS = 1_000_000            # of a thread whose work the application does
     LONGEST_SLEEP_MS = 1000
     # librdkafka's codes, RD_KAFKA_RESP_ERR__...
     CRIT_SYS_RESOURCE = -194
@@ -244,8 +243,7 @@ cdef class Sender:
 
         Work of its own in between would cost: the application would wait for
         sender_lock, and memory that it has in its cache would go to another core. So
-        would waking up, from librdkafka's threads, where cores are few: each
-        nap is twice as long as the one before.
+        would waking up, from librdkafka's threads, where cores are few.
 
         Whoever begins to wait for what the thread does ends it: it says so in
         the accumulator, and if it sees `yielding` then, signals `wake_cond` under
@@ -253,14 +251,12 @@ cdef class Sender:
         accumulator after it has set it, sees that somebody waits; and if it does,
         it gets sender_lock only once the thread waits, which so misses no signal.
         """
-        cdef int64_t yield_ns = FIRST_YIELD_NS
         fp_atomic_store(&self.yielding, 1)
         while self.assisted:
             self.assisted = 0
             if self.accumulator.has_waiters() or not fp_cond_wait_until(
-                    &self.wake_cond, &self.sender_lock, min(fp_monotonic_ns() + yield_ns, self.next_expiry_ns)):
+                    &self.wake_cond, &self.sender_lock, min(fp_monotonic_ns() + YIELD_NS, self.next_expiry_ns)):
                 break
-            yield_ns = min(2 * yield_ns, <int64_t>LONGEST_YIELD_NS)
             if fp_monotonic_ns() >= self.next_expiry_ns:
                 break
         fp_atomic_store(&self.yielding, 0)
@@ -313,7 +309,7 @@ cdef class Sender:
         While the thread sleeps, sender_lock is free, and a thread that has something to
         send does a little of it at once: that saves a record on an idle
         producer the way through another thread. What is left wakes the thread.
-        A nap it ends only for those who wait.
+        A thread that yields is woken only if somebody waits.
         """
         cdef int64_t now, sleeps_until
         cdef ProducerBatch *chain
@@ -354,7 +350,7 @@ cdef class Sender:
     cdef void assist(self) noexcept nogil:
         """Hands over in the thread's place, which is far behind. thread: app, without the GIL  lock: none
 
-        And serves events for it, while the thread naps: two threads that both
+        And serves events for it, while the thread yields: two threads that both
         hand over take turns at locks and at cold memory, and get less done than
         one. It hands over all that the windows take: less than a batch of large
         records at a time would leave a backlog as long as it once became. Then
