@@ -457,7 +457,7 @@ class ProducerMachine(RuleBasedStateMachine):
     # Transactions.
 
     def call_patiently(self, call, *arguments):
-        """Where a call gives up after max.block.ms, which is short here, the computer may only have been slow: again."""
+        """Where a call gives up after max.block.ms, which is short here, the computer may have been slow: again."""
         deadline = time.monotonic() + 20
         while True:
             try:

@@ -1,4 +1,4 @@
-"""python -m tests.lifecycle.processes fork|spawn|forkserver: producers beside, before and in child processes.
+"""python -m tests.lifecycle.processes fork|spawn|forkserver: producers beside, before and in child processes."""
 
 from __future__ import annotations
 
