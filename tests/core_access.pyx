@@ -1,18 +1,24 @@
-"""The core as tests reach it: an accumulator that is driven step by step, and a topic's choice of partitions.
+"""The core as tests reach it: parts of it that are driven step by step.
 
 setup.py builds this extension, `fastprod_core_access`, in a development checkout and with FASTPROD_TESTS=1. It is in no
 wheel.
 """
 
-from libc.stdint cimport INT64_MAX, int32_t, int64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
-from fastprod.internals.future cimport PERSISTED, result_complete, result_record
+from fastprod.internals.buffer_pool cimport BufferPool
+from fastprod.internals.failed_records cimport FailedRecords
+from fastprod.internals.future cimport (
+    NOT_PERSISTED, PERSISTED, ProduceRequestResult, result_complete, result_record, result_tell, result_unref,
+)
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.partitioner cimport (
     Partitions, StickyState, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition, sticky_update,
 )
-from fastprod.internals.producer_batch cimport BATCH_IN_TRANSIT, ProducerBatch, batch_free, batch_records
+from fastprod.internals.producer_batch cimport (
+    BATCH_IN_TRANSIT, ProducerBatch, batch_append, batch_free, batch_new, batch_records,
+)
 from fastprod.internals.record cimport fp_record
 from fastprod.internals.record_accumulator cimport (
     OVERDUE, CallbackSlot, Placed, RecordAccumulator, RecordAppendResult,
@@ -166,7 +172,7 @@ cdef class DrainedBatch:
     @property
     def records(self):
         """(key, value, headers, timestamp) of each record."""
-        return batch_records(self.batch)
+        return batch_records(self.batch.arena, self.batch.count, self.batch.base_timestamp)
 
     @property
     def wire_size(self):
@@ -235,3 +241,59 @@ cdef class StickyPartitioner:
     def draws(self):
         """Random numbers drawn so far, with sequential_random."""
         return self.state.random.state
+
+
+cdef class FailedBatches:
+    """FailedRecords to which a test adds batches itself."""
+    cdef FailedRecords failed
+    cdef BufferPool pool
+    cdef list results        # addresses, a reference each
+
+    def __cinit__(self, size_t limit=1 << 20):
+        self.failed = FailedRecords(limit)
+        self.pool = BufferPool(1 << 20, 1 << 10)
+        self.results = []
+
+    def __dealloc__(self):
+        for address in self.results:
+            result_unref(<ProduceRequestResult *><uintptr_t>address, -1)
+
+    def keep(self, list values, *, str topic="t", codes=None, bint with_records=True):
+        """Keeps a batch of partition 0, codes: an error code for each value, 0 for one that was delivered.
+
+        Returns its number for observe().
+        """
+        cdef fp_record record
+        cdef bytes value
+        cdef ProducerBatch *batch = batch_new(<char *>malloc(4096), 4096, 0, 0)
+        cdef char *arena = batch.arena
+        for i, value in enumerate(values):
+            memset(&record, 0, sizeof(record))
+            record.value = value
+            record.value_len = len(value)
+            batch_append(batch, &record, len(value))
+            result_record(batch.result, i, 1, codes[i] if codes else 87, -1, -1, NOT_PERSISTED)
+        result_complete(batch.result, batch.count)
+        batch.result.futures = 1   # the reference that self.results has
+        batch.arena = NULL
+        self.results.append(<uintptr_t>batch.result)
+        if not with_records:
+            free(arena)
+            arena = NULL
+        self.failed.keep(batch, topic.encode(), arena)
+        batch_free(batch, self.pool)
+        return len(self.results) - 1
+
+    def observe(self, number, index):
+        """The program sees the failure of a record."""
+        result_tell(<ProduceRequestResult *><uintptr_t>self.results[number], index)
+
+    def take(self):
+        return self.failed.take()
+
+    def discard(self):
+        self.failed.discard()
+
+    @property
+    def bytes(self):
+        return self.failed.bytes

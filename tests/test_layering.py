@@ -50,6 +50,9 @@ MAY_KNOW = {
     },
     "internals.producer_batch": {"internals.buffer_pool", "internals.future", "internals.record"},
     "internals.partition_queue": {"internals.partitioner", "internals.producer_batch"},
+    "internals.failed_records": {
+        "errors", "internals.future", "internals.producer_batch", "internals.sync", "librdkafka.loader", "records",
+    },
     "internals.record_accumulator": {
         "errors", "internals.buffer_pool", "internals.future", "internals.partition_queue", "internals.partitioner",
         "internals.producer_batch", "internals.record", "internals.sync",
@@ -59,9 +62,9 @@ MAY_KNOW = {
         "internals.record", "internals.sync", "internals.threads", "librdkafka.declarations", "librdkafka.loader",
     },
     "internals.sender": {
-        "errors", "internals.buffer_pool", "internals.callbacks", "internals.future", "internals.partition_queue",
-        "internals.producer_batch", "internals.record_accumulator", "internals.sync", "internals.threads",
-        "internals.transport", "librdkafka.declarations", "librdkafka.loader", "records",
+        "errors", "internals.buffer_pool", "internals.callbacks", "internals.failed_records", "internals.future",
+        "internals.partition_queue", "internals.producer_batch", "internals.record_accumulator", "internals.sync",
+        "internals.threads", "internals.transport", "librdkafka.declarations",
     },
     "internals.producer_metadata": {
         "errors", "internals.input", "internals.partition_queue", "internals.record_accumulator", "internals.sender",

@@ -692,7 +692,7 @@ cdef class Producer:
 
     @cython.final
     cdef object raise_failed(self, str preface=""):
-        count, reasons, records, kinds = self.sender.take_failed()
+        count, reasons, records, kinds = self.sender.failed_records.take()
         if not count:
             if preface:
                 raise DeliveryError(preface + "whoever asked for their outcome has been told", count=0)
@@ -991,7 +991,7 @@ cdef class Producer:
 
     @cython.final
     cdef object memory_in_use(self):
-        return self.pool.total_memory - self.pool.unallocated_memory + self.sender.failed_bytes
+        return self.pool.total_memory - self.pool.unallocated_memory + self.sender.failed_records.bytes
 
     def metrics(self):
         """The figures of this producer by Java's metric names (producer-metrics), since it was made.

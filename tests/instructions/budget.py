@@ -29,7 +29,8 @@ OTHER_TOLERANCE = 0.25  # where the code is for another machine or Python than t
 EVERYTHING = "everything"
 EVERYTHING_TOLERANCE = 0.1  # how often librdkafka's threads wake up, and what they find then, does not repeat as well
 COUNT = 10_000
-HANDING_OVER = {"sender", "transport"}  # the extensions whose code takes batches to librdkafka, and its reports back
+# The extensions whose code takes batches to librdkafka, and its reports back.
+HANDING_OVER = {"failed_records", "sender", "transport"}
 
 
 def valgrind():

@@ -48,7 +48,6 @@ cdef struct ProducerBatch:
     int requests_before       # ProduceRequests that the transport had sent when it was handed over
     int8_t expired            # its futures have failed already
     int8_t completed          # its futures have their results
-    char *topic               # its name, of a failed batch that is kept: the topic may be gone
 
 cdef ProducerBatch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil
 cdef void batch_free(ProducerBatch *batch, BufferPool pool) noexcept nogil
@@ -62,4 +61,4 @@ cdef int32_t batch_append(ProducerBatch *batch, const fp_record *record, size_t 
 cdef int batch_append_bare(ProducerBatch *batch, const fp_record *record, int64_t limit) noexcept nogil
 cdef Py_ssize_t batch_append_run(ProducerBatch *batch, const fp_record *records, const int32_t *partitions,
                                  Py_ssize_t count, int64_t limit) noexcept nogil
-cdef list batch_records(ProducerBatch *batch)
+cdef list batch_records(const char *arena, int32_t count, int64_t base_timestamp)

@@ -42,7 +42,6 @@ cdef void batch_free(ProducerBatch *batch, BufferPool pool) noexcept nogil:
         pool.deallocate(batch.arena, batch.capacity)
     if batch.result is not NULL:
         result_let_go(batch.result)
-    free(batch.topic)
     free(batch)
 
 
@@ -175,14 +174,14 @@ cdef void batch_rewind(ProducerBatch *batch, int32_t index) noexcept nogil:
         batch.cursor = fp_record_read(batch.cursor, &record, batch.base_timestamp)
 
 
-cdef list batch_records(ProducerBatch *batch):
+cdef list batch_records(const char *arena, int32_t count, int64_t base_timestamp):
     """(key, value, headers, timestamp) of each record, as Python objects: for failed records and for tests."""
     cdef fp_record record
-    cdef const char *p = batch.arena
+    cdef const char *p = arena
     cdef list records = []
     cdef int32_t _i
-    for _i in range(batch.count):
-        p = fp_record_read(p, &record, batch.base_timestamp)
+    for _i in range(count):
+        p = fp_record_read(p, &record, base_timestamp)
         records.append((
             record.key[:record.key_len] if record.key is not NULL else None,
             record.value[:record.value_len] if record.value is not NULL else None,

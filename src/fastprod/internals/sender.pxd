@@ -4,6 +4,7 @@ from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
+from fastprod.internals.failed_records cimport FailedRecords
 from fastprod.librdkafka.declarations cimport rd_kafka_queue_t
 from fastprod.internals.sync cimport fp_cond, fp_mutex, fp_thread
 from fastprod.internals.transport cimport Handle, Report, Transport
@@ -13,6 +14,7 @@ cdef class Sender:
     cdef BufferPool pool
     cdef Transport transport
     cdef Callbacks callbacks
+    cdef FailedRecords failed_records
     cdef int ordered   # a partition's, through retries; fixed before start(), as are the next six
     cdef int pausing   # of each partition while it is handed records: nothing else keeps its order
     cdef size_t request_size  # bytes and records of a partition that librdkafka puts into one request: submit_next()
@@ -56,14 +58,6 @@ cdef class Sender:
     cdef int8_t failure_persisted
     cdef char failure_topic[250]
     cdef int32_t failure_partition
-    # batches with failures that nothing has observed; guarded by failed_lock
-    cdef fp_mutex failed_lock
-    cdef ProducerBatch *failed_first
-    cdef ProducerBatch *failed_last
-    cdef size_t failed_bytes     # of their arenas
-    cdef int64_t failed_unkept   # failed records that there was no memory to keep
-    cdef size_t failed_limit
-
     # the thread, which takes sender_lock while it works
     cdef void run(self) noexcept nogil
     cdef void yield_to_app(self) noexcept nogil
@@ -73,11 +67,7 @@ cdef class Sender:
     cdef void tick(self) noexcept nogil
     cdef void complete_early(self, const Report *report) noexcept nogil
     cdef void forget_failure(self) noexcept nogil
-    cdef void forget_failed(self) noexcept nogil
     cdef void drop(self) noexcept nogil
-    cdef ProducerBatch *detach_failed(self) noexcept nogil
-    cdef void attach_failed(self, ProducerBatch *first) noexcept nogil
-    cdef void release_failed(self, ProducerBatch *batch) noexcept nogil
     cdef bint wait_settled(self, int64_t deadline) except -1
     cdef void wait_for_work_step(self) noexcept nogil
     cdef bint wait_callbacks(self, int64_t deadline) except -1
@@ -122,6 +112,3 @@ cdef class Sender:
     cdef void fail_expired(self, ProducerBatch *chain, int code) noexcept nogil
     cdef void fail_rest(self, ProducerBatch *batch, int code) noexcept nogil
     cdef void keep_copy(self, ProducerBatch *batch) noexcept nogil
-    cdef void keep_failed(self, ProducerBatch *batch, char *arena) noexcept nogil
-    # lock: failed_lock
-    cdef void prune_failed(self) noexcept nogil

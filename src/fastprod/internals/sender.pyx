@@ -8,19 +8,19 @@ cimport cython
 from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t, uintptr_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memset, strcmp, strdup, strncpy
+from libc.string cimport memcpy, memset, strcmp, strncpy
 from fastprod.internals.record_accumulator cimport (
     ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint, RecordAccumulator,
 )
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.producer_batch cimport (
-    BATCH_IN_TRANSIT, ProducerBatch, batch_free, batch_records, batch_records_within, batch_request_size, batch_rewind,
+    BATCH_IN_TRANSIT, ProducerBatch, batch_free, batch_records_within, batch_request_size, batch_rewind,
 )
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
+from fastprod.internals.failed_records cimport FailedRecords
 from fastprod.internals.future cimport (
-    NOT_PERSISTED, POSSIBLY_PERSISTED, Segment, notify_completed, persisted_word, result_complete, result_record,
-    result_segment, result_tell_all, result_was_told, segment_error, wait_completed,
+    NOT_PERSISTED, POSSIBLY_PERSISTED, notify_completed, result_complete, result_record, wait_completed,
 )
 from fastprod.librdkafka.declarations cimport rd_kafka_event_t, rd_kafka_queue_t, rd_kafka_topic_partition_list_t
 from fastprod.internals.sync cimport (
@@ -33,9 +33,7 @@ from fastprod.internals.transport cimport Handle, OpenTopic, Report, Transport, 
 
 import sys
 
-from fastprod.errors import FailedRecord, ForkedProducerError
-from fastprod.librdkafka.loader import describe
-from fastprod.records import ProducerRecord
+from fastprod.errors import ForkedProducerError
 
 cdef int64_t OVERSLEPT_NS = 100_000_000
 cdef int64_t LAST_MOMENT_NS = 500_000_000
@@ -111,12 +109,12 @@ cdef void sender_acknowledged(void *argument, const Report *report) noexcept nog
     (<Sender>argument).complete_early(report)
 
 
-@cython.no_gc_clear   # __dealloc__ frees what it kept, with the pool at hand
+@cython.no_gc_clear   # the thread may still work with the parts when the collector finds the producer
 cdef class Sender:
     """The thread between the accumulator and librdkafka.
 
     Owns a batch from drain() until its last report. Then it completes the result, in the order of the partition, and
-    gives window and arena back. It keeps the batch only if it failed and nothing has observed that. What librdkafka has
+    gives window and arena back. FailedRecords gets what failed and nothing has observed. What librdkafka has
     of a partition is a prefix of its batches in transit.
 
     The holder of `sender_lock` does all of this. That is the sender thread while it is awake, or a thread that has just
@@ -128,12 +126,11 @@ cdef class Sender:
     def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
         fp_mutex_init(&self.sender_lock)
         fp_cond_init(&self.wake_cond)
-        fp_mutex_init(&self.failed_lock)
         self.accumulator = accumulator
         self.pool = pool
         self.transport = transport
         self.callbacks = callbacks
-        self.failed_limit = pool.total_memory // 4
+        self.failed_records = FailedRecords(pool.total_memory // 4)
         self.request_size = FIRST_REQUEST
         self.request_records = INT32_MAX
         accumulator.wake = sender_wakeup
@@ -145,14 +142,8 @@ cdef class Sender:
         transport.receiver = <void *>self
 
     def __dealloc__(self):
-        cdef ProducerBatch *batch
-        while self.failed_first is not NULL:
-            batch = self.failed_first
-            self.failed_first = batch.next
-            self.release_failed(batch)
         free(self.slots)
         free(self.free_slots)
-        fp_mutex_destroy(&self.failed_lock)
         fp_cond_destroy(&self.wake_cond)
         fp_mutex_destroy(&self.sender_lock)
 
@@ -966,7 +957,7 @@ cdef class Sender:
         """
         if batch.result is not NULL and batch.result.unobserved > 0:
             self.pool.release(batch.capacity)
-            self.keep_failed(batch, batch.arena)
+            self.failed_records.keep(batch, (<PartitionQueue *>batch.queue).topic.name, batch.arena)
         else:
             self.pool.deallocate(batch.arena, batch.capacity)
         batch.arena = NULL
@@ -1036,7 +1027,7 @@ cdef class Sender:
             copy = <char *>malloc(max(batch.used, <size_t>1))
             if copy is not NULL:
                 memcpy(copy, batch.arena, batch.used)
-            self.keep_failed(batch, copy)
+            self.failed_records.keep(batch, (<PartitionQueue *>batch.queue).topic.name, copy)
 
     # What a transaction needs.
 
@@ -1066,151 +1057,6 @@ cdef class Sender:
         fp_mutex_lock(&self.sender_lock)
         self.fail_expired(self.accumulator.expire(fp_monotonic_ns(), ALL_NOT_HANDED_OVER), PURGE_QUEUE)
         fp_mutex_unlock(&self.sender_lock)
-
-    cdef void forget_failed(self) noexcept nogil:
-        """Whoever aborts a transaction need not be told that its records failed. thread: app  lock: none"""
-        cdef ProducerBatch *batch = self.detach_failed()
-        cdef ProducerBatch *next_batch
-        fp_mutex_lock(&self.failed_lock)
-        self.failed_unkept = 0
-        fp_mutex_unlock(&self.failed_lock)
-        while batch is not NULL:
-            next_batch = batch.next
-            result_tell_all(batch.result)
-            self.release_failed(batch)
-            batch = next_batch
-
-    # Failures that nobody has been told of.
-
-    cdef void keep_failed(self, ProducerBatch *batch, char *arena) noexcept nogil:
-        """Keeps the batch's result for flush() or close() to raise, with its records up to a quarter of buffer.memory.
-
-        Owns arena, the batch's contents, from here on; outside the pool, so that
-        failures nobody asks about do not stop the producer. Past the limit, or
-        with arena NULL, only the count is kept.
-        """
-        cdef ProducerBatch *kept = <ProducerBatch *>malloc(sizeof(ProducerBatch))
-        cdef char *trimmed
-        if kept is NULL:
-            fp_mutex_lock(&self.failed_lock)
-            self.failed_unkept += batch.result.unobserved
-            fp_mutex_unlock(&self.failed_lock)
-            free(arena)
-            return
-        kept[0] = batch[0]
-        kept.next = NULL
-        kept.queue = NULL
-        kept.topic = strdup((<PartitionQueue *>batch.queue).topic.name)
-        batch.result = NULL    # kept's now
-        fp_mutex_lock(&self.failed_lock)
-        self.prune_failed()
-        if arena is NULL or self.failed_bytes + kept.used > self.failed_limit:
-            free(arena)
-            arena = NULL
-            kept.used = 0
-        else:
-            trimmed = <char *>realloc(arena, max(kept.used, <size_t>1))
-            if trimmed is not NULL:
-                arena = trimmed
-            self.failed_bytes += kept.used
-        kept.arena = arena
-        if self.failed_last is NULL:
-            self.failed_first = kept
-        else:
-            self.failed_last.next = kept
-        self.failed_last = kept
-        fp_mutex_unlock(&self.failed_lock)
-
-    cdef void prune_failed(self) noexcept nogil:
-        """Drops, from the front, what has been told meanwhile. lock: failed_lock"""
-        cdef ProducerBatch *batch
-        while self.failed_first is not NULL and self.failed_first.result.unobserved == 0:
-            batch = self.failed_first
-            self.failed_first = batch.next
-            if self.failed_first is NULL:
-                self.failed_last = NULL
-            self.failed_bytes -= batch.used
-            self.release_failed(batch)
-
-    cdef void release_failed(self, ProducerBatch *batch) noexcept nogil:
-        free(batch.arena)
-        batch.arena = NULL
-        batch_free(batch, self.pool)
-
-    cdef ProducerBatch *detach_failed(self) noexcept nogil:
-        """All that was kept, chained by next; the caller's from here on. lock: none"""
-        cdef ProducerBatch *batch
-        fp_mutex_lock(&self.failed_lock)
-        batch = self.failed_first
-        self.failed_first = self.failed_last = NULL
-        self.failed_bytes = 0
-        fp_mutex_unlock(&self.failed_lock)
-        return batch
-
-    cdef void attach_failed(self, ProducerBatch *first) noexcept nogil:
-        """Undoes detach_failed(). lock: none"""
-        cdef ProducerBatch *last = first
-        cdef size_t size = 0
-        if first is NULL:
-            return
-        size = first.used
-        while last.next is not NULL:
-            last = last.next
-            size += last.used
-        fp_mutex_lock(&self.failed_lock)
-        last.next = self.failed_first
-        if self.failed_first is NULL:
-            self.failed_last = last
-        self.failed_first = first
-        self.failed_bytes += size
-        fp_mutex_unlock(&self.failed_lock)
-
-    def take_failed(self):
-        """The failures that nobody had been told of; they are told now.
-
-        (count, {reason: count}, [FailedRecord, ...], {(code, persisted), ...})
-        """
-        cdef ProducerBatch *first = self.detach_failed()
-        cdef ProducerBatch *batch = first
-        cdef ProducerBatch *next_batch
-        cdef Segment *segment
-        cdef int32_t i
-        count, reasons, records, kinds = 0, {}, [], set()
-        try:
-            while batch is not NULL:
-                topic = (<bytes>batch.topic).decode() if batch.topic is not NULL else ""   # there was no memory
-                contents = batch_records(batch) if batch.arena is not NULL else None
-                for i in range(batch.count):
-                    segment = result_segment(batch.result, i)
-                    if segment.code == 0 or result_was_told(batch.result, i):
-                        continue
-                    reason = describe(segment.code)
-                    count += 1
-                    reasons[reason] = reasons.get(reason, 0) + 1
-                    kinds.add((segment.code, persisted_word(segment.persisted)))
-                    if contents is not None:
-                        key, value, headers, timestamp = contents[i]
-                        error = segment_error(segment, topic, batch.result.partition)
-                        error.record = ProducerRecord(topic, value, key, batch.result.partition, timestamp, headers)
-                        records.append(
-                            FailedRecord(topic, batch.result.partition, key, value, headers, timestamp, error))
-                batch = batch.next
-        except BaseException:      # an interrupt, or no memory: they are still to be told of
-            self.attach_failed(first)
-            raise
-        while first is not NULL:
-            next_batch = first.next
-            result_tell_all(first.result)
-            self.release_failed(first)
-            first = next_batch
-        fp_mutex_lock(&self.failed_lock)
-        unkept, self.failed_unkept = self.failed_unkept, 0
-        fp_mutex_unlock(&self.failed_lock)
-        if unkept:
-            count += unkept
-            reasons["there was no memory to keep the reason"] = unkept
-            kinds.add((CRIT_SYS_RESOURCE, "possibly"))
-        return count, reasons, records, kinds
 
     # Waiting. thread: app, with the GIL
 

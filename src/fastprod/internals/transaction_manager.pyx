@@ -170,7 +170,7 @@ cdef class TransactionManager:
                 self.undo(timeout, deadline)
             finally:   # in a timeout too: a flush() before the next call is not to tell of what was dropped
                 with nogil:
-                    self.sender.forget_failed()
+                    self.sender.failed_records.discard()
         finally:
             self.leave()
 
