@@ -18,8 +18,8 @@ import warnings
 
 from fastprod import BufferExhaustedError, DeliveryError, MetadataTimeoutError, Producer, ProducerRecord
 from fastprod.testing import MockCluster
+from tests.arrow_builder import ArrowBuilder, Type, Values
 from tests.conftest import QUICK
-from tests.lender import Lender, Type, Values
 
 FORBIDDEN = 29  # an answer after which librdkafka does not retry
 
@@ -135,9 +135,9 @@ class Workload:
             b"".join(b"%06d" % i for i in range(count)),
         )
         column = Values(count, [None, offsets, data])
-        lender = Lender(Type("+s", children=[Type("z", "value")]), [Values(count, [None], children=[column])])
-        future = self.writer.send_arrow("t", lender)
-        lender.check()
+        built = ArrowBuilder(Type("+s", children=[Type("z", "value")]), [Values(count, [None], children=[column])])
+        future = self.writer.send_arrow("t", built)
+        built.check()
         assert future.result(60).count == count
         return count
 

@@ -81,8 +81,13 @@ MAY_KNOW = {
         "internals.record", "internals.record_accumulator", "internals.sync", "internals.threads",
         "librdkafka.loader", "records",
     },
+    "bulk.arrow": {"arrow.h"},
+    "bulk.arrow_column": {"bulk.arrow"},
+    "bulk.arrow_stream": {"bulk.arrow", "bulk.arrow_column", "internals.input"},
+    "bulk.arrow_headers": {"bulk.arrow", "bulk.arrow_column", "bulk.bulk_append", "internals.record"},
     "bulk.arrow_append": {
-        "arrow.h", "bulk.bulk_append", "errors", "internals.input", "internals.record", "internals.sync",
+        "bulk.arrow", "bulk.arrow_column", "bulk.arrow_headers", "bulk.arrow_stream", "bulk.bulk_append", "errors",
+        "internals.input", "internals.record", "internals.sync",
     },
     # What users import
     "records": set(),

@@ -15,7 +15,7 @@ import time
 import warnings
 
 from fastprod import BulkFuture, DeliveryError, KafkaError, Producer
-from tests.lender import Lender, Type, Values
+from tests.arrow_builder import ArrowBuilder, Type, Values
 
 LONGEST_REQUEST_S = 20  # "stall" is under way for 2.5 s in stub.c, and all is slower here
 VALUES = [b"v", b"value", b"fail", b"refuse", bytes(500), bytes(3000)]
@@ -93,7 +93,7 @@ class Life:
     def column(self, values):
         ends = array.array("i", [0, *itertools.accumulate(map(len, values))])
         column = Values(len(values), [None, ends.tobytes(), b"".join(values)])
-        return Lender(Type("+s", children=[Type("z", "value")]), [Values(len(values), [None], children=[column])])
+        return ArrowBuilder(Type("+s", children=[Type("z", "value")]), [Values(len(values), [None], children=[column])])
 
     def ask(self, rng):
         while not self.ending.is_set():

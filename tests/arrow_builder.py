@@ -82,38 +82,38 @@ class Values:
         self.dictionary = dictionary
 
 
-class Lender:
-    """Lends what it was given, as a stream or, with lend="array", as its first array.
+class ArrowBuilder:
+    """Exports what it was given, as a stream or, with export="array", as its first array.
 
     An array that is a callable is called for when its turn comes, and what it raises fails the stream.
     `released` counts each structure by its number, with the kind of it; check() that all were released once.
     """
 
-    def __init__(self, type, arrays, lend="stream"):
+    def __init__(self, type, arrays, export="stream"):
         self.type = type
         self.arrays = iter(arrays)
-        self.lent = []  # kinds
+        self.exported = []  # kinds
         self.released = collections.Counter()
-        self.moved = []  # out of their capsules, by whoever took them
+        self.moved = []  # out of their capsules, by the consumer
         self.kept = []
         self.error = b""
         # What a call that fails leaves behind is not the consumer's.
         self.stray_schema = RELEASE_SCHEMA(lambda _: self.released.update(["stray"]))
         self.stray_array = RELEASE_ARRAY(lambda _: self.released.update(["stray"]))
-        if lend == "stream":
+        if export == "stream":
             self.__arrow_c_stream__ = self.stream_capsule
         else:
             self.__arrow_c_array__ = self.array_capsules
 
     def check(self):
-        assert self.lent
+        assert self.exported
         assert not any(struct.release for struct in self.moved)
-        assert self.released == collections.Counter(range(len(self.lent))), (self.lent, self.released)
+        assert self.released == collections.Counter(range(len(self.exported))), (self.exported, self.released)
 
-    def lend(self, struct, kind, release):
+    def export(self, struct, kind, release):
         """Gives struct a release callback that counts, and does so for its children as theirs would be."""
-        number = len(self.lent)
-        self.lent.append(kind)
+        number = len(self.exported)
+        self.exported.append(kind)
         struct.private_data = number or None
 
         def released(pointer):
@@ -143,7 +143,7 @@ class Lender:
         struct.children = self.pointers([child and self.schema(child) for child in type.children], Schema)
         if type.dictionary is not None:
             struct.dictionary = ctypes.pointer(self.schema(type.dictionary))
-        self.lend(struct, "schema", RELEASE_SCHEMA)
+        self.export(struct, "schema", RELEASE_SCHEMA)
         return struct
 
     def array(self, values):
@@ -160,7 +160,7 @@ class Lender:
         struct.children = self.pointers([self.array(child) for child in values.children], Array)
         if values.dictionary is not None:
             struct.dictionary = ctypes.pointer(self.array(values.dictionary))
-        self.lend(struct, "array", RELEASE_ARRAY)
+        self.export(struct, "array", RELEASE_ARRAY)
         return struct
 
     def stream(self):
@@ -190,7 +190,7 @@ class Lender:
 
         struct = Stream(GET_SCHEMA(get_schema), GET_NEXT(get_next), GET_LAST_ERROR(get_last_error))
         self.kept += [struct.get_schema, struct.get_next, struct.get_last_error]
-        self.lend(struct, "stream", RELEASE_STREAM)
+        self.export(struct, "stream", RELEASE_STREAM)
         return struct
 
     def fail(self, error):
