@@ -18,9 +18,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import ipc
 
-from fastprod.cli import main, send
+from fastprod.cli import main, send, stop
 from fastprod.testing import MockCluster
-from tests.conftest import eventually, pausing
+from tests.conftest import eventually, pausing, signalled
 from tests.test_cli_send import FakeProducer, parse, wait_for_records
 
 pytestmark = pytest.mark.mock
@@ -124,6 +124,30 @@ def test_an_unfinished_record_is_left_out(cluster, arguments, data, count, line)
     if line:
         assert acknowledged == count
         assert f"the input was read up to <stdin>:{line}, but for the record that was not read to its end\n" in err
+
+
+def test_a_signal_ends_the_wait_for_input_without_interrupting_it():
+    """As when it comes just before select(). Here another thread gets it."""
+    reader, writer = os.pipe()
+    early = threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM))
+    late = threading.Timer(20, os.write, (writer, b"too late"))
+    with open(reader, "rb", 0), open(writer, "wb", 0), stop.Stop() as asked:
+        early.start()
+        late.start()
+        asked.wait_readable(reader)
+        late.cancel()
+        assert asked.number == signal.SIGTERM and not held(reader)
+        early.join()
+
+
+def test_another_signal_does_not_end_the_wait_for_input():
+    reader, writer = os.pipe()
+    with open(reader, "rb", 0), open(writer, "wb", 0), stop.Stop() as asked, signalled(lambda: None, 0.05):
+        timer = threading.Timer(0.3, os.write, (writer, b"x"))
+        timer.start()
+        asked.wait_readable(reader)
+        assert os.read(reader, 2) == b"x" and asked.number == 0
+        timer.join()
 
 
 def test_a_signal_while_it_connects(tmp_path):

@@ -13,7 +13,6 @@ import io
 import lzma
 import os
 import re
-import select
 import stat
 import struct
 import sys
@@ -255,8 +254,8 @@ class File(Bytes):
 
     def _more(self, size: int) -> bytes:
         while True:
-            if self._waits and not self._stop.number:
-                select.select([self._fd, *([self._stop.reader] if self._stop.reader >= 0 else [])], [], [])
+            if self._waits:
+                self._stop.wait_readable(self._fd)
             if self._stop.number:
                 if self._left is None:
                     self._left = self._held_by_pipe()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -35,8 +36,8 @@ class Stop:
     def __init__(self) -> None:
         self.number = 0  # of the first signal
         self.hurried = False
-        self.reader = -1  # a descriptor that becomes readable at the first signal; -1 if none is handled
-        self._writer = -1
+        self._reader = self._writer = -1  # a pipe that the interpreter writes to at each signal; -1 if none is handled
+        self._previous_writer = -1
         self._raises = False
         self._previous: dict[int, Any] = {}
         self._seen: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put() is safe in a signal handler; 0 is the end
@@ -52,7 +53,9 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            self.reader, self._writer = os.pipe()
+            self._reader, self._writer = os.pipe()
+            os.set_blocking(self._writer, False)
+            self._previous_writer = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
             for number in SIGNALS:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._previous[number] = signal.signal(number, self._handle)
@@ -62,9 +65,10 @@ class Stop:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if self._writer >= 0:
+            signal.set_wakeup_fd(self._previous_writer)
             os.close(self._writer)
-            os.close(self.reader)
-            self.reader = self._writer = -1
+            os.close(self._reader)
+            self._reader = self._writer = -1
 
     def _handle(self, number: int, _: object) -> None:
         if self.number:
@@ -74,10 +78,21 @@ class Stop:
                 self._seen.put(number)
             return
         self.number = number
-        os.write(self._writer, b"\0")
         self._seen.put(number)
         if self._raises:
             raise Stopped
+
+    def wait_readable(self, fd: int) -> None:
+        """Returns when a descriptor is readable or a signal has asked for the end.
+
+        A signal does not always interrupt select(): it may come just before the call, or in another thread, and Python
+        calls the handler only when select() returns. So the interpreter itself writes to the pipe.
+        """
+        while not self.number:
+            ready, _, _ = select.select([fd, *([self._reader] if self._reader >= 0 else [])], [], [])
+            if fd in ready:
+                return
+            os.read(self._reader, 512)  # the signal's handler runs before the loop looks again
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
