@@ -12,6 +12,11 @@ from fastprod.internals.failed_records cimport FailedRecords
 from fastprod.internals.future cimport (
     NOT_PERSISTED, PERSISTED, ProduceRequestResult, result_complete, result_record, result_tell, result_unref,
 )
+from fastprod.internals.in_flight_partition cimport (
+    FIRST_RECORD, FIRST_REQUEST, SPLITTING, STEADY, InFlightPartition, batch_is_reported, in_flight_add,
+    in_flight_delivered, in_flight_drop_retry, in_flight_init, in_flight_may_retry, in_flight_remove, in_flight_report,
+    in_flight_restart, in_flight_retry, in_flight_rewind, in_flight_submit, in_flight_unsubmitted_exceed, phase_limit,
+)
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.partitioner cimport (
     Partitions, StickyState, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition, sticky_update,
@@ -28,6 +33,8 @@ from fastprod.internals.sync cimport fp_monotonic_ns
 from array import array
 
 from fastprod.internals.partitioner import KINDS
+
+PHASES = {"FIRST_RECORD": FIRST_RECORD, "FIRST_REQUEST": FIRST_REQUEST, "STEADY": STEADY, "SPLITTING": SPLITTING}
 
 
 cdef class ManualAccumulator(RecordAccumulator):
@@ -297,3 +304,124 @@ cdef class FailedBatches:
     @property
     def bytes(self):
         return self.failed.bytes
+
+
+cdef class InFlight:
+    """An InFlightPartition whose batches, known by their numbers, a test makes, submits and reports itself."""
+    cdef InFlightPartition flight
+    cdef BufferPool pool
+    cdef list batches        # addresses; 0: removed
+
+    def __cinit__(self, str phase="FIRST_RECORD"):
+        in_flight_init(&self.flight, PHASES[phase])
+        self.pool = BufferPool(1 << 30, 1 << 10)
+        self.batches = []
+
+    def __dealloc__(self):
+        for address in self.batches:
+            if address:
+                batch_free(<ProducerBatch *><uintptr_t>address, self.pool)
+
+    cdef ProducerBatch *batch(self, number) except NULL:
+        return <ProducerBatch *><uintptr_t>self.batches[number]
+
+    cdef object number(self, ProducerBatch *batch):
+        return None if batch is NULL else self.batches.index(<uintptr_t>batch)
+
+    def add(self, int count, int size=100):
+        """Adds a batch of records with values of `size` bytes."""
+        cdef fp_record record
+        cdef ProducerBatch *batch
+        cdef bytes value = bytes(size)
+        cdef size_t capacity = count * (size + 30)
+        self.pool.try_reserve(capacity)
+        batch = batch_new(<char *>malloc(capacity), capacity, 0, 0)
+        memset(&record, 0, sizeof(record))
+        record.value = value
+        record.value_len = size
+        for _ in range(count):
+            batch_append(batch, &record, size)
+        batch.result.futures = 0
+        batch.state = BATCH_IN_TRANSIT
+        in_flight_add(&self.flight, batch)
+        self.batches.append(<uintptr_t>batch)
+        return len(self.batches) - 1
+
+    def submit(self, number, int count):
+        in_flight_submit(&self.flight, self.batch(number), count)
+        self.batch(number).submitted += count
+
+    def deliver(self, number, int count):
+        """Whether the limit may have changed."""
+        in_flight_report(&self.flight, self.batch(number), count)
+        return bool(in_flight_delivered(&self.flight))
+
+    def refuse(self, number, int first, int count, int code):
+        """Reports records as refused; whether they are kept to be submitted again."""
+        in_flight_report(&self.flight, self.batch(number), count)
+        if not in_flight_may_retry(&self.flight, self.batch(number), first, code):
+            return False
+        in_flight_retry(&self.flight, self.batch(number), first, count, code)
+        return True
+
+    def rewind(self):
+        return bool(in_flight_rewind(&self.flight))
+
+    def restart(self, str phase):
+        return bool(in_flight_restart(&self.flight, PHASES[phase]))
+
+    def drop_retry(self, number):
+        in_flight_drop_retry(&self.flight, self.batch(number))
+
+    def remove(self, number):
+        in_flight_remove(&self.flight, self.batch(number))
+        batch_free(self.batch(number), self.pool)
+        self.batches[number] = 0
+
+    def is_reported(self, number):
+        return bool(batch_is_reported(self.batch(number)))
+
+    def submitted(self, number):
+        return self.batch(number).submitted
+
+    def unsubmitted_exceed(self, int limit):
+        return bool(in_flight_unsubmitted_exceed(&self.flight, limit))
+
+    @property
+    def phase(self):
+        return next(name for name, phase in PHASES.items() if phase == self.flight.phase)
+
+    @property
+    def limit(self):
+        return phase_limit(self.flight.phase, self.flight.split_limit)
+
+    @property
+    def outstanding(self):
+        return self.flight.outstanding
+
+    @property
+    def single_record_request(self):
+        return bool(self.flight.single_record_request)
+
+    @property
+    def next_to_submit(self):
+        return self.number(self.flight.unsubmitted)
+
+    @property
+    def first_refused(self):
+        return self.number(self.flight.refused)
+
+    @property
+    def in_transit(self):
+        """Numbers of the batches, forwards; they are the same backwards."""
+        cdef ProducerBatch *batch = self.flight.first
+        forwards, backwards = [], []
+        while batch is not NULL:
+            forwards.append(self.number(batch))
+            batch = batch.transit_next
+        batch = self.flight.last
+        while batch is not NULL:
+            backwards.insert(0, self.number(batch))
+            batch = batch.transit_previous
+        assert forwards == backwards
+        return forwards

@@ -10,7 +10,7 @@ import pytest
 
 from fastprod import BufferExhaustedError
 from fastprod.internals.buffer_pool import BufferPool
-from fastprod_core_access import ManualAccumulator
+from fastprod_core_access import PHASES, ManualAccumulator
 from tests.conftest import eventually
 
 LEADER_WINDOW = 10 << 20
@@ -406,7 +406,7 @@ def test_a_full_batch_does_not_wait_behind_max_in_flight():
 
 
 def test_a_partition_with_a_request_limit_has_no_more_in_transit():
-    topic = Topic(first_request_limit=1)
+    topic = Topic(first_phase=PHASES["FIRST_RECORD"])
     for _ in range(30):
         topic.put(bytes(100))
     (first,) = topic.drain()
@@ -426,7 +426,7 @@ def test_a_partition_with_a_request_limit_has_no_more_in_transit():
 
 
 def test_a_partition_at_its_request_limit_leaves_the_others_alone():
-    topic = Topic([0, 0], first_request_limit=1)
+    topic = Topic([0, 0], first_phase=PHASES["FIRST_RECORD"])
     for _ in range(30):
         topic.put(bytes(100), partition=0)
     assert len(topic.drain()) == 1

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fastprod import BufferExhaustedError, partition_for_key
 from fastprod.internals.buffer_pool import BufferPool
-from fastprod_core_access import ManualAccumulator
+from fastprod_core_access import PHASES, ManualAccumulator
 
 BATCH_SIZE = 2000
 DELIVERY_TIMEOUT_MS = 200
@@ -81,11 +81,12 @@ class AccumulatorMachine(RuleBasedStateMachine):
         memory=st.sampled_from([8_000, 100_000]),
         leaders=st.lists(BROKERS, min_size=1, max_size=4),
         seed=st.integers(0, 1 << 32),
-        request_limit=st.sampled_from([0, 0, 1]),
+        first_phase=st.sampled_from(["STEADY", "STEADY", "FIRST_RECORD"]),
     )
-    def begin(self, linger_ms, max_in_flight, partitioner, adaptive, memory, leaders, seed, request_limit):
+    def begin(self, linger_ms, max_in_flight, partitioner, adaptive, memory, leaders, seed, first_phase):
         self.linger_ms = linger_ms
-        self.allowed = defaultdict(lambda: request_limit)  # partition -> bytes that may be in transit
+        # partition -> bytes that may be in transit
+        self.allowed = defaultdict(lambda: int(first_phase == "FIRST_RECORD"))
         self.pool = BufferPool(memory, BATCH_SIZE)
         self.accumulator = ManualAccumulator(
             self.pool,
@@ -97,7 +98,7 @@ class AccumulatorMachine(RuleBasedStateMachine):
             adaptive=adaptive,
             max_in_flight=max_in_flight,
             seed=seed,
-            first_request_limit=request_limit,
+            first_phase=PHASES[first_phase],
         )
         self.leaders = leaders  # of all partitions that there ever were
         self.count = len(leaders)  # of those that there are

@@ -49,13 +49,15 @@ MAY_KNOW = {
         "internals.threads",
     },
     "internals.producer_batch": {"internals.buffer_pool", "internals.future", "internals.record"},
-    "internals.partition_queue": {"internals.partitioner", "internals.producer_batch"},
+    "internals.in_flight_partition": {"internals.producer_batch"},
+    "internals.partition_queue": {"internals.in_flight_partition", "internals.partitioner", "internals.producer_batch"},
     "internals.failed_records": {
         "errors", "internals.future", "internals.producer_batch", "internals.sync", "librdkafka.loader", "records",
     },
     "internals.record_accumulator": {
-        "errors", "internals.buffer_pool", "internals.future", "internals.partition_queue", "internals.partitioner",
-        "internals.producer_batch", "internals.record", "internals.sync",
+        "errors", "internals.buffer_pool", "internals.future", "internals.in_flight_partition",
+        "internals.partition_queue", "internals.partitioner", "internals.producer_batch", "internals.record",
+        "internals.sync",
     },
     "internals.transport": {
         "config.options", "errors", "internals.callbacks", "internals.future", "internals.producer_batch",
@@ -63,8 +65,9 @@ MAY_KNOW = {
     },
     "internals.sender": {
         "errors", "internals.buffer_pool", "internals.callbacks", "internals.failed_records", "internals.future",
-        "internals.partition_queue", "internals.producer_batch", "internals.record_accumulator", "internals.sync",
-        "internals.threads", "internals.transport", "librdkafka.declarations",
+        "internals.in_flight_partition", "internals.partition_queue", "internals.producer_batch",
+        "internals.record_accumulator", "internals.sync", "internals.threads", "internals.transport",
+        "librdkafka.declarations",
     },
     "internals.producer_metadata": {
         "errors", "internals.input", "internals.partition_queue", "internals.record_accumulator", "internals.sender",
@@ -95,7 +98,8 @@ MAY_KNOW = {
     "testing": {"librdkafka.loader"},
     "producer": {
         "bulk.arrow_append", "bulk.bulk_append", "config.producer_config", "errors", "internals.buffer_pool",
-        "internals.callbacks", "internals.future", "internals.input", "internals.logs", "internals.partitioner",
+        "internals.callbacks", "internals.future", "internals.in_flight_partition", "internals.input", "internals.logs",
+        "internals.partitioner",
         "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sender",
         "internals.sync", "internals.threads", "internals.tokens", "internals.transaction_manager",
         "internals.transport", "records",

@@ -38,7 +38,7 @@ import warnings
 import weakref
 
 from fastprod.internals.future import wait_deadline
-from fastprod.internals.sender import first_request_limit
+from fastprod.internals.in_flight_partition import first_phase
 from fastprod.internals.threads import current, greenlets_run, make_thread, start_threads
 from fastprod.internals.transaction_manager import transaction
 from fastprod.internals.transport import knows
@@ -230,7 +230,7 @@ cdef class Producer:
             adaptive=settings.partitioner_adaptive_partitioning_enable,
             availability_timeout_ms=settings.partitioner_availability_timeout_ms,
             sticky_interval_ms=settings.partitioner_sticky_interval_ms,
-            first_request_limit=first_request_limit(properties["acks"], settings.enable_idempotence),
+            first_phase=first_phase(properties["acks"], settings.enable_idempotence),
             seed=int.from_bytes(os.urandom(7), "little"))
         self.callbacks = Callbacks(self.pool)
         self.transport = Transport(

@@ -172,7 +172,7 @@ def test_an_interrupt_while_close_lists_the_failures_loses_none(make, paused, mo
         for i in range(10):
             producer.send(TOPIC, b"%d" % i, partition=i % 2)
         with monkeypatch.context() as patched, pytest.raises(Interrupted):
-            patched.setattr("fastprod.internals.sender.FailedRecord", interrupt)
+            patched.setattr("fastprod.internals.failed_records.FailedRecord", interrupt)
             producer.close(0)
         with pytest.raises(DeliveryError) as caught:
             producer.close()

@@ -1,6 +1,7 @@
 # PartitionQueue, the batches of one partition, and Topic, its queues: declarations and the list of queues.
 # Guarded by the accumulator's lock, but for the fields that are marked as the sender's.
 from libc.stdint cimport int32_t, int64_t
+from fastprod.internals.in_flight_partition cimport InFlightPartition
 from fastprod.internals.partitioner cimport Partitions, StickyState
 from fastprod.internals.producer_batch cimport ProducerBatch
 
@@ -25,27 +26,14 @@ cdef struct PartitionQueue:
     int blocked_full          # it was blocked with a full batch: counted by its leader
     PartitionQueue *next      # in the ready list, or in the leader's blocked list
     PartitionQueue *previous
-    size_t request_limit      # bytes that may be in transit, or a single batch; 0: no bound
+    size_t request_limit      # bytes that may be in transit, or a single batch; 0: no bound. phase_limit() of in_flight
     int64_t waiting_ns        # since when none was handed over though one in transit waits for that; 0: none waits
     int32_t drained           # batches that were drained and have not settled
     size_t drained_bytes
     # the sender's, guarded by its sender_lock
-    ProducerBatch *transit_first      # those same batches, oldest first
-    ProducerBatch *transit_last
-    ProducerBatch *submitting_batch   # the oldest of them that librdkafka has not been given wholly; NULL: none
-    ProducerBatch *held   # the oldest of them with records that may be sent again in smaller requests; NULL: none
-    int32_t outstanding   # records that librdkafka has not reported yet
-    size_t portion   # bytes that are handed over at once; then their reports are awaited. 0: no bound
-    int limited   # one has refused a request as too large
-    int alone   # what was handed over last was a single record, with nothing else outstanding
-    int submitting   # hand_over() is on the stack
-    int unanswered   # the last request was not answered within delivery.timeout.ms
-    int expiring   # it is in fail_expired()'s list, by the next
+    InFlightPartition in_flight
+    int expiring              # it is in fail_expired()'s list, by the next
     PartitionQueue *next_expiring
-    int32_t taker      # the broker that took the newest records that were reported; -1: none yet
-    int retry_code     # why those records came back
-    void *open_topic   # the transport's, where its records are handed over; none if generation is 0
-    int generation     # of the librdkafka producer that this belongs to
 
 cdef struct QueueList:
     PartitionQueue *first

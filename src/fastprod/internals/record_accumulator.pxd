@@ -2,6 +2,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.future cimport CallbackKind, ProduceRequestResult
+from fastprod.internals.in_flight_partition cimport Phase
 from fastprod.internals.partition_queue cimport PartitionQueue, QueueList, QueueState, Topic
 from fastprod.internals.partitioner cimport PartitionerKind
 from fastprod.internals.record cimport fp_record
@@ -65,7 +66,7 @@ cdef class RecordAccumulator:
     cdef int32_t max_in_flight
     cdef uint64_t seed
     cdef int sequential_random
-    cdef size_t first_request_limit   # of every partition, until set_request_limit()
+    cdef Phase first_phase         # of every partition
     cdef wake_function wake       # called without the lock when the sender has something to do
     cdef wake_function assist     # likewise, without the GIL too: the sender needs a hand
     cdef void *wake_argument

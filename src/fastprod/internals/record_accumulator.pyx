@@ -18,6 +18,7 @@ from fastprod.internals.future cimport (
     CALLBACK_COST, FIRST_CALLBACKS, GIVEN, IF_FREE, NOT_ALLOCATED, NOTHING_RESERVED, AddedCallback,
     notify_completed, result_add_callback,
 )
+from fastprod.internals.in_flight_partition cimport STEADY, Phase, in_flight_init, phase_limit
 from fastprod.internals.partition_queue cimport (
     QUEUE_BLOCKED, QUEUE_IDLE, QUEUE_LIMIT_REACHED, QUEUE_READY, PartitionQueue, QueueState, Topic, queue_append,
     queue_insert, queue_remove,
@@ -164,7 +165,7 @@ cdef class RecordAccumulator:
     def __cinit__(self, BufferPool pool, *, size_t batch_size=16384, linger_ms=0, delivery_timeout_ms=120000,
                   max_block_ms=60000, transit_grace_ms=1500, partitioner="uniform_sticky", adaptive=True,
                   availability_timeout_ms=0, sticky_interval_ms=100, max_in_flight=5, uint64_t seed=0,
-                  sequential_random=False, size_t first_request_limit=0):
+                  sequential_random=False, Phase first_phase=STEADY):
         fp_mutex_init(&self.lock)
         self.pool = pool
         self.batch_size = max(batch_size, <size_t>1)
@@ -179,7 +180,7 @@ cdef class RecordAccumulator:
         self.max_in_flight = max_in_flight
         self.seed = seed
         self.sequential_random = sequential_random
-        self.first_request_limit = first_request_limit
+        self.first_phase = first_phase
         self.leader_of(-1)
 
     def __dealloc__(self):
@@ -229,7 +230,7 @@ cdef class RecordAccumulator:
         fp_mutex_lock(&self.lock)
         for i in range(topic.capacity):
             queue = topic.queues[i]
-            if queue.head is not NULL or queue.transit_first is not NULL or queue.state != QUEUE_IDLE:
+            if queue.head is not NULL or queue.in_flight.first is not NULL or queue.state != QUEUE_IDLE:
                 fp_mutex_unlock(&self.lock)
                 return 0
         if topic.previous is NULL:
@@ -293,8 +294,8 @@ cdef class RecordAccumulator:
                     break
                 queue.topic = topic
                 queue.partition = i
-                queue.request_limit = queue.portion = self.first_request_limit
-                queue.taker = -1
+                queue.request_limit = phase_limit(self.first_phase, 0)
+                in_flight_init(&queue.in_flight, self.first_phase)
                 topic.queues[i] = queue
                 lengths[i] = 0
                 available[i] = 0

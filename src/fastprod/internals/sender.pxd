@@ -92,12 +92,11 @@ cdef class Sender:
     cdef void submit_unanswered(self) noexcept nogil
     cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil
     cdef int wants_pause(self, PartitionQueue *queue) noexcept nogil
-    cdef void next_phase(self, PartitionQueue *queue) noexcept nogil
+    cdef void update_limit(self, PartitionQueue *queue) noexcept nogil
     cdef void give_up(self, ProducerBatch *batch, int code) noexcept nogil
     cdef int may_split(self, PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil
-    cdef void retry_smaller(self, PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil
     cdef void split(self, PartitionQueue *queue) noexcept nogil
-    cdef void fail_held(self, PartitionQueue *queue) noexcept nogil
+    cdef void fail_refused(self, PartitionQueue *queue) noexcept nogil
     cdef int take_slot(self, ProducerBatch *batch) noexcept nogil
     cdef void on_report(self, const Report *report) noexcept nogil
     cdef void record_report(self, ProducerBatch *batch, const Report *report) noexcept nogil

@@ -12,9 +12,14 @@ from libc.string cimport memcpy, memset, strcmp, strncpy
 from fastprod.internals.record_accumulator cimport (
     ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint, RecordAccumulator,
 )
+from fastprod.internals.in_flight_partition cimport (
+    FIRST_RECORD, FIRST_REQUEST_BYTES, MSG_SIZE_TOO_LARGE, InFlightPartition, batch_is_reported, in_flight_add,
+    in_flight_delivered, in_flight_drop_retry, in_flight_may_retry, in_flight_remove, in_flight_report,
+    in_flight_restart, in_flight_retry, in_flight_rewind, in_flight_submit, in_flight_unsubmitted_exceed, phase_limit,
+)
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.producer_batch cimport (
-    BATCH_IN_TRANSIT, ProducerBatch, batch_free, batch_records_within, batch_request_size, batch_rewind,
+    BATCH_IN_TRANSIT, ProducerBatch, batch_free, batch_records_within, batch_request_size,
 )
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
@@ -59,29 +64,8 @@ cdef enum:
     UNKNOWN_PARTITION = -190
     TOPIC_AUTHORIZATION_FAILED = 29
     PURGE_INFLIGHT = -151
-    MSG_SIZE_TOO_LARGE = 10
-    FIRST_REQUEST = 700_000       # bytes of an arena; librdkafka's batch.size is 1,000,000, with what it adds
     MANY_RECORDS = 2000           # handing over more takes a good part of librdkafka's linger.ms
     LOG_WARNING = 4
-
-
-def first_request_limit(str acks, bint idempotent):
-    """The bytes of a new partition that go before any report has come, 0 for no bound; see Sender.submit_next()."""
-    if acks == "0":
-        return 0
-    return 1 if idempotent else FIRST_REQUEST
-
-
-cdef int is_over(ProducerBatch *batch) noexcept nogil:
-    """Every record of a batch in transit has its outcome."""
-    return (batch.state == BATCH_IN_TRANSIT and batch.submitted == batch.count and batch.unreported == 0 and
-            batch.retry_count == 0)
-
-
-cdef int may_hold(PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil:
-    """Whether records go on with those of the queue that are held."""
-    return ((queue.held is NULL or queue.retry_code == report.code)
-            and (batch.retry_count == 0 or report.first == batch.retry_first + batch.retry_count))
 
 
 cdef void *sender_main(void *argument) noexcept nogil:
@@ -131,7 +115,7 @@ cdef class Sender:
         self.transport = transport
         self.callbacks = callbacks
         self.failed_records = FailedRecords(pool.total_memory // 4)
-        self.request_size = FIRST_REQUEST
+        self.request_size = FIRST_REQUEST_BYTES
         self.request_records = INT32_MAX
         accumulator.wake = sender_wakeup
         accumulator.assist = sender_assist
@@ -155,7 +139,7 @@ cdef class Sender:
         cdef Py_ssize_t most = min(int(properties["batch.size"]), int(properties["message.max.bytes"]))
         self.ordered = 1
         self.pausing = not idempotent
-        self.request_size = max(1, min(<Py_ssize_t>FIRST_REQUEST, most - most // 16 - 600))   # room for the header
+        self.request_size = max(1, min(<Py_ssize_t>FIRST_REQUEST_BYTES, most - most // 16 - 600))   # for the header
         self.request_records = int(properties["batch.num.messages"])
 
     def start(self):
@@ -385,15 +369,7 @@ cdef class Sender:
             batch.next = NULL
             queue = <PartitionQueue *>batch.queue
             self.transit_count += 1
-            batch.cursor = batch.arena
-            batch.transit_previous = queue.transit_last
-            if queue.transit_last is NULL:
-                queue.transit_first = batch
-            else:
-                queue.transit_last.transit_next = batch
-            queue.transit_last = batch
-            if queue.submitting_batch is NULL:
-                queue.submitting_batch = batch
+            in_flight_add(&queue.in_flight, batch)
             batch.requests_before = fp_atomic_load(&self.transport.requests)
             if not self.take_slot(batch):
                 self.give_up(batch, CRIT_SYS_RESOURCE)
@@ -401,7 +377,7 @@ cdef class Sender:
 
     cdef void advance(self, PartitionQueue *queue) noexcept nogil:
         """Does for a partition what can be done after news of it. Not within hand_over(), since it frees batches."""
-        if queue.held is not NULL and queue.outstanding == 0:
+        if queue.in_flight.refused is not NULL and queue.in_flight.outstanding == 0:
             self.split(queue)
         self.submit_next(queue)
         self.finish(queue)
@@ -462,78 +438,74 @@ cdef class Sender:
         cdef size_t left = 0
         cdef size_t unanswered = 0
         cdef int64_t now
-        cdef int one_at_a_time = self.ordered or queue.portion > 0
+        cdef InFlightPartition *flight = &queue.in_flight
+        cdef size_t limit = phase_limit(flight.phase, flight.split_limit)
+        cdef int one_at_a_time = self.ordered or limit > 0
         cdef rd_kafka_topic_partition_list_t *paused = NULL
-        if queue.submitting_batch is NULL or (one_at_a_time and (queue.outstanding or queue.held is not NULL)) or (
+        if flight.unsubmitted is NULL or (one_at_a_time and (flight.outstanding or flight.refused is not NULL)) or (
                 fp_atomic_load(<const int *>&self.giving_up) and fp_atomic_load(<const int *>&self.stopping)):
-            if queue.submitting_batch is not NULL and queue.waiting_ns == 0:
+            if flight.unsubmitted is not NULL and queue.waiting_ns == 0:
                 self.accumulator.on_submitted(queue, 0, 1, fp_monotonic_ns())
             return
         now = fp_monotonic_ns()
-        if queue.unanswered:
+        if flight.unanswered:
             unanswered = self.unanswered_bytes(queue.leader)
-        queue.submitting = 1
-        while queue.submitting_batch is not NULL:
-            batch = queue.submitting_batch
+        flight.submitting = 1
+        while flight.unsubmitted is not NULL:
+            batch = flight.unsubmitted
             if batch.submitted == batch.count:
-                queue.submitting_batch = batch.transit_next
+                flight.unsubmitted = batch.transit_next
                 continue
             if now - batch.created_ns >= self.accumulator.delivery_timeout_ns:
                 self.give_up(batch, MSG_TIMED_OUT)
                 continue
-            if queue.unanswered and batch.unreported == 0:
+            if flight.unanswered and batch.unreported == 0:
                 if unanswered and unanswered + batch.capacity > UNANSWERED_LIMIT or (
                         now - batch.created_ns >= self.accumulator.delivery_timeout_ns - LAST_MOMENT_NS):
                     break
                 unanswered += batch.capacity
-            if queue.generation != self.transport.generation and (
-                    queue.outstanding == 0 or not one_at_a_time and batch.submitted == 0):
+            if flight.generation != self.transport.generation and (
+                    flight.outstanding == 0 or not one_at_a_time and batch.submitted == 0):
                 if not self.open_topic(queue):
                     self.give_up(batch, CRIT_SYS_RESOURCE)
                     continue
+                limit = phase_limit(flight.phase, flight.split_limit)
             count = batch.count - batch.submitted
             if one_at_a_time:
-                if queue.outstanding == 0:
+                if flight.outstanding == 0:
                     # It is the first, or librdkafka has refused all before it at
                     # once, as it does after a fatal error: no report would come
                     # that goes on with what is left here.
-                    left = min(queue.portion, self.request_size) if queue.portion else self.request_size
+                    left = min(limit, self.request_size) if limit else self.request_size
                     if paused is NULL and self.wants_pause(queue):
-                        paused = self.transport.pause(<OpenTopic *>queue.open_topic, queue.topic.name, queue.partition)
+                        paused = self.transport.pause(<OpenTopic *>flight.open_topic, queue.topic.name, queue.partition)
                         if paused is NULL:
                             left = 0    # so a single record goes, which is a single request
-                count = min(batch_records_within(batch, left), self.request_records - queue.outstanding)
+                count = min(batch_records_within(batch, left), self.request_records - flight.outstanding)
                 if count <= 0:
-                    if queue.outstanding:
+                    if flight.outstanding:
                         break
                     count = 1
             start = batch.cursor
-            queue.alone = count == 1 and queue.outstanding == 0
-            queue.outstanding += count
-            batch.unreported += count
-            batch.generation = queue.generation
-            self.transport.hand_over(<OpenTopic *>queue.open_topic, batch, count, sender_on_report, <void *>self)
+            in_flight_submit(flight, batch, count)
+            self.transport.hand_over(<OpenTopic *>flight.open_topic, batch, count, sender_on_report, <void *>self)
             left -= min(left, batch_request_size(start, batch.cursor, count))
             if batch.submitted == batch.count and batch.queued:
                 batch.queued = 0
                 fed += 1
         if paused is not NULL:
-            self.transport.resume(paused, <OpenTopic *>queue.open_topic, queue.partition)
-        queue.submitting = 0
-        self.accumulator.on_submitted(queue, fed, queue.submitting_batch is not NULL, now)
+            self.transport.resume(paused, <OpenTopic *>flight.open_topic, queue.partition)
+        flight.submitting = 0
+        self.accumulator.on_submitted(queue, fed, flight.unsubmitted is not NULL, now)
 
     cdef int wants_pause(self, PartitionQueue *queue) noexcept nogil:
         """Whether librdkafka could make two requests of what is handed over next; see submit_next()."""
-        cdef ProducerBatch *batch = queue.submitting_batch
         cdef int32_t safe = MANY_RECORDS
-        if not self.ordered or queue.portion == 1:
+        if not self.ordered or queue.in_flight.phase == FIRST_RECORD:
             return 0
         if self.pausing or self.unsettled_until_ns and fp_monotonic_ns() < self.unsettled_until_ns:
             safe = 1
-        while batch is not NULL and safe >= 0:
-            safe -= batch.count - batch.submitted
-            batch = batch.transit_next
-        return safe < 0
+        return in_flight_unsubmitted_exceed(&queue.in_flight, safe)
 
     cdef int open_topic(self, PartitionQueue *queue) noexcept nogil:
         """Lets a partition go over to the current librdkafka producer, to which it is new; 0: there is no memory."""
@@ -546,18 +518,16 @@ cdef class Sender:
                 return 0
             topic.open_topic = opened
             topic.generation = generation
-        if queue.generation and self.ordered and not queue.limited:
-            queue.portion = self.accumulator.first_request_limit
-            self.accumulator.set_request_limit(queue, queue.portion)
-        queue.open_topic = topic.open_topic
-        queue.generation = generation
+        if queue.in_flight.generation and self.ordered and (
+                in_flight_restart(&queue.in_flight, self.accumulator.first_phase)):
+            self.update_limit(queue)
+        queue.in_flight.open_topic = topic.open_topic
+        queue.in_flight.generation = generation
         return 1
 
-    cdef void next_phase(self, PartitionQueue *queue) noexcept nogil:
-        """All that was handed over has been reported, and some of it was delivered."""
-        if not queue.limited:
-            queue.portion = FIRST_REQUEST if queue.portion < FIRST_REQUEST else 0
-            self.accumulator.set_request_limit(queue, queue.portion)
+    cdef void update_limit(self, PartitionQueue *queue) noexcept nogil:
+        """The partition has entered another phase."""
+        self.accumulator.set_request_limit(queue, phase_limit(queue.in_flight.phase, queue.in_flight.split_limit))
 
     cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil:
         """The memory that librdkafka has of a leader's partitions whose last request was not answered in time."""
@@ -566,7 +536,7 @@ cdef class Sender:
         cdef int32_t i
         for i in range(self.slot_count):
             batch = self.slots[i]
-            if batch is not NULL and batch.unreported and (<PartitionQueue *>batch.queue).unanswered and (
+            if batch is not NULL and batch.unreported and (<PartitionQueue *>batch.queue).in_flight.unanswered and (
                     (<PartitionQueue *>batch.queue).leader == leader):
                 found += batch.capacity
         return found
@@ -581,12 +551,12 @@ cdef class Sender:
         for i in range(self.slot_count):
             if self.slots[i] is not NULL:
                 queue = <PartitionQueue *>self.slots[i].queue
-                if queue.unanswered and queue.submitting_batch is not NULL:
+                if queue.in_flight.unanswered and queue.in_flight.unsubmitted is not NULL:
                     self.advance(queue)   # which may free batches, and leaves their slots NULL
 
     cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil:
-        if queue.unanswered != unanswered:
-            queue.unanswered = unanswered
+        if queue.in_flight.unanswered != unanswered:
+            queue.in_flight.unanswered = unanswered
             self.unanswered_count += 1 if unanswered else -1
 
     cdef void give_up(self, ProducerBatch *batch, int code) noexcept nogil:
@@ -625,29 +595,30 @@ cdef class Sender:
         """A report on consecutive records of one batch."""
         cdef ProducerBatch *batch = self.slots[report.slot]
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
-        batch.unreported -= report.count
-        queue.outstanding -= report.count
-        if queue.unanswered and report.code >= 0:
+        cdef InFlightPartition *flight = &queue.in_flight
+        in_flight_report(flight, batch, report.count)
+        if flight.unanswered and report.code >= 0:
             self.set_unanswered(queue, 0)
         elif report.code == MSG_TIMED_OUT:
             self.set_unanswered(queue, 1)
-        if report.broker != queue.taker and report.code == 0:
-            if queue.taker >= 0:
+        if report.broker != flight.last_broker and report.code == 0:
+            if flight.last_broker >= 0:
                 self.unsettled_until_ns = fp_monotonic_ns() + UNSETTLED_NS
-            queue.taker = report.broker
+            flight.last_broker = report.broker
         if batch.expired or batch.completed:
             pass
         elif self.may_split(queue, batch, report) or self.comes_back(batch, report):
-            self.retry_smaller(queue, batch, report)
+            if in_flight_retry(flight, batch, report.first, report.count, report.code):
+                self.update_limit(queue)
         else:
-            if queue.held is not NULL:
-                self.fail_held(queue)   # sent again they would come after this one
+            if flight.refused is not NULL:
+                self.fail_refused(queue)   # sent again they would come after this one
             self.record_report(batch, report)
             if report.code in (MSG_TIMED_OUT, PURGE_QUEUE, PURGE_INFLIGHT):
                 self.give_up(batch, report.code)
-        if report.code == 0 and queue.portion and queue.outstanding == 0:
-            self.next_phase(queue)
-        if not queue.submitting:
+        if report.code == 0 and in_flight_delivered(flight):
+            self.update_limit(queue)
+        if not flight.submitting:
             self.advance(queue)
 
     # A request that is larger than the topic's max.message.bytes. librdkafka puts
@@ -660,54 +631,29 @@ cdef class Sender:
         Not a record that was alone, nor one that librdkafka refused itself. In
         a transaction librdkafka demands an abort after this.
         """
-        return (report.code == MSG_SIZE_TOO_LARGE and not queue.alone and not queue.submitting
-                and not self.transactional and may_hold(queue, batch, report))
-
-    cdef void retry_smaller(self, PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil:
-        """Keeps the records until it is known what became of those behind them: see advance(), fail_held()."""
-        if queue.held is NULL:
-            queue.held = batch
-            queue.retry_code = report.code
-        if batch.retry_count == 0:
-            batch.retry_first = report.first
-        batch.retry_count += report.count
-        if report.code == MSG_SIZE_TOO_LARGE and not queue.limited:
-            queue.limited = 1
-            if not queue.portion:
-                queue.portion = FIRST_REQUEST
-            self.accumulator.set_request_limit(queue, queue.portion)
+        return (report.code == MSG_SIZE_TOO_LARGE and not queue.in_flight.single_record_request
+                and not queue.in_flight.submitting and not self.transactional
+                and in_flight_may_retry(&queue.in_flight, batch, report.first, report.code))
 
     cdef void split(self, PartitionQueue *queue) noexcept nogil:
-        """Hands the held records over again, in smaller portions if need be: nothing behind them was written."""
-        cdef ProducerBatch *batch = queue.held
-        cdef size_t size = 0
+        """Submits the refused records again, in smaller requests if need be: nothing behind them was written."""
         cdef char text[512]
-        queue.submitting_batch = queue.held
-        queue.held = NULL
-        while batch is not NULL:
-            if batch.retry_count:
-                size += batch_request_size(batch.arena, batch.arena + batch.used // batch.count * batch.retry_count,
-                                           batch.retry_count)
-                batch_rewind(batch, batch.retry_first)
-                batch.retry_count = 0
-            batch = batch.transit_next
-        if queue.retry_code != MSG_SIZE_TOO_LARGE:
+        if not in_flight_rewind(&queue.in_flight):
             return
-        queue.portion = max(min(queue.portion, size) // 2, <size_t>1)
-        self.accumulator.set_request_limit(queue, queue.portion)
+        self.update_limit(queue)
         snprintf(text, sizeof(text),
                  b"%s [%d] refuses requests that are larger than its max.message.bytes: its records go in requests of "
                  b"up to %zu bytes from here on, one at a time. Faster: make librdkafka.batch.size smaller than "
-                 b"max.message.bytes", queue.topic.name, queue.partition, queue.portion)
+                 b"max.message.bytes", queue.topic.name, queue.partition, queue.in_flight.split_limit)
         self.callbacks.log(LOG_WARNING, b"SPLIT", text)
 
-    cdef void fail_held(self, PartitionQueue *queue) noexcept nogil:
+    cdef void fail_refused(self, PartitionQueue *queue) noexcept nogil:
         cdef Report report
-        cdef ProducerBatch *batch = queue.held
-        queue.held = NULL
+        cdef ProducerBatch *batch = queue.in_flight.refused
+        queue.in_flight.refused = NULL
         while batch is not NULL:
             if batch.retry_count:
-                refusal_report(&report, batch.slot, batch.retry_first, batch.retry_count, queue.retry_code)
+                refusal_report(&report, batch.slot, batch.retry_first, batch.retry_count, queue.in_flight.retry_code)
                 batch.retry_count = 0
                 self.record_report(batch, &report)
             batch = batch.transit_next
@@ -723,8 +669,9 @@ cdef class Sender:
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
         return (report.code == PURGE_QUEUE and report.persisted == NOT_PERSISTED
                 and queue.topic.remade == batch.generation and batch.generation != self.transport.generation
-                and not queue.submitting and not self.transport.fatal_code
-                and not fp_atomic_load(<const int *>&self.giving_up) and may_hold(queue, batch, report))
+                and not queue.in_flight.submitting and not self.transport.fatal_code
+                and not fp_atomic_load(<const int *>&self.giving_up)
+                and in_flight_may_retry(&queue.in_flight, batch, report.first, report.code))
 
     cdef list slow_topics(self, int64_t ns):
         """Topics of which librdkafka has had a record for so long, a few of them. thread: metadata"""
@@ -766,7 +713,7 @@ cdef class Sender:
             return 0
         fp_mutex_lock(&self.sender_lock)
         for i in range(topic.capacity):
-            unanswered += topic.queues[i].unanswered
+            unanswered += topic.queues[i].in_flight.unanswered
         removed = self.accumulator.remove_topic(topic)
         if removed:
             self.unanswered_count -= unanswered
@@ -845,7 +792,7 @@ cdef class Sender:
         if not fp_mutex_trylock(&self.sender_lock):
             return
         batch = self.slots[report.slot]
-        if (<PartitionQueue *>batch.queue).transit_first is batch and not batch.expired:
+        if (<PartitionQueue *>batch.queue).in_flight.first is batch and not batch.expired:
             self.record_report(batch, report)
             self.complete(batch)
         fp_mutex_unlock(&self.sender_lock)
@@ -893,12 +840,12 @@ cdef class Sender:
     cdef void finish(self, PartitionQueue *queue) noexcept nogil:
         """Completes what is over, in order, and lets go of it."""
         cdef ProducerBatch *batch
-        cdef ProducerBatch *next_batch = queue.transit_first
+        cdef ProducerBatch *next_batch = queue.in_flight.first
         self.complete_in_order(queue)
         while next_batch is not NULL:
             batch = next_batch
             next_batch = batch.transit_next
-            if not is_over(batch):
+            if not batch_is_reported(batch):
                 if not batch.expired:
                     break
             elif batch.expired or batch.completed:
@@ -910,10 +857,10 @@ cdef class Sender:
         So callbacks of a partition come in the order of its records, though
         librdkafka may refuse one at once while earlier ones are under way.
         """
-        cdef ProducerBatch *batch = queue.transit_first
+        cdef ProducerBatch *batch = queue.in_flight.first
         while batch is not NULL:
             if not batch.expired and not batch.completed:
-                if not is_over(batch):
+                if not batch_is_reported(batch):
                     break
                 self.complete(batch)
             batch = batch.transit_next
@@ -921,17 +868,8 @@ cdef class Sender:
     cdef void release(self, ProducerBatch *batch) noexcept nogil:
         """No report on the batch is outstanding, and its futures have their results."""
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
-        if batch.transit_previous is NULL:
-            queue.transit_first = batch.transit_next
-        else:
-            batch.transit_previous.transit_next = batch.transit_next
-        if batch.transit_next is NULL:
-            queue.transit_last = batch.transit_previous
-        else:
-            batch.transit_next.transit_previous = batch.transit_previous
-        if queue.submitting_batch is batch:   # it expired before its turn
-            queue.submitting_batch = batch.transit_next
-        if queue.unanswered:
+        in_flight_remove(&queue.in_flight, batch)
+        if queue.in_flight.unanswered:
             self.unanswered_freed = 1
         self.transit_count -= 1
         if batch.slot >= 0:
@@ -975,7 +913,7 @@ cdef class Sender:
             batch = chain
             chain = batch.next
             batch.next = NULL
-            if batch.completed or is_over(batch):
+            if batch.completed or batch_is_reported(batch):
                 batch.expired = 0   # it was in time
                 continue
             queue = <PartitionQueue *>batch.queue
@@ -1015,10 +953,7 @@ cdef class Sender:
             self.record_outcome(batch, known, batch.submitted - known,
                                 PURGE_INFLIGHT if code == PURGE_QUEUE and batch.unreported else code, -1, -1, persisted)
         self.give_up(batch, code)
-        batch.retry_count = 0
-        if queue.held is batch:
-            while queue.held is not NULL and queue.held.retry_count == 0:
-                queue.held = queue.held.transit_next
+        in_flight_drop_retry(&queue.in_flight, batch)
 
     cdef void keep_copy(self, ProducerBatch *batch) noexcept nogil:
         """Keeps the failed records of a batch whose arena librdkafka still reads."""
