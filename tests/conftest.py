@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import Producer
 from fastprod.testing import MockCluster
@@ -132,6 +133,23 @@ class Seeded(random.Random):
 
     def __repr__(self):
         return f"Seeded({self.first_seed})"
+
+
+@pytest.fixture
+def read(mock_cluster):
+    """read(topic, count): the messages found there, in the order of partition and offset."""
+
+    def read(topic, count, servers=mock_cluster.bootstrap_servers):
+        consumer = Consumer({"bootstrap.servers": servers, **READER})
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+        messages = []
+        while len(messages) < count and (found := consumer.consume(count - len(messages), 10)):
+            messages += found
+        consumer.close()
+        assert len(messages) == count
+        return sorted(messages, key=lambda message: (message.partition(), message.offset()))
+
+    return read
 
 
 @pytest.fixture

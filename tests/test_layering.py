@@ -45,8 +45,7 @@ MAY_KNOW = {
         "errors", "internals.buffer_pool", "internals.sync", "internals.threads", "librdkafka.loader", "records",
     },
     "internals.callbacks": {
-        "errors", "internals.buffer_pool", "internals.future", "internals.logs", "internals.sync",
-        "internals.threads",
+        "errors", "internals.buffer_pool", "internals.future", "internals.logs", "internals.sync", "internals.threads",
     },
     "internals.producer_batch": {"internals.buffer_pool", "internals.future", "internals.record"},
     "internals.in_flight_partition": {"internals.producer_batch"},
@@ -79,11 +78,15 @@ MAY_KNOW = {
     },
     # bulk
     "bulk": set(),
-    "bulk.bulk_append": {
-        "errors", "internals.future", "internals.input", "internals.partitioner", "internals.producer_metadata",
-        "internals.record", "internals.record_accumulator", "internals.sync", "internals.threads",
+    "bulk.bulk_future": {
+        "errors", "internals.future", "internals.record_accumulator", "internals.sync", "internals.threads",
         "librdkafka.loader", "records",
     },
+    "bulk.bulk_append": {
+        "bulk.bulk_future", "errors", "internals.partitioner", "internals.producer_metadata", "internals.record",
+        "internals.record_accumulator", "internals.sync",
+    },
+    "bulk.sequence_append": {"bulk.bulk_append", "errors", "internals.input", "internals.record", "internals.sync"},
     "bulk.arrow": {"arrow.h"},
     "bulk.arrow_column": {"bulk.arrow"},
     "bulk.arrow_stream": {"bulk.arrow", "bulk.arrow_column", "internals.input"},
@@ -97,15 +100,14 @@ MAY_KNOW = {
     "errors": {"records"},
     "testing": {"librdkafka.loader"},
     "producer": {
-        "bulk.arrow_append", "bulk.bulk_append", "config.producer_config", "errors", "internals.buffer_pool",
-        "internals.callbacks", "internals.future", "internals.in_flight_partition", "internals.input", "internals.logs",
-        "internals.partitioner",
-        "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sender",
-        "internals.sync", "internals.threads", "internals.tokens", "internals.transaction_manager",
-        "internals.transport", "records",
+        "bulk.arrow_append", "bulk.bulk_future", "bulk.sequence_append", "config.producer_config", "errors",
+        "internals.buffer_pool", "internals.callbacks", "internals.future", "internals.in_flight_partition",
+        "internals.input", "internals.logs", "internals.partitioner", "internals.producer_metadata",
+        "internals.record", "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
+        "internals.tokens", "internals.transaction_manager", "internals.transport", "records",
     },
     "__init__": {
-        "bulk.bulk_append", "errors", "internals.autospec", "internals.future", "internals.interpreter",
+        "bulk.bulk_future", "errors", "internals.autospec", "internals.future", "internals.interpreter",
         "internals.partitioner", "producer", "records",
     },
     "__main__": {"cli"},

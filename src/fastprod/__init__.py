@@ -3,7 +3,7 @@
 # First: what follows cannot be loaded in a subinterpreter.
 from fastprod.internals import interpreter as _interpreter  # isort: split
 
-from fastprod.bulk.bulk_append import BulkFuture
+from fastprod.bulk.bulk_future import BulkFuture
 from fastprod.errors import (
     AuthenticationError,
     AuthorizationError,

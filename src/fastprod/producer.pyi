@@ -5,7 +5,7 @@ from typing import Any, Protocol, SupportsIndex, overload
 
 from typing_extensions import Self, disjoint_base
 
-from fastprod.bulk.bulk_append import BulkFuture
+from fastprod.bulk.bulk_future import BulkFuture
 from fastprod.config.producer_config import ProducerConfig
 from fastprod.errors import KafkaError
 from fastprod.internals.future import FutureRecordMetadata

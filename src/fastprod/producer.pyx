@@ -8,7 +8,8 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from fastprod.internals.record_accumulator cimport RecordAppendResult, CallbackSlot, RecordAccumulator
 from fastprod.bulk.arrow_append cimport ArrowAppend, check_arrow, check_headers
 from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.bulk.bulk_append cimport BulkFuture, Column, SequenceAppend, future_of_call
+from fastprod.bulk.bulk_future cimport BulkFuture, future_of_call
+from fastprod.bulk.sequence_append cimport Column, SequenceAppend
 from fastprod.internals.callbacks cimport Callbacks, unraisable
 from fastprod.internals.future cimport (
     ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, check_callback, check_delivery_callback, check_order,
@@ -462,7 +463,7 @@ cdef class Producer:
                     give_way()
                 append.unref()
         except BaseException as error:
-            future.tell(error, append is not None)
+            future.describe_sent(error, append is not None)
             raise
         finally:
             future.forget_latest()
@@ -510,7 +511,7 @@ cdef class Producer:
                                                  None))
                 give_way()
         except BaseException as error:
-            future.tell(error, append is not None)
+            future.describe_sent(error, append is not None)
             raise
         finally:
             if append is not None:

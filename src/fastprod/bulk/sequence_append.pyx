@@ -1,0 +1,259 @@
+"""SequenceAppend: the records of one send_many(), read out of Python objects."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.list cimport PyList_CheckExact
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.sequence cimport PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS
+from cpython.tuple cimport PyTuple_CheckExact
+from libc.stdint cimport INT32_MAX, int64_t
+from libc.stdlib cimport free, malloc
+from fastprod.internals.input cimport checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release
+from fastprod.internals.record cimport FP_MAX_OVERHEAD, fp_no_headers, fp_prefetch, fp_record, fp_wire_upper_bound
+from fastprod.internals.sync cimport fp_wall_ms
+
+import itertools
+
+from fastprod.errors import set_place
+
+cdef tuple FIELDS = ("values", "keys", "partitions", "timestamps", "headers")
+
+
+cdef class Column:
+    """What a call gave for one field: one for all, or one for each record."""
+
+    def __init__(self, given, str name, bint may_be_one):
+        if given is None and name != "values" or may_be_one and is_one(given, name):
+            self.scalar = given
+        elif isinstance(given, (list, tuple)):
+            self.items = given if type(given) in (list, tuple) else iter(given)
+        elif isinstance(given, (str, bytes, bytearray, memoryview)) or is_mapping(given) or (
+                not hasattr(given, "__iter__")):
+            raise TypeError(f"{name} must be a sequence or iterable, an item for each record, not "
+                            f"{type(given).__name__}: {shorten(given)}")
+        else:
+            self.items = iter(given)
+
+    def __dealloc__(self):
+        self.unref()
+
+    cdef int take(self, Py_ssize_t most) except -1:
+        """Takes the next items, as many as there are or `most`; what an iterator raised instead is kept as `error`."""
+        cdef Py_ssize_t i, count
+        cdef PyObject **items
+        if PyList_CheckExact(self.items) or PyTuple_CheckExact(self.items):
+            items = PySequence_Fast_ITEMS(self.items)
+            # Of a list that has become shorter there may be less than nothing.
+            count = min(most, PySequence_Fast_GET_SIZE(self.items) - self.at)
+            for i in range(count):
+                fp_prefetch(items[self.at + min(i + 8, count - 1)])
+                self.taken[i] = items[self.at + i]
+                Py_INCREF(<object>self.taken[i])
+            self.count = max(count, <Py_ssize_t>0)
+            self.at += self.count
+        elif self.items is not None:
+            try:
+                for item in itertools.islice(self.items, most):
+                    Py_INCREF(item)
+                    self.taken[self.count] = <PyObject *>item
+                    self.count += 1
+            except BaseException as error:
+                self.error = error
+        return 0
+
+    cdef PyObject *item(self, Py_ssize_t i) noexcept:
+        return <PyObject *>self.scalar if self.items is None else self.taken[i]
+
+    cdef void unref(self) noexcept:
+        while self.count:
+            self.count -= 1
+            Py_DECREF(<object>self.taken[self.count])
+
+
+cdef bint is_mapping(object given) except -1:
+    """Or a data frame, which gives the names of its columns. A column of pandas has items too, and one dimension."""
+    return hasattr(given, "items") and getattr(given, "ndim", None) != 1
+
+
+cdef bint is_one(object given, str name) except -1:
+    """Whether a field's value is one for all records."""
+    if name != "headers":
+        return not hasattr(given, "__iter__")
+    if is_mapping(given):
+        return True
+    if not isinstance(given, (list, tuple)):
+        return False
+    if not given:
+        return True
+    # Pairs (str, value), or a list for each record, which may be empty or None.
+    first = given[0]
+    if isinstance(first, str):
+        raise TypeError(f"headers are pairs, as in headers=[(name, value)], not {shorten(given)}")
+    if not isinstance(first, (list, tuple)) or len(first) != 2:
+        return False
+    if isinstance(first[0], bytes):
+        raise TypeError(f"a header's name must be str, not bytes: {shorten(first[0])}")
+    return isinstance(first[0], str)
+
+
+cdef class SequenceAppend(BulkAppend):
+    """Appends the records of one send_many().
+
+    Holds what the chunk's records point at while it is appended.
+    """
+
+    def __cinit__(self, *_):
+        self.refs = []
+        self.spans = <Span *>malloc(2 * CHUNK * sizeof(Span))
+        if self.spans is NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        self.release_spans()
+        free(self.spans)
+
+    def read_from(self, values, keys, partitions, timestamps, headers):
+        """Columns that have what the call was given."""
+        self.values, self.keys, self.record_partitions = values, keys, partitions
+        self.timestamps, self.headers = timestamps, headers
+        self.columns = values, keys, partitions, timestamps, headers   # in the order of FIELDS
+        self.fast_path = all(column.items is None and column.scalar is None
+                             for column in (self.record_partitions, self.timestamps, self.headers))
+        if self.keys.items is None and self.keys.scalar is None:
+            self.ignore_keys = True
+
+    cdef Py_ssize_t take(self) except -1:
+        """Takes the next chunk's items from the columns; how many records they are, 0 after the last.
+
+        What a column raises is raised once there are no records before it; until then it is kept as `error`.
+        """
+        cdef Column column
+        cdef Py_ssize_t count = CHUNK
+        if self.error is not None:
+            raise self.error
+        for column in self.columns:
+            column.take(count)
+            if column.error is not None:
+                if self.error is None or isinstance(self.error, Exception):   # Ctrl-C is not forgotten
+                    self.error = column.error
+                count = column.count       # of the columns behind it no more is needed
+        for column, name in zip(self.columns, FIELDS):
+            if column.items is not None and column.count != self.values.count and self.error is None:
+                number = "fewer" if column.count < self.values.count else "more"
+                raise ValueError("send_many() takes as many keys, partitions, timestamps and headers as there are "
+                                 f"values; of {name} there are {number}")
+            if column.items is not None:
+                count = min(count, column.count)
+        if count == 0 and self.error is not None:
+            raise self.error
+        return count
+
+    cdef int append_taken(self, Py_ssize_t count) except -1:
+        """Appends the chunk; if a record is wrong, those before it. Raises what ended the chunk.
+
+        Ctrl-C waits for no memory: of the records before it those are appended for which there is some.
+        """
+        cdef Py_ssize_t i = 0
+        cdef int64_t now_ms = fp_wall_ms()
+        try:
+            while True:
+                if self.fast_path:
+                    i = self.read_bare(i, count, now_ms)
+                if i == count:
+                    break
+                self.read(i, now_ms)
+                i += 1
+            if self.error is not None:
+                raise self.error
+        except BaseException as error:
+            if i < count:
+                set_place(error, self.entry.name, <object>self.record_partitions.item(i))
+            self.append(i, isinstance(error, Exception))
+            raise
+        return self.append(count, True)
+
+    cdef Py_ssize_t read_bare(self, Py_ssize_t first, Py_ssize_t count, int64_t now_ms) noexcept:
+        """read() for what most records are, bytes, from the first on; which is the first that is not, or count."""
+        cdef fp_record *record
+        cdef PyObject **values = self.values.taken
+        cdef PyObject **keys = NULL if self.keys.items is None else self.keys.taken
+        cdef PyObject *key = <PyObject *>self.keys.scalar
+        cdef Py_ssize_t i
+        for i in range(first, count):
+            record = &self.records[i]
+            if not PyBytes_CheckExact(<object>values[i]):
+                return i
+            if keys is not NULL:
+                key = keys[i]
+            record.key = NULL
+            record.key_len = 0
+            if key is not <PyObject *>None:
+                if not PyBytes_CheckExact(<object>key):
+                    return i
+                record.key = PyBytes_AS_STRING(<object>key)
+                record.key_len = PyBytes_GET_SIZE(<object>key)
+            record.value = PyBytes_AS_STRING(<object>values[i])
+            record.value_len = PyBytes_GET_SIZE(<object>values[i])
+            fp_no_headers(record)
+            record.timed = 0
+            record.timestamp = now_ms
+            self.partitions[i] = -1
+            if record.key_len + record.value_len + FP_MAX_OVERHEAD > self.largest_record:
+                return i
+        return count
+
+    cdef int read(self, Py_ssize_t i, int64_t now_ms) except -1:
+        """Points the chunk's record i at what is to be copied."""
+        cdef fp_record *record = &self.records[i]
+        cdef bytes encoded
+        cdef int64_t deadline = 0
+        cdef size_t size
+        cdef object partition = <object>self.record_partitions.item(i)
+        cdef object timestamp = <object>self.timestamps.item(i)
+        cdef object headers = <object>self.headers.item(i)
+        self.point(<object>self.values.item(i), &record.value, &record.value_len, "value")
+        self.point(<object>self.keys.item(i), &record.key, &record.key_len, "key")
+        fp_no_headers(record)
+        if headers is not None:
+            encoded = encode_headers(
+                headers, self.largest_record, &record.headers_count, &record.headers_wire)
+            if record.headers_count:
+                self.refs.append(encoded)
+                record.headers = encoded
+                record.headers_len = len(encoded)
+        record.timed = timestamp is not None
+        record.timestamp = now_ms if timestamp is None else checked_timestamp(timestamp)
+        self.partitions[i] = -1
+        if partition is not None:
+            self.partitions[i] = self.metadata.checked_partition(self.entry, partition, &deadline, self.max_block_ns)
+        size = fp_wire_upper_bound(record)
+        if size > self.largest_record:
+            refuse_size(self.entry.name, size, self.largest_record, self.size_limit)
+        return 0
+
+    cdef int point(self, object value, const char **data, size_t *size, str what) except -1:
+        cdef Span *span
+        if PyBytes_CheckExact(value) and PyBytes_GET_SIZE(value) <= INT32_MAX:
+            data[0] = PyBytes_AS_STRING(value)
+            size[0] = PyBytes_GET_SIZE(value)
+            return 0
+        span = &self.spans[self.span_count]
+        span_of(value, span, what)
+        data[0] = span.data
+        size[0] = span.size
+        self.span_count += span.viewed
+        return 0
+
+    cdef void unref(self) noexcept:
+        """Of the chunk."""
+        cdef Column column
+        for column in self.columns:
+            column.unref()
+        self.release_spans()
+        self.refs.clear()
+
+    cdef void release_spans(self) noexcept:
+        cdef Py_ssize_t i
+        for i in range(self.span_count):
+            span_release(&self.spans[i])
+        self.span_count = 0
