@@ -19,7 +19,7 @@ cdef class ArrowAppend(BulkAppend):
     cdef ArrowColumn *timestamp   # NULL: the same for all
     cdef int64_t same_timestamp   # -1: now
     cdef ArrowHeaders headers     # None: the same for all
-    cdef fp_record same       # what all records have alike; those of a chunk start as it
+    cdef fp_record same       # the fields that all records share
     cdef bytes same_headers   # what `same` points at
     # the current array
     cdef int64_t rows

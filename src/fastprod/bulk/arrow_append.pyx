@@ -1,4 +1,4 @@
-"""ArrowAppend: the rows of one send_arrow(), taken to the accumulator from where their owner keeps them."""
+"""ArrowAppend: appends the rows of one send_arrow(). It reads them in place, in the exported buffers."""
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
@@ -91,7 +91,7 @@ cdef class ArrowAppend(BulkAppend):
         return 0
 
     cdef int open_headers(self, object headers) except -1:
-        """headers: as pairs, checked."""
+        """Opens headers that are given as pairs. They have been checked."""
         if not any(isinstance(value, str) for _, value in headers):
             self.same_headers = encode_headers(headers, self.largest_record, &self.same.headers_count,
                                                &self.same.headers_wire)
@@ -137,7 +137,7 @@ cdef class ArrowAppend(BulkAppend):
         return self.add_column(column, label, child)
 
     cdef ArrowColumn *add_column(self, ArrowColumn *column, str label, int64_t child) except NULL:
-        """Takes over a column. child: its number in the schema; -1: the data is the column itself."""
+        """Takes ownership of a column. child: its number in the schema; -1: the data is the column itself."""
         cdef ArrowColumn **grown = <ArrowColumn **>realloc(
             self.columns, (len(self.labels) + 1) * sizeof(ArrowColumn *))
         if grown is NULL:
@@ -152,7 +152,7 @@ cdef class ArrowAppend(BulkAppend):
     # Its rows
 
     cdef bint more(self) except -1:
-        """Whether a row is left; fetches the next array that has one."""
+        """Returns whether a row is left. Fetches the next array with rows, if the current one is used up."""
         cdef ArrowArray *array = &self.data.array
         while self.row == self.rows:
             self.row = self.rows = 0
@@ -185,7 +185,7 @@ cdef class ArrowAppend(BulkAppend):
         return 0
 
     cdef bint send(self) except -1:
-        """Appends rows for as long as Ctrl-C may wait; False if none was left."""
+        """Appends rows for one slice of time, after which Ctrl-C is looked for. Returns False if no row was left."""
         cdef int64_t until
         cdef Py_ssize_t count, done
         if not self.more():
@@ -207,7 +207,7 @@ cdef class ArrowAppend(BulkAppend):
         return True
 
     cdef Py_ssize_t read(self) except -1:
-        """Reads rows for record(); how many, -1 never, 0 if none is left."""
+        """Reads rows for record(). Returns how many; 0 if none is left."""
         cdef Py_ssize_t count = 0
         while not count:
             if self.row_error.kind != NO_ERROR:
@@ -220,7 +220,7 @@ cdef class ArrowAppend(BulkAppend):
         return count
 
     cdef tuple record(self, Py_ssize_t i):
-        """Value, key, partition, timestamp and headers of a row that was read, as send() takes them."""
+        """Returns (value, key, partition, timestamp, headers) of a row that read() has read, as send() takes them."""
         cdef fp_record *record = &self.records[i]
         cdef fp_header header
         cdef const char *at = record.headers
@@ -239,8 +239,8 @@ cdef class ArrowAppend(BulkAppend):
     cdef Py_ssize_t fill(self, int64_t now_ms, size_t limit) noexcept nogil:
         """Points the chunk's records at the rows that come next; returns how many.
 
-        They end before CHUNK of them where `row_error` is with the next one, and where their headers have become many.
-        now_ms: the timestamp of those without one. limit: bytes of the largest.
+        A chunk ends after CHUNK records, before a row with an error (then `row_error` has it), or when its headers have
+        become many. now_ms: the timestamp of a record without one. limit: bytes of the largest record.
         """
         cdef fp_record *records = self.records
         cdef Py_ssize_t count = min(self.rows - self.row, <int64_t>CHUNK)
@@ -268,7 +268,7 @@ cdef class ArrowAppend(BulkAppend):
         return count
 
     cdef Py_ssize_t check_rows(self, Py_ssize_t count) noexcept nogil:
-        """How many rows come before one that is null as a whole."""
+        """Returns how many rows come before one that is null as a whole."""
         cdef Py_ssize_t i
         if self.row_validity is not NULL:
             for i in range(count):
@@ -327,7 +327,7 @@ cdef class ArrowAppend(BulkAppend):
         return count
 
     cdef int raise_row_error(self) except -1:
-        """Raises the error of the next row, unless it is its partition and that has been added meanwhile."""
+        """Raises the error of the next row. Returns if the error was a partition that has been added meanwhile."""
         cdef RowErrorKind kind = self.row_error.kind
         cdef ArrowColumn *column = self.columns[self.row_error.column]
         cdef str label = self.labels[self.row_error.column]
@@ -338,8 +338,8 @@ cdef class ArrowAppend(BulkAppend):
         if kind == MALFORMED:
             malformed(label, "a value's offset, length or index is out of bounds")
         if kind == NULL_ROW:
-            raise ValueError(f"row {self.row} of a record batch is null as a whole, which is no record: "
-                             "a tombstone is a row whose value is null")
+            raise ValueError(f"row {self.row} of a record batch is null as a whole, so it has no record. "
+                             "For a tombstone, make only its value null")
         if kind == TOO_LARGE:
             refuse_size(self.entry.name, <size_t>self.row_error.value, self.largest_record, self.size_limit)
         if kind == HEADER_WITHOUT_NAME:
@@ -373,10 +373,10 @@ cdef object object_of(const char *data, size_t size, int text, str what):
 
 
 cdef int check_arrow(object data, object value, object key, object partition, object timestamp) except -1:
-    """What can be told before the data is opened, which it may be but once."""
+    """Checks the arguments before the data is opened: a stream can be opened only once."""
     if not hasattr(data, "__arrow_c_stream__") and not hasattr(data, "__arrow_c_array__"):
-        raise TypeError("data must have __arrow_c_stream__ or __arrow_c_array__, as what pyarrow, Polars, pandas and "
-                        f"DuckDB give has, and not be {type(data).__name__}: {shorten(data)}")
+        raise TypeError("data must have __arrow_c_stream__ or __arrow_c_array__, as tables of pyarrow, Polars, pandas "
+                        f"and DuckDB do, not {type(data).__name__}: {shorten(data)}")
     if not isinstance(value, str):
         raise TypeError(f"value must be the name of a column, not {type(value).__name__}: {shorten(value)}")
     if key is not None and not isinstance(key, str):
@@ -391,7 +391,7 @@ cdef int check_arrow(object data, object value, object key, object partition, ob
 
 
 cdef object check_headers(object headers):
-    """What was given for them: the name of a column, or pairs of a name and the name of a column or bytes; or None."""
+    """Returns None, the name of a column, or a list of pairs: a header's name, and the name of a column or bytes."""
     cdef int32_t count
     cdef size_t wire
     if headers is None or isinstance(headers, str):

@@ -1,7 +1,7 @@
 """ArrowColumn: the type of one column of Arrow data, and how its values are read.
 
-Source: the specification of the columnar format and of the C data interface (arrow.apache.org/docs/format). The sizes
-of buffers are not in the interface, so they are taken on trust; what can be checked without them is.
+Source: the specification of the columnar format and of the C data interface (arrow.apache.org/docs/format). The
+interface does not give the sizes of buffers, so they are trusted. Everything else is checked.
 """
 
 from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t
@@ -75,7 +75,7 @@ cdef str text_of(const char *text):
 
 
 cdef str type_name(const ArrowSchema *schema):
-    """The type as pyarrow writes it, or nearly."""
+    """Returns the type as pyarrow writes it, or nearly so."""
     cdef str form = text_of(schema.format)
     cdef int64_t i
     if schema.dictionary is not NULL:
@@ -97,7 +97,7 @@ cdef str type_name(const ArrowSchema *schema):
 
 
 cdef int check_schema(const ArrowSchema *schema) except -1:
-    """ValueError unless all pointers that a schema must have are there."""
+    """Raises ValueError if a pointer is missing that a schema must have."""
     cdef int64_t i
     if schema is NULL or schema.format is NULL:
         malformed("the schema", "a child, a dictionary or a format is missing")
@@ -120,7 +120,7 @@ cdef void column_free(ArrowColumn *column) noexcept:
 
 
 cdef ArrowColumn *column_new(const ArrowSchema *schema, int number) except? NULL:
-    """A column of that type; NULL if no field of a record can take it."""
+    """Returns a new column of that type; NULL if no field of a record can take the type."""
     cdef ArrowColumn *column = <ArrowColumn *>calloc(1, sizeof(ArrowColumn))
     if column is NULL:
         raise MemoryError()
@@ -136,7 +136,7 @@ cdef ArrowColumn *column_new(const ArrowSchema *schema, int number) except? NULL
 
 
 cdef bint set_type(ArrowColumn *column, const ArrowSchema *schema) except -1:
-    """False if no field of a record can take the type."""
+    """Sets what a column knows of its type. Returns False if no field of a record can take the type."""
     cdef bytes form = schema.format
     start, colon, parameter = form.partition(b":")
     known = FORMATS.get(start + colon)
@@ -162,7 +162,7 @@ cdef bint set_type(ArrowColumn *column, const ArrowSchema *schema) except -1:
 
 
 cdef bint set_children(ArrowColumn *column, const ArrowSchema *schema) except -1:
-    """False unless the children are what headers are made of: a list has pairs, a pair has two columns of bytes."""
+    """Adds the children of a list or pair. Returns False unless a list has pairs, and a pair two columns of bytes."""
     if column.layout in (LIST32, LIST64, FIXED_LIST):
         if schema.n_children != 1:
             return False
@@ -179,7 +179,7 @@ cdef bint set_children(ArrowColumn *column, const ArrowSchema *schema) except -1
 
 
 cdef bint column_accepts(const ArrowColumn *column, str field) except -1:
-    """Whether a field of a record can be read from the column."""
+    """Returns whether a field of a record can be read from the column."""
     if column is NULL:
         return False
     if column.layout == NULLS:
@@ -242,7 +242,7 @@ cdef int column_bind(ArrowColumn *column, const ArrowArray *array, int64_t base,
 
 
 cdef int check_array(Layout layout, const ArrowArray *array, int64_t base, int64_t rows, str label) except -1:
-    """ValueError unless the array has what its layout asks for, and the rows that are wanted."""
+    """Raises ValueError unless the array has the parts that its layout asks for, and enough rows."""
     cdef int64_t buffers = RULES[<int>layout].buffers
     if array is NULL or array.release is NULL:
         malformed(label, "an array is missing or was released before")
@@ -314,7 +314,7 @@ cdef Py_ssize_t read_bytes(const ArrowColumn *column, int64_t row, Py_ssize_t co
 
 
 cdef inline const char *view_at(const ArrowColumn *column, int64_t at, int64_t *size) noexcept nogil:
-    """The bytes of a view, which has them itself or says where they are; NULL if it is malformed."""
+    """Returns where the bytes of a view are: in the view itself, or in another buffer. NULL: the view is malformed."""
     cdef const char *view = column.main + at * VIEW_SIZE
     cdef int64_t index, begin
     size[0] = fp_int32_at(view, 0)
@@ -331,7 +331,7 @@ cdef inline const char *view_at(const ArrowColumn *column, int64_t at, int64_t *
 
 
 cdef int read_range(const ArrowColumn *column, int64_t row, int64_t *first, int64_t *last) noexcept nogil:
-    """Which pairs a row's list has, [first, last); 0 if the list is malformed."""
+    """Sets [first, last), the pairs of a row's list. Returns 0 if the list is malformed."""
     cdef int64_t at = column.start + row
     first[0] = last[0] = 0
     if column.layout == NULLS or not fp_bit_at(column.validity, at):

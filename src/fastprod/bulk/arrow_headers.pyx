@@ -32,7 +32,7 @@ cdef class ArrowHeaders:
         free(self.encoded)
 
     cdef int reserve(self, Py_ssize_t count) except -1:
-        """Makes room for so many header columns, before the first add()."""
+        """Makes room for `count` header columns. Called before the first add()."""
         self.columns = <HeaderColumn *>calloc(count, sizeof(HeaderColumn))
         self.values = <Bytes *>malloc(count * CHUNK * sizeof(Bytes))
         if self.columns is NULL or self.values is NULL:
@@ -56,9 +56,9 @@ cdef class ArrowHeaders:
 
     cdef Py_ssize_t measure(self, fp_record *records, int64_t row, Py_ssize_t count, size_t limit,
                             RowError *error) noexcept nogil:
-        """Counts the headers of records, whose first is `row` in its array, and their bytes; how many have no error.
+        """Counts the headers of each record, and their bytes. Returns how many records come before the first error.
 
-        limit: bytes of the largest record.
+        row: of the first record, in the current array. limit: bytes of the largest record.
         """
         cdef Py_ssize_t i
         for i in range(count):
@@ -92,7 +92,7 @@ cdef class ArrowHeaders:
         return count
 
     cdef void load_value(self, Py_ssize_t h, Py_ssize_t i) noexcept nogil:
-        """Gives header h the value that record i of the chunk has."""
+        """Sets header h to the value of record i of the chunk."""
         cdef HeaderColumn *one = &self.columns[h]
         if one.column is not NULL:
             one.header.value = self.values[h * CHUNK + i].data
@@ -124,7 +124,7 @@ cdef class ArrowHeaders:
         return count
 
     cdef Py_ssize_t encode(self, fp_record *records, int64_t row, Py_ssize_t count, RowError *error) noexcept nogil:
-        """Writes the headers of as many records as a chunk may have."""
+        """Writes the headers of the records. Returns how many records stay in the chunk: CHUNK_HEADERS may cut it."""
         cdef fp_record *record
         cdef char *at
         cdef char *grown
@@ -152,7 +152,7 @@ cdef class ArrowHeaders:
         return count
 
     cdef char *write(self, char *at, int64_t row, Py_ssize_t i) noexcept nogil:
-        """Writes the headers of record i of the chunk; returns their end."""
+        """Writes the headers of record i of the chunk. Returns where they end."""
         cdef fp_header header
         cdef int64_t first, last, k
         cdef Py_ssize_t h
@@ -168,7 +168,7 @@ cdef class ArrowHeaders:
 
 
 cdef int read_pair(const ArrowColumn *pairs, int64_t k, fp_header *header) noexcept nogil:
-    """The header that a list's item is. It has no name if the name or the item is null. 0 if the item is malformed."""
+    """Reads an item of a list as a header. A null item or name gives no name. Returns 0 if the item is malformed."""
     header.name = NULL
     header.name_len = 0
     header.value = NULL

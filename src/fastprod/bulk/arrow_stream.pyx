@@ -1,4 +1,4 @@
-"""ArrowStream: arrays that another library lends, and when they are released.
+"""ArrowStream: the arrays that another library exports, and when they are released.
 
 Source: the specifications of the Arrow C data and C stream interfaces and of their PyCapsules
 (arrow.apache.org/docs/format).
@@ -19,9 +19,8 @@ import os
 cdef class ArrowStream:
     """Arrays of one type from an object with __arrow_c_stream__ or __arrow_c_array__.
 
-    Owns stream, schema and the array at hand, which it has moved out of their
-    capsules, and releases each once. Its producer's functions are called
-    without the GIL, which they or threads of theirs may need. Used by one thread.
+    Owns the stream, the schema and the current array. It has moved them out of their capsules, and releases each once.
+    The exporter's functions are called without the GIL, because they or their threads may need it. Used by one thread.
     """
 
     def __dealloc__(self):
@@ -60,7 +59,7 @@ cdef class ArrowStream:
         return 0
 
     cdef bint next(self) except -1:
-        """Goes on to the next array; False if there is none."""
+        """Releases the current array and fetches the next one. Returns False if there is none."""
         cdef int code
         if self.given:
             self.given = False
@@ -72,17 +71,18 @@ cdef class ArrowStream:
         with nogil:
             code = self.stream.get_next(&self.stream, &self.array)
         if code:
-            self.array.release = NULL      # what a call that fails leaves there was not given
+            self.array.release = NULL      # a call that fails exports nothing, whatever it leaves there
             raise self.failure(code)
         return self.array.release is not NULL
 
     cdef object failure(self, int code):
         cdef str text = ""
-        PyErr_CheckSignals()               # which may be why it failed
+        """Returns the exception for an error code of the stream."""
+        PyErr_CheckSignals()               # a signal may be why it failed
         if self.stream.get_last_error is not NULL:
             text = text_of(self.stream.get_last_error(&self.stream))
-        if text.rstrip().endswith("KeyboardInterrupt"):   # in the generator behind a reader of pyarrow's, which tells
-            return KeyboardInterrupt()                    # what that raised as text only
+        if text.rstrip().endswith("KeyboardInterrupt"):   # of the generator behind a RecordBatchReader of pyarrow,
+            return KeyboardInterrupt()                    # which passes on only its text
         if code == ENOMEM:
             return MemoryError(text or "no memory for the Arrow data")
         return OSError(code, f"the Arrow stream failed: {text or os.strerror(code)}")

@@ -45,7 +45,10 @@ cdef class BulkAppend:
         free(self.placed)
 
     cdef int append(self, Py_ssize_t count, bint wait) except -1:
-        """Appends the chunk's first `count` records, or those for which it need not wait; Ctrl-C comes out of it."""
+        """Appends the chunk's first `count` records; without `wait`, those that need not wait for memory.
+
+        Raises KeyboardInterrupt after Ctrl-C.
+        """
         cdef Py_ssize_t done
         with nogil:
             self.place_keys(count)
@@ -53,7 +56,7 @@ cdef class BulkAppend:
         return self.append_rest(done, count) if wait else 0
 
     cdef void place_keys(self, Py_ssize_t count) noexcept nogil:
-        """Chooses the partitions of those that have a key and no partition."""
+        """Chooses the partition of each record that has a key and no partition."""
         cdef const unsigned char *keys[CHUNK]
         cdef unsigned int sizes[CHUNK]
         cdef unsigned int found[CHUNK]
@@ -74,7 +77,7 @@ cdef class BulkAppend:
             self.partitions[places[i]] = <int32_t>found[i]
 
     cdef Py_ssize_t append_ready(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
-        """Appends records from the first on, up to one that cannot be at once; which one that is, or count."""
+        """Appends records from `first` on. Returns the index of the first one that has to wait or fails, or count."""
         cdef Py_ssize_t runs, i
         cdef int64_t size = 0
         cdef Py_ssize_t end = first + self.accumulator.append_many(
@@ -89,7 +92,7 @@ cdef class BulkAppend:
         return end
 
     cdef int append_rest(self, Py_ssize_t first, Py_ssize_t count) except -1:
-        """Appends records from the first on, which may have to wait for memory."""
+        """Appends records from `first` on. Waits for memory if it has to."""
         while True:
             if first < count and not self.unnoted:
                 self.append_one(first)
@@ -103,7 +106,7 @@ cdef class BulkAppend:
                 first = self.append_ready(first, count)
 
     cdef int append_one(self, Py_ssize_t i) except -1:
-        """Appends a record that has to wait for memory; what append_many() was refused is raised from here."""
+        """Appends a record that has to wait for memory. Raises the error for which append_many() has stopped."""
         cdef CallbackSlot callback
         cdef RecordAppendResult appended
         cdef Placed placed

@@ -22,7 +22,7 @@ class BulkFuture:
     def count(self) -> int:
         """How many records the call has sent."""
     def done(self) -> bool:
-        """Whether all records have settled. This does not count as asking for the outcome."""
+        """Whether all records have settled. This does not count as observing the outcome."""
     def result(self, timeout: float | None = None) -> BulkMetadata:
         """Waits for all records and returns the `BulkMetadata`.
 

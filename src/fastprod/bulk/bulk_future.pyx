@@ -32,10 +32,10 @@ cdef class BulkFuture:
     """BulkFuture()
 --
 
-    The outcome of the records of one send_many() or send_arrow(), to come: ``result()`` or ``await``.
+    The outcome of the records of one send_many() or send_arrow(): ``result()`` or ``await``.
 
-    Owns shares of the results of their batches, and the place of each record in the
-    call: a few words per batch, and about a byte per record if the records went to several partitions in turn. Thread-safe once the call that made it is over.
+    Owns shares of the results of their batches, and the place of each record in the call: a few words per batch, and
+    about a byte per record if the records went to several partitions in turn. Thread-safe once the call is over.
     """
 
     def __init__(self):
@@ -51,7 +51,7 @@ cdef class BulkFuture:
         free(self.latest)
 
     cdef int place(self, const Placed *placed) noexcept nogil:
-        """Takes over shares of the result of the call's next records; 0 if there is no memory to note them."""
+        """Takes over shares of a result, for the call's next records. Returns 0 if there is no memory for that."""
         cdef PlacedRun *run = NULL
         cdef int32_t partition = placed.partition
         cdef int32_t _i
@@ -79,7 +79,7 @@ cdef class BulkFuture:
         return 1
 
     cdef int room(self, int32_t partition) noexcept nogil:
-        """Makes room for a run, and for the partition's last one."""
+        """Makes room for one more run, and for the last run of the partition. Returns 0 if there is no memory."""
         cdef Py_ssize_t capacity
         cdef PlacedRun *runs
         cdef Py_ssize_t *latest
@@ -102,7 +102,7 @@ cdef class BulkFuture:
         return 1
 
     cdef int add(self, FutureRecordMetadata future) except -1:
-        """The call's next record went through send(). Its future is kept, and its share of the result with it."""
+        """Adds the call's next record, which went through send(). Keeps its future, which has the share of the result."""
         cdef Placed placed
         placed.result = future.produced
         placed.index = future.index
@@ -128,29 +128,30 @@ cdef class BulkFuture:
             error.sent = self
             error.index = self.count
             if reading:
-                error.add_note(f"It came at index {self.count} of the call; "
+                error.add_note(f"It was raised at index {self.count} of the call; "
                                + ("the records before that were sent." if self.count else "nothing was sent."))
         except Exception:      # Python 3.10 has no notes
             pass
 
     cdef void forget_latest(self) noexcept:
-        """The call is over."""
+        """Frees what only a call that is under way needs."""
         free(self.latest)
         self.latest = NULL
         self.latest_count = 0
 
     cdef Py_ssize_t first_unsettled(self) except? -2:
-        """The first run whose batch has not settled, or the number of runs."""
+        """Returns the index of the first run whose batch has not settled, or the number of runs."""
         if self.topic is None:
             raise TypeError("a BulkFuture comes from Producer.send_many() or send_arrow()")
         while self.settled < self.run_count and fp_atomic_load(&self.runs[self.settled].result.done):
             self.settled += 1
         if self.settled < self.run_count and self.runs[self.settled].result.fork_generation != process_generation:
-            raise ForkedProducerError("the records were sent before the process forked: ask their future in the parent")
+            raise ForkedProducerError(
+                "the records were sent before the process forked: only the parent knows their outcome")
         return self.settled
 
     def __reduce__(self):
-        """None in another process where it is the `sent` of an exception, which could not get there otherwise."""
+        """An exception that ended the call can be pickled: its `sent` becomes None. Otherwise TypeError."""
         if self.ended_call:
             return type(None), ()
         return self.__copy__()
@@ -163,11 +164,11 @@ cdef class BulkFuture:
         return self if self.ended_call else self.__copy__()
 
     def done(self):
-        """Whether all of them have settled. This does not count as observing the outcome."""
+        """Returns whether all records have settled. This does not count as observing the outcome."""
         return self.first_unsettled() == self.run_count
 
     def result(self, timeout=None):
-        """The BulkMetadata; waits at most `timeout` seconds (None: for ever).
+        """Returns the BulkMetadata. Waits at most `timeout` seconds (None: for ever).
 
         BulkDeliveryError, with the index and the error of each, if some failed; TimeoutError if they have not all
         settled: they are still on their way and can be asked again.
@@ -179,7 +180,7 @@ cdef class BulkFuture:
         return self.metadata()
 
     def exception(self, timeout=None):
-        """The BulkDeliveryError that result() would raise, or None; waits at most `timeout` seconds."""
+        """Returns the BulkDeliveryError that result() would raise, or None. Waits at most `timeout` seconds."""
         try:
             self.result(timeout)
         except BulkDeliveryError as error:
@@ -236,11 +237,11 @@ cdef class BulkFuture:
         return failed
 
     cdef str topic_of(self, const PlacedRun *run):
-        """Of its records: an interceptor may have sent them elsewhere than the call said."""
+        """Returns the topic of a run's records: an interceptor may have changed it."""
         return (<FutureRecordMetadata>self.futures[run.first_input]).topic if self.borrows else self.topic
 
     cdef list failures(self):
-        """(index, error) of those that failed, by index; they count as observed. All have settled."""
+        """Returns (index, error) of each failed record, by index. They count as observed. All records have settled."""
         cdef list found = []
         cdef Py_ssize_t i
         cdef int32_t k, at
@@ -286,16 +287,16 @@ cdef class BulkFuture:
 
 
 cdef BulkFuture future_of_call(object topic):
-    """The future of a call that has sent nothing yet. topic: unchecked."""
+    """Returns the future of a call that has sent nothing yet. topic: not checked yet."""
     cdef BulkFuture future = <BulkFuture>BulkFuture.__new__(BulkFuture)
     future.topic = str.__str__(topic) if isinstance(topic, str) else ""
     return future
 
 
 cdef int note_gaps(PlacedRun *run, int64_t gap, int32_t count) noexcept nogil:
-    """How far the first of the next records is behind the last in the call; the others follow it, without a gap.
+    """Stores the distances in the call to the next `count` records: `gap` to the first, 1 to each of the others.
 
-    0 if there is no memory.
+    Returns 0 if there is no memory.
     """
     cdef unsigned char *grown
     cdef int32_t size
@@ -340,6 +341,6 @@ cdef int64_t next_gap(PlacedRun *run, int32_t *at) noexcept nogil:
 
 
 cdef int64_t offset_of(PlacedRun *run, int32_t index) noexcept nogil:
-    """The offset of a delivered record, -1 if the broker gave none."""
+    """Returns the offset of a delivered record; -1 if the broker gave none."""
     cdef Segment *segment = result_segment(run.result, index)
     return segment.base_offset + index - segment.first if segment.base_offset >= 0 else -1

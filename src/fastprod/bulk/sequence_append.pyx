@@ -20,7 +20,7 @@ cdef tuple FIELDS = ("values", "keys", "partitions", "timestamps", "headers")
 
 
 cdef class Column:
-    """What a call gave for one field: one for all, or one for each record."""
+    """What a call gives for one field of its records: one item for all, or an item for each."""
 
     def __init__(self, given, str name, bint may_be_one):
         if given is None and name != "values" or may_be_one and is_one(given, name):
@@ -38,12 +38,12 @@ cdef class Column:
         self.unref()
 
     cdef int take(self, Py_ssize_t most) except -1:
-        """Takes the next items, as many as there are or `most`; what an iterator raised instead is kept as `error`."""
+        """Takes up to `most` of the next items. An exception of the iterator is kept as `error`."""
         cdef Py_ssize_t i, count
         cdef PyObject **items
         if PyList_CheckExact(self.items) or PyTuple_CheckExact(self.items):
             items = PySequence_Fast_ITEMS(self.items)
-            # Of a list that has become shorter there may be less than nothing.
+            # The count is negative if the list has become shorter.
             count = min(most, PySequence_Fast_GET_SIZE(self.items) - self.at)
             for i in range(count):
                 fp_prefetch(items[self.at + min(i + 8, count - 1)])
@@ -71,12 +71,12 @@ cdef class Column:
 
 
 cdef bint is_mapping(object given) except -1:
-    """Or a data frame, which gives the names of its columns. A column of pandas has items too, and one dimension."""
+    """Whether it is a mapping or a data frame. A pandas Series has items() too, but one dimension."""
     return hasattr(given, "items") and getattr(given, "ndim", None) != 1
 
 
 cdef bint is_one(object given, str name) except -1:
-    """Whether a field's value is one for all records."""
+    """Whether a call gives one value of a field for all records."""
     if name != "headers":
         return not hasattr(given, "__iter__")
     if is_mapping(given):
@@ -99,7 +99,7 @@ cdef bint is_one(object given, str name) except -1:
 cdef class SequenceAppend(BulkAppend):
     """Appends the records of one send_many().
 
-    Holds what the chunk's records point at while it is appended.
+    Owns references to the objects that the chunk's records point at, until the chunk is appended. Used by one thread.
     """
 
     def __cinit__(self, *_):
@@ -113,7 +113,7 @@ cdef class SequenceAppend(BulkAppend):
         free(self.spans)
 
     def read_from(self, values, keys, partitions, timestamps, headers):
-        """Columns that have what the call was given."""
+        """Sets the columns that the call was given."""
         self.values, self.keys, self.record_partitions = values, keys, partitions
         self.timestamps, self.headers = timestamps, headers
         self.columns = values, keys, partitions, timestamps, headers   # in the order of FIELDS
@@ -123,9 +123,9 @@ cdef class SequenceAppend(BulkAppend):
             self.ignore_keys = True
 
     cdef Py_ssize_t take(self) except -1:
-        """Takes the next chunk's items from the columns; how many records they are, 0 after the last.
+        """Takes the next chunk's items from the columns. Returns how many records they are; 0 after the last.
 
-        What a column raises is raised once there are no records before it; until then it is kept as `error`.
+        An exception of a column is kept as `error` until the records before it are appended.
         """
         cdef Column column
         cdef Py_ssize_t count = CHUNK
@@ -134,9 +134,9 @@ cdef class SequenceAppend(BulkAppend):
         for column in self.columns:
             column.take(count)
             if column.error is not None:
-                if self.error is None or isinstance(self.error, Exception):   # Ctrl-C is not forgotten
+                if self.error is None or isinstance(self.error, Exception):   # a KeyboardInterrupt is kept
                     self.error = column.error
-                count = column.count       # of the columns behind it no more is needed
+                count = column.count       # the other columns need give no more
         for column, name in zip(self.columns, FIELDS):
             if column.items is not None and column.count != self.values.count and self.error is None:
                 number = "fewer" if column.count < self.values.count else "more"
@@ -149,9 +149,9 @@ cdef class SequenceAppend(BulkAppend):
         return count
 
     cdef int append_taken(self, Py_ssize_t count) except -1:
-        """Appends the chunk; if a record is wrong, those before it. Raises what ended the chunk.
+        """Appends the chunk. If a record is wrong, appends those before it and raises its error.
 
-        Ctrl-C waits for no memory: of the records before it those are appended for which there is some.
+        After Ctrl-C it does not wait for memory: it appends the records before it that fit.
         """
         cdef Py_ssize_t i = 0
         cdef int64_t now_ms = fp_wall_ms()
@@ -173,7 +173,7 @@ cdef class SequenceAppend(BulkAppend):
         return self.append(count, True)
 
     cdef Py_ssize_t read_bare(self, Py_ssize_t first, Py_ssize_t count, int64_t now_ms) noexcept:
-        """read() for what most records are, bytes, from the first on; which is the first that is not, or count."""
+        """read() for records of bytes, as most are. Returns the index of the first record that is not, or count."""
         cdef fp_record *record
         cdef PyObject **values = self.values.taken
         cdef PyObject **keys = NULL if self.keys.items is None else self.keys.taken
@@ -203,7 +203,7 @@ cdef class SequenceAppend(BulkAppend):
         return count
 
     cdef int read(self, Py_ssize_t i, int64_t now_ms) except -1:
-        """Points the chunk's record i at what is to be copied."""
+        """Points the chunk's record i at the bytes to copy, and checks its fields."""
         cdef fp_record *record = &self.records[i]
         cdef bytes encoded
         cdef int64_t deadline = 0
@@ -245,7 +245,7 @@ cdef class SequenceAppend(BulkAppend):
         return 0
 
     cdef void unref(self) noexcept:
-        """Of the chunk."""
+        """Releases the objects of the chunk."""
         cdef Column column
         for column in self.columns:
             column.unref()
