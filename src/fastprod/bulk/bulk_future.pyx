@@ -102,7 +102,7 @@ cdef class BulkFuture:
         return 1
 
     cdef int add(self, FutureRecordMetadata future) except -1:
-        """Adds the call's next record, which went through send(). Keeps its future, which has the share of the result."""
+        """Adds the call's next record, which went through send(). Keeps its future, which owns the share."""
         cdef Placed placed
         placed.result = future.produced
         placed.index = future.index
