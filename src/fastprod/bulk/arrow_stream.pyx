@@ -76,8 +76,8 @@ cdef class ArrowStream:
         return self.array.release is not NULL
 
     cdef object failure(self, int code):
-        cdef str text = ""
         """Returns the exception for an error code of the stream."""
+        cdef str text = ""
         PyErr_CheckSignals()               # a signal may be why it failed
         if self.stream.get_last_error is not NULL:
             text = text_of(self.stream.get_last_error(&self.stream))
