@@ -17,6 +17,8 @@ from fastprod.internals.in_flight_partition cimport (
     in_flight_delivered, in_flight_drop_retry, in_flight_init, in_flight_may_retry, in_flight_remove, in_flight_report,
     in_flight_restart, in_flight_retry, in_flight_rewind, in_flight_submit, in_flight_unsubmitted_exceed, phase_limit,
 )
+from fastprod.internals.incomplete_batches cimport OVERDUE
+from fastprod.internals.open_batches cimport CallbackSlot, Placed, RecordAppendResult
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.partitioner cimport (
     Partitions, StickyState, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition, sticky_update,
@@ -25,9 +27,7 @@ from fastprod.internals.producer_batch cimport (
     BATCH_IN_TRANSIT, ProducerBatch, batch_append, batch_free, batch_new, batch_records,
 )
 from fastprod.internals.record cimport fp_record
-from fastprod.internals.record_accumulator cimport (
-    OVERDUE, CallbackSlot, Placed, RecordAccumulator, RecordAppendResult,
-)
+from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sync cimport fp_monotonic_ns
 
 from array import array
@@ -47,7 +47,7 @@ cdef class ManualAccumulator(RecordAccumulator):
 
     @property
     def total_queue_time_ns(self):
-        return self.queue_time_ns
+        return self.scheduler.queue_time_ns
 
     def set_topic(self, str name, leaders):
         """Declares a topic; leaders: a broker id per partition, -1 for none."""
@@ -60,7 +60,7 @@ cdef class ManualAccumulator(RecordAccumulator):
 
     cdef Topic *find(self, str name) except? NULL:
         cdef bytes wanted = name.encode()
-        cdef Topic *topic = self.topics
+        cdef Topic *topic = self.topics.first
         while topic is not NULL and topic.name != wanted:
             topic = topic.next
         return topic

@@ -53,10 +53,22 @@ MAY_KNOW = {
     "internals.failed_records": {
         "errors", "internals.future", "internals.producer_batch", "internals.sync", "librdkafka.loader", "records",
     },
-    "internals.record_accumulator": {
-        "errors", "internals.buffer_pool", "internals.future", "internals.in_flight_partition",
+    "internals.drain_scheduler": {"internals.partition_queue", "internals.producer_batch"},
+    "internals.incomplete_batches": {"internals.partition_queue", "internals.producer_batch", "internals.sync"},
+    "internals.topics": {
+        "internals.buffer_pool", "internals.drain_scheduler", "internals.in_flight_partition",
+        "internals.partition_queue", "internals.partitioner", "internals.producer_batch", "internals.sync",
+    },
+    "internals.open_batches": {
+        "internals.buffer_pool", "internals.drain_scheduler", "internals.future", "internals.incomplete_batches",
         "internals.partition_queue", "internals.partitioner", "internals.producer_batch", "internals.record",
-        "internals.sync",
+        "internals.sync", "internals.topics",
+    },
+    "internals.record_accumulator": {
+        "errors", "internals.buffer_pool", "internals.drain_scheduler", "internals.future",
+        "internals.incomplete_batches", "internals.open_batches", "internals.partition_queue",
+        "internals.in_flight_partition", "internals.producer_batch", "internals.record", "internals.sync",
+        "internals.topics",
     },
     "internals.transport": {
         "config.options", "errors", "internals.callbacks", "internals.future", "internals.producer_batch",
@@ -64,7 +76,8 @@ MAY_KNOW = {
     },
     "internals.sender": {
         "errors", "internals.buffer_pool", "internals.callbacks", "internals.failed_records", "internals.future",
-        "internals.in_flight_partition", "internals.partition_queue", "internals.producer_batch",
+        "internals.in_flight_partition", "internals.incomplete_batches", "internals.partition_queue",
+        "internals.producer_batch",
         "internals.record_accumulator", "internals.sync", "internals.threads", "internals.transport",
         "librdkafka.declarations",
     },
@@ -79,12 +92,12 @@ MAY_KNOW = {
     # bulk
     "bulk": set(),
     "bulk.bulk_future": {
-        "errors", "internals.future", "internals.record_accumulator", "internals.sync", "internals.threads",
+        "errors", "internals.future", "internals.open_batches", "internals.sync", "internals.threads",
         "librdkafka.loader", "records",
     },
     "bulk.bulk_append": {
-        "bulk.bulk_future", "errors", "internals.partitioner", "internals.producer_metadata", "internals.record",
-        "internals.record_accumulator", "internals.sync",
+        "bulk.bulk_future", "errors", "internals.open_batches", "internals.partitioner",
+        "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sync",
     },
     "bulk.sequence_append": {"bulk.bulk_append", "errors", "internals.input", "internals.record", "internals.sync"},
     "bulk.arrow": {"arrow.h"},
@@ -101,10 +114,11 @@ MAY_KNOW = {
     "testing": {"librdkafka.loader"},
     "producer": {
         "bulk.arrow_append", "bulk.bulk_future", "bulk.sequence_append", "config.producer_config", "errors",
-        "internals.buffer_pool", "internals.callbacks", "internals.future", "internals.in_flight_partition",
-        "internals.input", "internals.logs", "internals.partitioner", "internals.producer_metadata",
-        "internals.record", "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
-        "internals.tokens", "internals.transaction_manager", "internals.transport", "records",
+        "internals.buffer_pool", "internals.callbacks", "internals.drain_scheduler", "internals.future",
+        "internals.in_flight_partition", "internals.input", "internals.logs", "internals.open_batches",
+        "internals.partitioner", "internals.producer_metadata", "internals.record", "internals.record_accumulator",
+        "internals.sender", "internals.sync", "internals.threads", "internals.tokens",
+        "internals.transaction_manager", "internals.transport", "records",
     },
     "__init__": {
         "bulk.bulk_future", "errors", "internals.autospec", "internals.future", "internals.interpreter",
@@ -294,6 +308,10 @@ def test_the_command_line_uses_what_users_use():
         "sender",
         "record_accumulator",
         "partition_queue",
+        "drain_scheduler",
+        "incomplete_batches",
+        "topics",
+        "open_batches",
         "buffer_pool",
         "producer_batch",
         "partitioner",

@@ -5,7 +5,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
-from fastprod.internals.record_accumulator cimport RecordAppendResult, CallbackSlot, RecordAccumulator
+from fastprod.internals.drain_scheduler cimport DrainScheduler
+from fastprod.internals.open_batches cimport CallbackSlot, RecordAppendResult
+from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.bulk.arrow_append cimport ArrowAppend, check_arrow, check_headers
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.bulk.bulk_future cimport BulkFuture, future_of_call
@@ -1001,7 +1003,7 @@ cdef class Producer:
         carry records, each repetition too. callback-queue-size: callbacks of settled records that have not run;
         callback-queue-bytes: what those and the callbacks of other records take of buffer.memory.
         """
-        cdef RecordAccumulator accumulator = self.accumulator
+        cdef DrainScheduler drained = self.accumulator.scheduler
         cdef Sender sender = self.sender
         if not self.made or self.fork_generation != process_generation:
             self.raise_if_unusable()
@@ -1012,8 +1014,8 @@ cdef class Producer:
             return total / count if count else 0.0
 
         return {
-            "batch-size-avg": ratio(accumulator.bytes_drained, accumulator.batches_drained),
-            "batch-size-max": accumulator.largest_batch,
+            "batch-size-avg": ratio(drained.bytes_drained, drained.batches_drained),
+            "batch-size-max": drained.largest_batch,
             "buffer-available-bytes": self.pool.available_memory,
             "buffer-exhausted-total": self.pool.exhausted,
             "buffer-total-bytes": self.pool.total_memory,
@@ -1024,11 +1026,11 @@ cdef class Producer:
             "flush-time-ns-total": self.flush_ns,
             "record-error-rate": sender.records_failed / seconds,
             "record-error-total": sender.records_failed,
-            "record-queue-time-avg": ratio(accumulator.queue_time_ns / 1e6, accumulator.batches_drained),
-            "record-queue-time-max": accumulator.longest_queue_time_ns / 1e6,
+            "record-queue-time-avg": ratio(drained.queue_time_ns / 1e6, drained.batches_drained),
+            "record-queue-time-max": drained.longest_queue_time_ns / 1e6,
             "record-send-rate": sender.records_sent / seconds,
             "record-send-total": sender.records_sent,
-            "record-size-avg": ratio(accumulator.bytes_drained, accumulator.records_drained),
+            "record-size-avg": ratio(drained.bytes_drained, drained.records_drained),
             "records-per-request-avg": ratio(sender.records_sent, requests),
             "request-latency-avg": ratio(sender.latency_us / 1e3, sender.latency_count),
             "request-latency-max": sender.longest_latency_us / 1e3,

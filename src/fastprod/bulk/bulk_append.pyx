@@ -6,7 +6,8 @@ The loop that appends runs without the GIL and without Python objects: a record 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
-from fastprod.internals.record_accumulator cimport RecordAppendResult, CallbackSlot, Placed, RecordAccumulator
+from fastprod.internals.open_batches cimport CallbackSlot, Placed, RecordAppendResult
+from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.producer_metadata cimport ProducerMetadata, TopicMetadata
 from fastprod.internals.partitioner cimport key_partitions
 from fastprod.internals.record cimport fp_record

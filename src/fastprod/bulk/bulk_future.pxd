@@ -1,5 +1,5 @@
 from libc.stdint cimport int32_t, int64_t
-from fastprod.internals.record_accumulator cimport Placed
+from fastprod.internals.open_batches cimport Placed
 from fastprod.internals.future cimport FutureRecordMetadata, ProduceRequestResult
 
 # Records of one call that lie side by side in one batch.

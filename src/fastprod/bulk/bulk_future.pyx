@@ -7,7 +7,7 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
-from fastprod.internals.record_accumulator cimport Placed
+from fastprod.internals.open_batches cimport Placed
 from fastprod.internals.future cimport (
     AWAITED, FutureRecordMetadata, Segment, process_generation, register_callback, result_segment, result_tell,
     result_unref, segment_error, wait_completed,

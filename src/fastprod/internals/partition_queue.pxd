@@ -8,14 +8,14 @@ from fastprod.internals.producer_batch cimport ProducerBatch
 cdef enum QueueState:
     QUEUE_IDLE            # nothing to drain
     QUEUE_READY           # in the ready list
-    QUEUE_BLOCKED         # waits for its leader's window or for its turn: in the leader's list
+    QUEUE_BLOCKED         # waits for room in its broker's window, or for its turn: in the window's list
     QUEUE_LIMIT_REACHED   # has something to drain, but no more than `request_limit` may be in transit
 
 # The batches of one partition, oldest first; only the last can be open.
 cdef struct PartitionQueue:
     Topic *topic
     int32_t partition
-    int32_t leader            # index into the accumulator's leaders; 0: unknown
+    int32_t leader            # index of its broker's window; 0: unknown
     ProducerBatch *head
     ProducerBatch *tail
     int last_batch_was_full   # the last batch was filled: give the next a whole arena at once
@@ -23,8 +23,8 @@ cdef struct PartitionQueue:
     int has_quantum           # it comes before those that are blocked, until it has had QUANTUM_BYTES or has no more
     int force_partial         # its first batch goes though it is not full and others are in flight
     QueueState state
-    int blocked_full          # it was blocked with a full batch: counted by its leader
-    PartitionQueue *next      # in the ready list, or in the leader's blocked list
+    int blocked_full          # it was blocked with a full batch: counted by the window
+    PartitionQueue *next      # in the ready list, or in the window's list of blocked queues
     PartitionQueue *previous
     size_t request_limit      # bytes that may be in transit, or a single batch; 0: no bound. phase_limit() of in_flight
     int64_t waiting_ns        # since when none was handed over though one in transit waits for that; 0: none waits
@@ -53,6 +53,13 @@ cdef struct Topic:
     int generation
     int unauthorized          # the last answer was that the client may not write to it
     int remade                # the librdkafka producer of this generation knows only the deleted topic; 0: none does
+
+
+cdef inline void uncount_queued(ProducerBatch *batch) noexcept nogil:
+    """Counts the batch in its topic's queue_lengths no more. lock: the accumulator's"""
+    cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
+    queue.topic.partitions.queue_lengths[queue.partition] -= batch.queued
+    batch.queued = 0
 
 
 cdef inline void queue_insert(QueueList *queues, PartitionQueue *queue, PartitionQueue *previous) noexcept nogil:

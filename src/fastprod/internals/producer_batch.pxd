@@ -8,6 +8,20 @@ cdef enum BatchState:
     BATCH_CLOSED       # waits to be drained
     BATCH_IN_TRANSIT   # handed over; librdkafka reads the arena
 
+# The lists of batches that a batch can be in, each in the order of creation.
+cdef enum BatchListKind:
+    INCOMPLETE
+    LINGERING
+    BATCH_LISTS
+
+cdef struct BatchLink:
+    ProducerBatch *older
+    ProducerBatch *newer
+
+cdef struct BatchList:
+    ProducerBatch *oldest
+    ProducerBatch *newest
+
 # The records of one partition that travel together.
 cdef struct ProducerBatch:
     # contents: guarded by the accumulator's lock while open, read-only after
@@ -25,12 +39,9 @@ cdef struct ProducerBatch:
     int64_t id             # grows with creation
     void *queue            # PartitionQueue
     ProducerBatch *next    # towards the tail of the queue; later, in chains that are handed around
-    ProducerBatch *older   # in the list of incomplete batches
-    ProducerBatch *newer
-    ProducerBatch *linger_older       # in the list of lingering batches
-    ProducerBatch *linger_newer
-    int8_t lingering
-    int8_t incomplete
+    BatchLink links[BATCH_LISTS]
+    int8_t lingering       # in the list of its kind
+    int8_t incomplete      # in the list of its kind
     int8_t settled_early      # its records count as settled, though it is incomplete
     int8_t queued             # counted in its topic's queue_lengths: until librdkafka has all of it
     # the sender's, once it is in transit
@@ -62,3 +73,25 @@ cdef int batch_append_bare(ProducerBatch *batch, const fp_record *record, int64_
 cdef Py_ssize_t batch_append_run(ProducerBatch *batch, const fp_record *records, const int32_t *partitions,
                                  Py_ssize_t count, int64_t limit) noexcept nogil
 cdef list batch_records(const char *arena, int32_t count, int64_t base_timestamp)
+
+
+cdef inline void batch_list_append(BatchList *batches, ProducerBatch *batch, BatchListKind kind) noexcept nogil:
+    batch.links[<int>kind].newer = NULL
+    batch.links[<int>kind].older = batches.newest
+    if batches.newest is NULL:
+        batches.oldest = batch
+    else:
+        batches.newest.links[<int>kind].newer = batch
+    batches.newest = batch
+
+
+cdef inline void batch_list_remove(BatchList *batches, ProducerBatch *batch, BatchListKind kind) noexcept nogil:
+    cdef BatchLink link = batch.links[<int>kind]
+    if link.older is NULL:
+        batches.oldest = link.newer
+    else:
+        link.older.links[<int>kind].newer = link.newer
+    if link.newer is NULL:
+        batches.newest = link.older
+    else:
+        link.newer.links[<int>kind].older = link.older

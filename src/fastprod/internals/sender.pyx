@@ -9,15 +9,14 @@ from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t, uintptr
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset, strcmp, strncpy
-from fastprod.internals.record_accumulator cimport (
-    ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint, RecordAccumulator,
-)
+from fastprod.internals.incomplete_batches cimport ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint
 from fastprod.internals.in_flight_partition cimport (
     FIRST_RECORD, FIRST_REQUEST_BYTES, MSG_SIZE_TOO_LARGE, InFlightPartition, batch_is_reported, in_flight_add,
     in_flight_delivered, in_flight_drop_retry, in_flight_may_retry, in_flight_remove, in_flight_report,
     in_flight_restart, in_flight_retry, in_flight_rewind, in_flight_submit, in_flight_unsubmitted_exceed, phase_limit,
 )
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
+from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.producer_batch cimport (
     BATCH_IN_TRANSIT, ProducerBatch, batch_free, batch_records_within, batch_request_size,
 )
@@ -296,7 +295,7 @@ cdef class Sender:
             return
         if fp_mutex_trylock(&self.sender_lock):
             now = fp_monotonic_ns()
-            sleeps_until = min(self.accumulator.sleep_until_ns, now + LONGEST_SLEEP_MS * <int64_t>1_000_000)
+            sleeps_until = min(self.accumulator.scheduler.sleep_until_ns, now + LONGEST_SLEEP_MS * <int64_t>1_000_000)
             chain = self.accumulator.drain(now, DIRECT_LIMIT)
             if chain is not NULL:
                 self.send(chain)
@@ -456,12 +455,12 @@ cdef class Sender:
             if batch.submitted == batch.count:
                 flight.unsubmitted = batch.transit_next
                 continue
-            if now - batch.created_ns >= self.accumulator.delivery_timeout_ns:
+            if now - batch.created_ns >= self.accumulator.incomplete.delivery_timeout_ns:
                 self.give_up(batch, MSG_TIMED_OUT)
                 continue
             if flight.unanswered and batch.unreported == 0:
                 if unanswered and unanswered + batch.capacity > UNANSWERED_LIMIT or (
-                        now - batch.created_ns >= self.accumulator.delivery_timeout_ns - LAST_MOMENT_NS):
+                        now - batch.created_ns >= self.accumulator.incomplete.delivery_timeout_ns - LAST_MOMENT_NS):
                     break
                 unanswered += batch.capacity
             if flight.generation != self.transport.generation and (
@@ -519,7 +518,7 @@ cdef class Sender:
             topic.open_topic = opened
             topic.generation = generation
         if queue.in_flight.generation and self.ordered and (
-                in_flight_restart(&queue.in_flight, self.accumulator.first_phase)):
+                in_flight_restart(&queue.in_flight, self.accumulator.topics.first_phase)):
             self.update_limit(queue)
         queue.in_flight.open_topic = topic.open_topic
         queue.in_flight.generation = generation
