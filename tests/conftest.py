@@ -153,6 +153,17 @@ def read(mock_cluster):
 
 
 @pytest.fixture
+def write(tmp_path):
+    """write(name, text): the path of a file with that text."""
+
+    def write(name, text):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
 def rng():
     """Seeded from FASTPROD_SEED if that is set."""
     seed = int(os.environ.get("FASTPROD_SEED", 0)) or random.SystemRandom().randrange(1 << 32)

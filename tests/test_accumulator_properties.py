@@ -13,7 +13,7 @@ from fastprod_core_access import PHASES, ManualAccumulator
 BATCH_SIZE = 2000
 DELIVERY_TIMEOUT_MS = 200
 GRACE_MS = 50
-MOST_PARTITIONS = 8
+MAX_PARTITIONS = 8
 LATE_MS = 1 << 40  # after whatever the monotonic clock says
 
 BROKERS = st.integers(-1, 2)
@@ -124,7 +124,7 @@ class AccumulatorMachine(RuleBasedStateMachine):
     @rule(
         size=st.one_of(st.none(), SIZES),
         key=st.one_of(st.none(), st.binary(max_size=20)),
-        choice=st.one_of(st.none(), st.integers(0, MOST_PARTITIONS - 1)),
+        choice=st.one_of(st.none(), st.integers(0, MAX_PARTITIONS - 1)),
         abort=st.sampled_from([False, False, False, True]),
         burst=st.integers(1, 12),
     )
@@ -139,7 +139,7 @@ class AccumulatorMachine(RuleBasedStateMachine):
         for _ in range(burst):
             self.put_one(size, chosen, abort)
 
-    @rule(choices=st.sets(st.integers(0, MOST_PARTITIONS - 1), min_size=1))
+    @rule(choices=st.sets(st.integers(0, MAX_PARTITIONS - 1), min_size=1))
     def touch(self, choices):
         """Batches that are far from full, which wait for each other."""
         for choice in choices:
@@ -242,13 +242,13 @@ class AccumulatorMachine(RuleBasedStateMachine):
     def too_old(self, came, grace=0):
         return self.now - came >= DELIVERY_TIMEOUT_MS + grace
 
-    @rule(choice=st.integers(0, MOST_PARTITIONS - 1), request_limit=st.sampled_from([0, 1, 1 << 20]))
+    @rule(choice=st.integers(0, MAX_PARTITIONS - 1), request_limit=st.sampled_from([0, 1, 1 << 20]))
     def limit_requests(self, choice, request_limit):
         partition = choice % len(self.leaders)
         self.allowed[partition] = request_limit
         self.accumulator.limit_requests("t", partition, request_limit)
 
-    @rule(leaders=st.lists(BROKERS, min_size=1, max_size=MOST_PARTITIONS))
+    @rule(leaders=st.lists(BROKERS, min_size=1, max_size=MAX_PARTITIONS))
     def change_leaders(self, leaders):
         """Partitions may be added, and be gone."""
         self.leaders = leaders + [-1] * (len(self.leaders) - len(leaders))

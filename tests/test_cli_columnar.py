@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
 
-from fastprod import Producer
+from fastprod import BulkMetadata, Producer
 from fastprod.cli import columnar, readers, send
 from fastprod.cli.readers import Input, InputError
 from fastprod.errors import BufferExhaustedError, BulkDeliveryError, DeliveryError, RecordTooLargeError
@@ -66,7 +66,7 @@ def test_text_and_dictionaries(tmp_path):
 
 
 def test_portions_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(columnar, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(columnar, "MAX_BYTES", 10_000)
     path = str(tmp_path / "t.parquet")
     parquet.write_table(pa.table({"value": [b"v" * 1000] * 100}), path)
     parts = list(Input([path]))
@@ -135,7 +135,7 @@ def test_usage(tmp_path, monkeypatch):
         Input([str(path)])
     with pytest.raises(ValueError, match="cannot come from standard input"):
         Input(["-"], "parquet")
-    with pytest.raises(ValueError, match="is read as lines, which has no column to take the value 'v' from"):
+    with pytest.raises(ValueError, match="is read as lines, which has no column 'v' for the value"):
         Input([__file__], "lines", value="v")
     monkeypatch.setattr(readers.columnar.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'fastprod\[arrow\]'"):
@@ -155,10 +155,10 @@ class ColumnProducer(FakeProducer):
         return FakeFuture(self.metadata(topic, data.num_rows), data.num_rows)
 
     def metadata(self, topic, count):
-        return send.BulkMetadata(topic, count, 10 * count, {1: (count, 0, count - 1)})
+        return BulkMetadata(topic, count, 10 * count, {1: (count, 0, count - 1)})
 
 
-def test_a_record_that_is_too_large_is_told_and_the_others_are_sent(tmp_path, capsys):
+def test_a_record_that_is_too_large_is_reported_and_the_others_are_sent(tmp_path, capsys):
     path = str(tmp_path / "t.parquet")
     write_parquet(path, pa.table({"value": [b"0", b"1", b"2", b"3", b"4", b"5"]}))
     producer = ColumnProducer({b"0": RecordTooLargeError, b"3": RecordTooLargeError})
@@ -170,7 +170,7 @@ def test_a_record_that_is_too_large_is_told_and_the_others_are_sent(tmp_path, ca
     assert f"2 failed, RecordTooLargeError: {path}:1: this one" in out
 
 
-def test_records_that_fail_are_told_one_by_one_and_those_beside_them_count(tmp_path, capsys):
+def test_records_that_fail_are_reported_one_by_one_and_those_beside_them_count(tmp_path, capsys):
     class FailingProducer(ColumnProducer):
         def send_arrow(self, topic, data, *, value, key):
             failures = [(1, DeliveryError("lost", code=7)), (2, DeliveryError("lost", code=7))]
@@ -181,7 +181,7 @@ def test_records_that_fail_are_told_one_by_one_and_those_beside_them_count(tmp_p
     assert run(FailingProducer(), path) == 1
     out, _ = capsys.readouterr()
     assert "t: 3 records acknowledged, 2 failed" in out
-    assert "3 others were sent together with records that failed: not in these counts" in out
+    assert "3 others are not in these counts: they were sent in one call with records that failed" in out
     assert "2 failed, DeliveryError: lost" in out
 
 

@@ -311,7 +311,9 @@ def test_what_is_no_text_is_refused_though_it_comes_byte_by_byte(monkeypatch, ca
 
 @pytest.mark.parametrize("format", [None, "ndjson", "csv"])
 def test_bytes_that_no_text_has_are_refused(write, format):
-    with pytest.raises(InputError, match=r"a\.txt: this is no text of UTF-8: byte 2 is 0, which no text has; UTF-16 "):
+    with pytest.raises(
+        InputError, match=r"a\.txt: this is not UTF-8 text: byte 2 is 0, which text cannot have; UTF-16 "
+    ):
         Input([write("a.txt", "a,b\n".encode("utf-16-le"))], format)
 
 
@@ -391,11 +393,11 @@ def test_a_file_of_nothing_but_the_mark_has_no_records(write):
         ("a.dat.bz2", "give --format, one of lines, ndjson, csv, parquet, arrow"),
     ],
 )
-def test_the_advice_for_a_suffix_that_tells_no_format(name, advice):
+def test_the_advice_for_a_suffix_without_a_format(name, advice):
     with pytest.raises(ValueError) as error:
         Source(name)
     suffix = os.path.splitext(content.without_packing(name))[1]
-    assert str(error.value) == f"{name}: the suffix {suffix!r} tells no format: {advice}"
+    assert str(error.value) == f"cannot infer the format of {name} from the suffix {suffix!r}: {advice}"
 
 
 def objects(source):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from fastprod.cli import readers
+from fastprod.cli import readers, text_formats
 from fastprod.cli.readers import Input, InputError, Source
 
 
@@ -54,15 +54,17 @@ def test_the_suffix_tells_the_format(name, format):
     [
         (
             "o.xml.zst",
-            "o.xml.zst: the suffix '.xml' tells no format: give --format, one of lines, ndjson, csv, parquet, arrow",
+            "cannot infer the format of o.xml.zst from the suffix '.xml': "
+            "give --format, one of lines, ndjson, csv, parquet, arrow",
         ),
         (
             "x.JSON",
-            "x.JSON: the suffix '.JSON' tells no format: give --format, which is ndjson for one object per line",
+            "cannot infer the format of x.JSON from the suffix '.JSON': "
+            "give --format, which is ndjson for one object per line",
         ),
     ],
 )
-def test_a_suffix_that_tells_no_format(name, complaint):
+def test_a_suffix_without_a_format(name, complaint):
     with pytest.raises(ValueError) as error:
         Source(name)
     assert str(error.value) == complaint
@@ -80,7 +82,7 @@ def test_lines(write, name):
 
 
 def test_lines_have_no_fields():
-    with pytest.raises(ValueError, match=r"a\.txt is read as lines, which have no fields to take the key 'id' from"):
+    with pytest.raises(ValueError, match=r"a\.txt is read as lines, which have no field 'id' for the key"):
         Source("a.txt", key="id")
 
 
@@ -134,7 +136,7 @@ def test_an_absent_field_means_no_key(write):
     assert [key for key, _ in Source(path, key="id")] == [None, b"2", None]
 
 
-@pytest.mark.parametrize("rows", [1, readers.HELD_BACK + 5])
+@pytest.mark.parametrize("rows", [1, text_formats.WAITING_ROWS + 5])
 def test_a_field_that_no_row_has_is_an_error(write, rows):
     path = write("a.ndjson", b'{"x": 1}\n' * rows)
     assert (
@@ -154,7 +156,7 @@ def test_many_rows_without_the_field_are_not_kept(write):
     source = Source(path, key="id")
     records = iter(source)
     next(records)
-    assert source.line == readers.HELD_BACK + 1
+    assert source.line == text_formats.WAITING_ROWS + 1
     assert sum(1 for _ in records) == 5000
 
 
@@ -169,13 +171,13 @@ def test_empty_ndjson_has_no_records(write, data, key):
     [
         (b'{"id": 1', "not JSON: Expecting ',' delimiter at character 9"),
         (b'{"id": 1} {}', "not JSON: Extra data at character 11"),
-        (b'{"id": NaN}', "not JSON: NaN is no JSON value"),
+        (b'{"id": NaN}', "not JSON: NaN is not a JSON value"),
         (b'{"id": "\xff"}', "not UTF-8: byte 0xff at byte 9"),
         (b"[" * 100_000, "not JSON: "),
         (b'{"id": "\\ud800"}', "the key '\\ud800' has half a surrogate pair, which UTF-8 cannot hold"),
         (b'{"id": {"a": 1}}', "the field 'id' holds an object or array; a key is a string or a number"),
         (b'{"id": [1]}', "the field 'id' holds an object or array; a key is a string or a number"),
-        (b"[1]", "the row is no object, so it has no field 'id' for the key"),
+        (b"[1]", "the row is not an object, so it has no field 'id' for the key"),
     ],
 )
 def test_malformed_ndjson(write, line, complaint):

@@ -5,13 +5,12 @@ import subprocess
 import sys
 import time
 from importlib import metadata
-from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 import fastprod
-from fastprod.cli import main, send
+from fastprod.cli import connection, main, report, send, tally
 from fastprod.errors import (
     AuthorizationError,
     BufferExhaustedError,
@@ -87,15 +86,6 @@ class FakeProducer:
         self.calls.append(("close", timeout))
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(name, text):
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        return str(tmp_path / name)
-
-    return write
-
-
 def parse(*arguments):
     parser = argparse.ArgumentParser()
     send.add_parser(parser.add_subparsers())
@@ -145,7 +135,7 @@ def test_records_that_settle_late_are_counted(write, capsys):
     assert "t: 3 records acknowledged, 0 failed" in capsys.readouterr().out
 
 
-def test_failed_records_are_told_with_their_reasons(write, capsys):
+def test_failed_records_are_reported_with_their_reasons(write, capsys):
     script = {b"2": DeliveryError("no luck", code=7), b"3": DeliveryError("no luck either", code=7)}
     script |= {b"4": RecordTooLargeError, "flush": DeliveryError("2 records failed")}
     path = write("a.txt", "1\n2\n3\n4\n5\n")
@@ -157,7 +147,7 @@ def test_failed_records_are_told_with_their_reasons(write, capsys):
 
 
 def test_it_stops_when_no_record_can_succeed(write, capsys, monkeypatch):
-    monkeypatch.setattr(send, "LOOK_RECORDS", 1)
+    monkeypatch.setattr(tally, "LOOK_RECORDS", 1)
     script = {b"2": AuthorizationError("not permitted", code=29)}
     assert run(FakeProducer(script), write("a.txt", "1\n2\n3\n")) == 1
     out, err = capsys.readouterr()
@@ -173,7 +163,7 @@ def test_it_stops_where_sending_fails(write, capsys):
     assert err == f"fastprod send: stopped at {path}:2: cannot be sent\n"
 
 
-def test_malformed_input_stops_it_and_what_was_sent_is_told(write, capsys):
+def test_malformed_input_stops_it_and_what_was_sent_is_reported(write, capsys):
     path = write("a.ndjson", "1\n2\n{\n")
     producer = FakeProducer({b"2": None})
     assert run(producer, path) == 1
@@ -183,12 +173,12 @@ def test_malformed_input_stops_it_and_what_was_sent_is_told(write, capsys):
     assert producer.calls == [("flush", None), ("close", 0)]
 
 
-def test_an_interrupt_tells_what_was_acknowledged(write, capsys):
+def test_an_interrupt_reports_what_was_acknowledged(write, capsys):
     producer = FakeProducer({b"2": None, b"3": KeyboardInterrupt})
     assert run(producer, write("a.txt", "1\n2\n3\n4\n")) == 130
     out, err = capsys.readouterr()
     assert "t: 2 records acknowledged, 0 failed" in out
-    assert err == "fastprod send: interrupted; waiting up to 10 s for what is under way\n"
+    assert err == "fastprod send: interrupted; waiting up to 10 s for pending records\n"
     assert producer.calls == [("flush", send.INTERRUPT_TIMEOUT), ("close", 0)]
 
 
@@ -197,12 +187,12 @@ def test_an_interrupt_does_not_wait_for_ever(write, capsys):
     assert run(producer, write("a.txt", "1\n2\n3\n4\n")) == 130
     out = capsys.readouterr().out
     assert "t: 1 records acknowledged, 0 failed" in out
-    assert "1 records given up while under way; they may have been written" in out
+    assert "1 records were still pending; they may have been written" in out
 
 
 def test_the_number_of_futures_is_bounded(write, monkeypatch):
-    monkeypatch.setattr(send, "LOOK_RECORDS", 10)
-    monkeypatch.setattr(send, "MOST_OUTSTANDING", 50)
+    monkeypatch.setattr(tally, "LOOK_RECORDS", 10)
+    monkeypatch.setattr(tally, "MAX_OUTSTANDING", 50)
     most = 0
 
     class Slow(FakeProducer):
@@ -237,10 +227,13 @@ def test_the_number_of_futures_is_bounded(write, monkeypatch):
         (["-", "--bootstrap-servers", "h:1", "-X", "bootstrap.servers=h:2"], "exclude each other"),
         (["-", "--bootstrap-servers", "h:1", "--partitions", "3"], "--partitions is for --embedded"),
         (["-", "--bootstrap-servers", "h:1", "-X", "linger.ms"], "-X linger.ms is not KEY=VALUE"),
-        (["-", "--embedded", "--key", "id"], "<stdin> is read as lines, which have no fields"),
+        (["-", "--embedded", "--key", "id"], "<stdin> is read as lines, which have no field 'id' for the key"),
         (["-", "--embedded", "--partitions", "0"], "the number of partitions of t is 0"),
         (["-", "--bootstrap-servers", "h:1", "-X", "linger.mss=1"], "linger.mss"),
-        (["o.xls.gz", "--embedded"], "the suffix '.xls' tells no format: it is a workbook; save the sheet as CSV\n"),
+        (
+            ["o.xls.gz", "--embedded"],
+            "cannot infer the format of o.xls.gz from the suffix '.xls': it is a workbook; save the sheet as CSV\n",
+        ),
         (
             ["-", "--embedded", "-X", "transactional.id=a"],
             "-X transactional.id=a: this command opens no transaction; leave transactional.id out\n",
@@ -309,7 +302,7 @@ def test_nothing_is_sent_when_it_cannot_connect(write, capsys, kind):
 
 
 def test_it_says_that_it_waits_for_a_broker(write, capsys, monkeypatch):
-    monkeypatch.setattr(send, "SILENT_SECONDS", 0.01)
+    monkeypatch.setattr(connection, "SILENT_SECONDS", 0.01)
     said = []
 
     class Slow(FakeProducer):
@@ -328,7 +321,7 @@ def test_an_interrupt_while_connecting(write, capsys):
 
 
 def test_plain_progress(write, capsys, monkeypatch):
-    monkeypatch.setattr(send, "PLAIN_SECONDS", 0.01)
+    monkeypatch.setattr(report, "PLAIN_SECONDS", 0.01)
     monkeypatch.setattr(FakeProducer, "flush", lambda self, timeout=None: time.sleep(0.2))
     assert run(FakeProducer(), write("a.txt", "1\n"), "--progress", "always") == 0
     assert "fastprod send: 0 records acknowledged, 0 failed, 100% of the input read\n" in capsys.readouterr().err
@@ -336,7 +329,7 @@ def test_plain_progress(write, capsys, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["auto", "never"])
 def test_no_progress_without_a_terminal(write, capsys, monkeypatch, mode):
-    monkeypatch.setattr(send, "PLAIN_SECONDS", 0.001)
+    monkeypatch.setattr(report, "PLAIN_SECONDS", 0.001)
     monkeypatch.setattr(FakeProducer, "flush", lambda self, timeout=None: time.sleep(0.05))
     assert run(FakeProducer(), write("a.txt", "1\n"), "--progress", mode) == 0
     assert capsys.readouterr().err == ""
@@ -352,99 +345,7 @@ def test_the_progress_bar(write, capsys, monkeypatch):
 
 
 @pytest.mark.mock
-def test_embedded_reads_everything_back(write, capsys):
-    rows = "".join(f'{{"id": {number % 7}, "text": "é{number}"}}\n' for number in range(3000)) + '{"id": null}\n'
-    code = main(["send", write("a.ndjson", rows), "--topic", "t", "--key", "id", "--embedded", "--partitions", "5"])
-    out, err = capsys.readouterr()
-    assert (code, err) == (0, "")
-    assert "t: 3,001 records acknowledged, 0 failed\n" in out
-    assert "  partitions: 5; records in each: " in out
-    assert "read back: 3,001 of 3,001 records\n" in out
-    assert out.count(", offset ") == 3
-    assert "  7 keys, 0 of them in several partitions\n" in out
-    assert out.endswith("  every record as it was sent, and those of each key in the order in which they were sent\n")
-
-
-@pytest.mark.mock
-def test_embedded_keeps_up_with_more_than_a_mock_partition_holds(write, capsys):
-    path = write("a.txt", ("x" * 999 + "\n") * 12_000)  # 12 MB
-    assert main(["send", path, "--topic", "t", "--embedded", "--partitions", "1"]) == 0
-    out = capsys.readouterr().out
-    assert "read back: 12,000 of 12,000 records\n" in out and "dropped" not in out
-
-
-@pytest.mark.parametrize("value, intact", [(b"v", True), (b"w", False)])
-def test_a_record_may_be_read_back_before_it_is_expected(value, intact):
-    message = SimpleNamespace(key=lambda: b"k", value=lambda: value, partition=lambda: 0, offset=lambda: 0)
-    tally = send.Tally()
-    tally.acknowledge(RecordMetadata("t", 0, 0, 0, 1, 1))
-    with send.ReadBack("127.0.0.1:1", "t", 1) as read_back:
-        read_back._note(message)
-        read_back.expect(b"k", b"v")
-        assert read_back.finish(tally)[0] == intact
-
-
-@pytest.mark.mock
-@pytest.mark.parametrize("change", ["order", "value", "partition"])
-def test_embedded_notices_what_is_wrong(write, capsys, monkeypatch, change):
-    """A producer that mixes something up."""
-    from fastprod import Producer
-
-    class Wrong:
-        def __init__(self, config):
-            self.inner = Producer(config)
-            self.count = 0
-
-        def __getattr__(self, name):
-            return getattr(self.inner, name)
-
-        def send(self, topic, value, key):
-            self.count += 1
-            if change == "partition":
-                return self.inner.send(topic, value, key, partition=self.count % 2)
-            wrong = {"order": {b'{"id":1,"n":0}': b'{"id":1,"n":2}', b'{"id":1,"n":2}': b'{"id":1,"n":0}'}}
-            wrong["value"] = {b'{"id":1,"n":0}': b'{"id":1,"n":7}'}
-            return self.inner.send(topic, wrong[change].get(value, value), key)
-
-    rows = "".join(f'{{"id":{number % 2},"n":{number // 2}}}\n' for number in range(20))
-    if change == "partition":
-        rows = '{"id":1}\n' * 20
-    arguments = parse(write("a.ndjson", rows), "--key", "id", "--embedded")
-    assert send.run(arguments, producer_factory=Wrong) == 1
-    out = capsys.readouterr().out
-    told = "  1 keys, 1 of them in several partitions" if change == "partition" else "  PROBLEM: records came changed"
-    assert "read back: 20 of 20 records\n" in out and told in out
-
-
-@pytest.mark.mock
-@pytest.mark.parametrize("key", [(), ("--key", "id")])
-@pytest.mark.parametrize("count", [0, 19])
-@pytest.mark.parametrize("refusal", [BufferExhaustedError, KeyboardInterrupt])
-def test_embedded_does_not_expect_what_was_not_taken(write, capsys, key, count, refusal):
-    from fastprod import Producer
-
-    class Refusing:
-        def __init__(self, config):
-            self.inner = Producer(config)
-
-        def __getattr__(self, name):
-            return getattr(self.inner, name)
-
-        def send(self, topic, value, key):
-            if value == rows[count].encode():
-                raise refusal("no room")
-            return self.inner.send(topic, value, key)
-
-    rows = [f'{{"id":{number % 3},"n":{number}}}' for number in range(20)]
-    arguments = parse(write("a.ndjson", "\n".join(rows)), *key, "--embedded")
-    assert send.run(arguments, producer_factory=Refusing) == (130 if refusal is KeyboardInterrupt else 1)
-    out = capsys.readouterr().out
-    assert f"read back: {count} of {count} records\n" in out
-    assert "  every record as it was sent" in out and "PROBLEM" not in out
-
-
-@pytest.mark.mock
-def test_failures_of_the_broker_are_told(write, capsys):
+def test_failures_of_the_broker_are_reported(write, capsys):
     with MockCluster(topics={"t": 1}) as cluster:
         cluster.push_request_errors("Produce", [10, 10])  # MSG_SIZE_TOO_LARGE, whether in one batch or two
         path = write("a.txt", "1\n2\n")

@@ -83,7 +83,7 @@ def test_a_signal_delivers_the_lines_that_linger(cluster, number):
         code, out, err = end(process)
     assert code == CODES[number]
     assert "t: 200 records acknowledged, 0 failed\n" in out
-    assert "waiting up to 10 s for what is under way\n" in err
+    assert "waiting up to 10 s for pending records\n" in err
     assert err.endswith("fastprod send: the input was read up to <stdin>:200\n")
     assert "Traceback" not in err
 
@@ -181,7 +181,7 @@ def test_a_signal_while_it_waits_for_memory(cluster, number):
             writer.start()
             assert eventually(lambda: blocked(process), LONG)
             process.send_signal(number)
-            assert process.stderr.readline().endswith(b"waiting up to 10 s for what is under way\n")
+            assert process.stderr.readline().endswith(b"waiting up to 10 s for pending records\n")
         code, out, err = end(process)
         process.stdin.close()
         writer.join()
@@ -230,7 +230,7 @@ def test_a_second_signal_hurries(cluster, number, options):
         writer.join()
     assert code == CODES[number]
     assert "t: 1 records acknowledged, 0 failed\n" in out
-    assert "records given up while under way; they may have been written\n" in out
+    assert "records were still pending; they may have been written\n" in out
     assert "Traceback" not in err
 
 
@@ -242,7 +242,7 @@ def test_a_second_signal_hurries_once_the_input_has_ended(cluster):
         process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         code, out, _ = end(process)
-    assert code == 143 and "t: 1 records acknowledged, 0 failed\n  1 records given up" in out
+    assert code == 143 and "t: 1 records acknowledged, 0 failed\n  1 records were still pending" in out
 
 
 def test_a_signal_delivers_the_batches_of_an_arrow_stream(cluster):
@@ -283,7 +283,7 @@ def test_the_wait_after_a_signal_has_an_end(cluster):
         process.send_signal(signal.SIGTERM)
         code, out, _ = end(process)
         writer.join()
-    assert code == 143 and "records given up while under way" in out
+    assert code == 143 and "records were still pending" in out
 
 
 def test_an_ignored_signal_stays_ignored(cluster):

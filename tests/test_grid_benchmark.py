@@ -21,8 +21,8 @@ def broker():
 @pytest.fixture
 def few(monkeypatch):
     """Also in the processes that measure."""
-    monkeypatch.setenv("GRID_MOST_RECORDS", "3000")
-    monkeypatch.setattr(cells, "MOST_RECORDS", 3000)
+    monkeypatch.setenv("GRID_MAX_RECORDS", "3000")
+    monkeypatch.setattr(cells, "MAX_RECORDS", 3000)
 
 
 @pytest.mark.mock

@@ -66,8 +66,8 @@ MAY_KNOW = {
     },
     "internals.record_accumulator": {
         "errors", "internals.buffer_pool", "internals.drain_scheduler", "internals.future",
-        "internals.incomplete_batches", "internals.open_batches", "internals.partition_queue",
-        "internals.in_flight_partition", "internals.producer_batch", "internals.record", "internals.sync",
+        "internals.in_flight_partition", "internals.incomplete_batches", "internals.open_batches",
+        "internals.partition_queue", "internals.producer_batch", "internals.record", "internals.sync",
         "internals.topics",
     },
     "internals.transport": {
@@ -77,9 +77,8 @@ MAY_KNOW = {
     "internals.sender": {
         "errors", "internals.buffer_pool", "internals.callbacks", "internals.failed_records", "internals.future",
         "internals.in_flight_partition", "internals.incomplete_batches", "internals.partition_queue",
-        "internals.producer_batch",
-        "internals.record_accumulator", "internals.sync", "internals.threads", "internals.transport",
-        "librdkafka.declarations",
+        "internals.producer_batch", "internals.record_accumulator", "internals.sync", "internals.threads",
+        "internals.transport", "librdkafka.declarations",
     },
     "internals.producer_metadata": {
         "errors", "internals.input", "internals.partition_queue", "internals.record_accumulator", "internals.sender",
@@ -96,8 +95,8 @@ MAY_KNOW = {
         "librdkafka.loader", "records",
     },
     "bulk.bulk_append": {
-        "bulk.bulk_future", "errors", "internals.open_batches", "internals.partitioner",
-        "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sync",
+        "bulk.bulk_future", "errors", "internals.open_batches", "internals.partitioner", "internals.producer_metadata",
+        "internals.record", "internals.record_accumulator", "internals.sync",
     },
     "bulk.sequence_append": {"bulk.bulk_append", "errors", "internals.input", "internals.record", "internals.sync"},
     "bulk.arrow": {"arrow.h"},
@@ -117,8 +116,8 @@ MAY_KNOW = {
         "internals.buffer_pool", "internals.callbacks", "internals.drain_scheduler", "internals.future",
         "internals.in_flight_partition", "internals.input", "internals.logs", "internals.open_batches",
         "internals.partitioner", "internals.producer_metadata", "internals.record", "internals.record_accumulator",
-        "internals.sender", "internals.sync", "internals.threads", "internals.tokens",
-        "internals.transaction_manager", "internals.transport", "records",
+        "internals.sender", "internals.sync", "internals.threads", "internals.tokens", "internals.transaction_manager",
+        "internals.transport", "records",
     },
     "__init__": {
         "bulk.bulk_future", "errors", "internals.autospec", "internals.future", "internals.interpreter",
@@ -131,10 +130,15 @@ MAY_KNOW = {
     "cli.settings": {"config.options"},
     "cli.content": {"cli.stop"},
     "cli.columnar": {"cli.content", "cli.stop"},
-    "cli.readers": {"cli.columnar", "cli.content", "cli.stop"},
+    "cli.readers": {"cli.columnar", "cli.content", "cli.stop", "cli.text_formats"},
+    "cli.tally": {"errors", "records"},
+    "cli.read_back": {"cli.tally"},
+    "cli.report": {"cli.console", "cli.readers", "cli.tally"},
+    "cli.connection": {"__init__", "cli.console", "cli.report", "cli.settings", "cli.tally", "errors", "testing"},
+    "cli.text_formats": {"cli.columnar", "cli.content"},
     "cli.send": {
-        "__init__", "cli.columnar", "cli.console", "cli.readers", "cli.settings", "cli.stop", "errors", "records",
-        "testing",
+        "cli.columnar", "cli.connection", "cli.read_back", "cli.readers", "cli.report", "cli.stop", "cli.tally",
+        "errors",
     },
     "cli": {"__init__", "cli.console", "cli.send", "librdkafka.loader"},
 }  # fmt: skip

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 
 CLIFF = 0.7  # of the best cell of its row
 MEMORY = 32 << 20
-MOST_RECORDS = int(os.environ.get("GRID_MOST_RECORDS", "1000000"))  # fewer in the tests
-MOST_BYTES = 200_000_000  # of the values of a measurement
+MAX_RECORDS = int(os.environ.get("GRID_MAX_RECORDS", "1000000"))  # fewer in the tests
+MAX_BYTES = 200_000_000  # of the values of a measurement
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Cell:
     def records(self) -> int:
         if self.every_ms:
             return int(4000 / self.every_ms)
-        return min(MOST_RECORDS, MOST_BYTES // self.size)
+        return min(MAX_RECORDS, MAX_BYTES // self.size)
 
     @property
     def acks(self) -> str:

@@ -14,7 +14,7 @@ from benchmarks.grid.cells import Cell
 from benchmarks.workload import distinct_keys
 
 DISTINCT = 10_000
-MOST_BYTES = 64_000_000  # of distinct values: they are sent again and again, and out of the caches by then
+MAX_BYTES = 64_000_000  # of distinct values: they are sent again and again, and out of the caches by then
 POLL_EVERY = 1000  # records
 WARM_UP = 1000  # records at most, to connect and to learn the partitions
 
@@ -22,7 +22,7 @@ WARM_UP = 1000  # records at most, to connect and to learn the partitions
 def values_of(cell):
     """Each has memory of its own, as the rows of a job have."""
     text = b"".join(b'{"flight": %d, "carrier": "UA"} ' % i for i in range((cell.size + DISTINCT) // 28 + 1))
-    count = max(1, min(cell.records, MOST_BYTES // cell.size))
+    count = max(1, min(cell.records, MAX_BYTES // cell.size))
     return [text[i % DISTINCT : i % DISTINCT + cell.size] for i in range(count)]
 
 

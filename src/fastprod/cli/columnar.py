@@ -16,8 +16,8 @@ Record = tuple[bytes | None, bytes | None]  # key and value
 FORMATS = ("parquet", "arrow")
 SUFFIXES = {".parquet": "parquet", ".arrow": "arrow", ".arrows": "arrow", ".feather": "arrow", ".ipc": "arrow"}
 VALUE = "value"  # the column of the values, unless another is named
-MOST_ROWS = 10_000  # given at once
-MOST_BYTES = 1 << 20  # likewise, about
+MAX_ROWS = 10_000  # given at once
+MAX_BYTES = 1 << 20  # likewise, about
 _FILE_MAGIC = b"ARROW1"
 
 
@@ -115,7 +115,7 @@ def _is_bytes_or_text(type: Any) -> bool:
 
 
 def _portions(batch: Any) -> Iterator[Any]:
-    rows = max(1, min(MOST_ROWS, MOST_BYTES * batch.num_rows // max(1, batch.nbytes)))
+    rows = max(1, min(MAX_ROWS, MAX_BYTES * batch.num_rows // max(1, batch.nbytes)))
     for at in range(0, batch.num_rows, rows):
         yield batch.slice(at, rows)
 
@@ -128,7 +128,7 @@ def _parquet(source: Source, stack: contextlib.ExitStack) -> tuple[Any, Any]:
 
     def batches(columns: list[str]) -> Iterator[Any]:
         done = 0
-        for batch in file.iter_batches(MOST_ROWS, columns=columns):
+        for batch in file.iter_batches(MAX_ROWS, columns=columns):
             yield batch
             done += batch.num_rows
             source.columnar_position = size * done // total

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-GRACE = 10.0  # seconds for what is under way when the first signal comes
+GRACE = 10.0  # seconds for pending records after the first signal
 SIGNALS = {
     signal.SIGINT: "interrupted",
     signal.SIGTERM: "ended by SIGTERM",
