@@ -125,7 +125,11 @@ def records(servers):
 
 
 def check(cluster, load, processes, seconds):
-    """Under load all get SIGTERM; they end within their time, and what they acknowledged is in the topic, once."""
+    """Under load all get SIGTERM; they end within their time, and what they acknowledged is in the topic, once.
+
+    All workers serve by then: gunicorn's workers lose a signal that comes while they start, and are killed later.
+    """
+    assert eventually(lambda: len(load.servers) == WORKERS, PATIENCE), load.servers
     assert eventually(lambda: len(load.acknowledged) >= 400, PATIENCE), (len(load.acknowledged), load.servers)
     asked = time.monotonic()
     for process in processes:
@@ -160,8 +164,7 @@ def test_gunicorn_with_gevent_workers_loses_nothing_when_it_ends_under_load(clus
     )
     try:
         with Load(listener.getsockname()[1]) as load:
-            check(cluster, load, [master], 35)
-        assert len(load.servers) > 1, load.servers
+            check(cluster, load, [master], 30)
     finally:
         master.kill()
         master.wait()
@@ -172,9 +175,7 @@ def test_eventlet_servers_lose_nothing_when_they_end_under_load(cluster, tmp_pat
     servers = [start(cluster, tmp_path, listener, "server.py", str(listener.fileno())) for _ in range(WORKERS)]
     try:
         with Load(listener.getsockname()[1]) as load:
-            assert eventually(lambda: len(load.servers) == WORKERS, PATIENCE), load.servers
             check(cluster, load, servers, 35)
-        assert len(load.servers) > 1, load.servers
     finally:
         for server in servers:
             server.kill()
