@@ -361,7 +361,10 @@ def test_a_forked_child_is_refused_and_runs_no_callback_of_the_parents(mock_clus
             own = Producer({"bootstrap.servers": sys.argv[1], **QUICK})
             own.send(sys.argv[2], b"y", on_delivery=lambda *outcome: told.append("own")).result(30)
             own.close(30)
-            time.sleep(1)
+            deadline = time.monotonic() + 20
+            while not outcome and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.4)                # longer than linger.ms of the parent's producer
             os._exit(0 if told == ["own"] and outcome == ["forked"] else 2)
         assert os.waitpid(child, 0)[1] == 0
         producer.flush(30)

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import Producer
 from fastprod.testing import MockCluster
-from tests.conftest import QUICK, READER
+from tests.conftest import QUICK, READER, eventually
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4
@@ -274,25 +274,26 @@ sys.stderr.write("ends\\n")
     ],
     ids=["Ctrl-C", "sys.exit"],
 )
-def test_a_signal_ends_the_patience_at_exit(before, number, word):
-    with MockCluster(topics={"t": 1}, process=True) as cluster:
+def test_a_signal_ends_the_patience_at_exit(tmp_path, before, number, word):
+    said = tmp_path / "stderr"
+    with MockCluster(topics={"t": 1}, process=True) as cluster, said.open("w") as stderr:
         command = [sys.executable, "-c", f"QUICK = {QUICK!r}\n{WAIT_AT_EXIT.format(before=before)}"]
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr, "text": True}
         process = subprocess.Popen([*command, cluster.bootstrap_servers, "t"], **streams)
         try:
             assert process.stdout.readline() == "ready\n"
             cluster.pause()
             process.stdin.write("\n")
             process.stdin.flush()
-            assert process.stderr.readline() == "ends\n"
+            assert eventually(lambda: "ends" in said.read_text())
             time.sleep(0.5)  # it is in the exit's flush, or nearly
             process.send_signal(number)
-            time.sleep(1)
+            assert eventually(lambda: word in said.read_text())
             cluster.resume()  # what is acknowledged now has callbacks that nobody runs any more
-            _, said = process.communicate(timeout=PATIENCE)
+            process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
-    assert process.returncode == 0 and word in said
+    assert process.returncode == 0
 
 
 def test_at_exit_every_producer_is_closed_whatever_comes_out_of_another_ones(mock_cluster, topic, read):
@@ -422,10 +423,11 @@ def test_threads_that_share_a_producer_lose_nothing_and_keep_their_order(mock_cl
 def test_an_answer_to_the_metadata_thread_may_come_when_the_producer_is_gone():
     """close() does not wait for it, and what it wakes has to be there still."""
     script = """
-import gc, sys, time
+import gc, os, sys, time
 from fastprod import MetadataTimeoutError, Producer
 from fastprod.testing import MockCluster
 with MockCluster(topics={"t": 2}, process=True) as cluster:
+    threads = len(os.listdir("/proc/self/task"))
     for _ in range(3):
         producer = Producer(QUICK, bootstrap_servers=cluster.bootstrap_servers, max_block_ms=300)
         producer.wait_ready(20)
@@ -438,7 +440,10 @@ with MockCluster(topics={"t": 2}, process=True) as cluster:
         del producer
         gc.collect()
         reused = [b"\\1" * size for size in range(100, 700, 8) for _ in range(400)]
-        time.sleep(1.2)
+        deadline = time.monotonic() + 20  # until the answer has come and nothing of the producer is left
+        while len(os.listdir("/proc/self/task")) > threads:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         cluster.set_round_trip_time(1, 0)
 """
     check_quiet(run(script))
