@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests wait more than they compute, so there are more workers than cores: make test WORKERS=1 for one after the other.
+WORKERS ?= 4
+PARALLEL := -n $(WORKERS)
 SOURCES := $(shell find src tests -name '*.py[x]' -o -name '*.pxd') $(wildcard csrc/*) setup.py
 
 .PHONY: help demo test lint bench bench-stages bench-partitioning bench-grid budget docs options faults lifecycle stateful leaks fuzz sanitize tsan valgrind wheel test-pythons clean
@@ -16,8 +19,8 @@ demo: $(STAMP)  ## send 336,776 flights to an embedded broker and read them back
 	$(BIN)/python -m tests.flights build/flights.ndjson
 	$(BIN)/fastprod send build/flights.ndjson --topic flights --key tailnum --embedded
 
-test: $(STAMP)  ## run all tests, with a real Kafka if Java 17 and Maven are there; 10 minutes
-	$(BIN)/python -m pytest --durations=10
+test: $(STAMP)  ## run all tests, with a real Kafka if Java 17 and Maven are there; WORKERS=4
+	$(BIN)/python -m pytest $(PARALLEL) --durations=10
 
 lint: $(STAMP)  ## ruff, cython-lint, mypy, stubtest, and the GitHub workflows
 	$(BIN)/pip install --quiet --group lint

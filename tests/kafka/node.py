@@ -34,6 +34,9 @@ if not sys.stdin.buffer.read(1):
 """
 
 
+WORKERS, PORTS_PER_WORKER = 12, 1000  # ranges of ports
+
+
 class KafkaStartError(RuntimeError):
     """The broker did not come up; the text ends with the tail of its log."""
 
@@ -269,10 +272,15 @@ def new_cluster_id() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, below those that the kernel hands to outgoing connections."""
+    """Ports nobody listens on, below those that the kernel hands to outgoing connections.
+
+    Each worker of pytest-xdist takes them from a range of its own, since a broker binds its ports seconds later.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20_000 + worker % WORKERS * PORTS_PER_WORKER
     ports: list[int] = []
     while len(ports) < count:
-        port = random.SystemRandom().randrange(20000, 32000)  # whatever a test run seeds
+        port = random.SystemRandom().randrange(first, first + PORTS_PER_WORKER)  # whatever a test run seeds
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             if port not in ports:
