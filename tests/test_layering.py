@@ -70,12 +70,17 @@ MAY_KNOW = {
         "internals.partition_queue", "internals.producer_batch", "internals.record", "internals.sync",
         "internals.topics",
     },
+    "internals.completion": {
+        "internals.buffer_pool", "internals.callbacks", "internals.failed_records", "internals.future",
+        "internals.in_flight_partition", "internals.partition_queue", "internals.producer_batch",
+        "internals.record_accumulator", "internals.sync", "internals.transport",
+    },
     "internals.transport": {
         "config.options", "errors", "internals.callbacks", "internals.future", "internals.producer_batch",
         "internals.record", "internals.sync", "internals.threads", "librdkafka.declarations", "librdkafka.loader",
     },
     "internals.sender": {
-        "errors", "internals.buffer_pool", "internals.callbacks", "internals.failed_records", "internals.future",
+        "errors", "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.future",
         "internals.in_flight_partition", "internals.incomplete_batches", "internals.partition_queue",
         "internals.producer_batch", "internals.record_accumulator", "internals.sync", "internals.threads",
         "internals.transport", "librdkafka.declarations",
@@ -113,8 +118,9 @@ MAY_KNOW = {
     "testing": {"librdkafka.loader"},
     "producer": {
         "bulk.arrow_append", "bulk.bulk_future", "bulk.sequence_append", "config.producer_config", "errors",
-        "internals.buffer_pool", "internals.callbacks", "internals.drain_scheduler", "internals.future",
-        "internals.in_flight_partition", "internals.input", "internals.logs", "internals.open_batches",
+        "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.drain_scheduler",
+        "internals.future", "internals.in_flight_partition", "internals.input", "internals.logs",
+        "internals.open_batches",
         "internals.partitioner", "internals.producer_metadata", "internals.record", "internals.record_accumulator",
         "internals.sender", "internals.sync", "internals.threads", "internals.tokens", "internals.transaction_manager",
         "internals.transport", "records",
@@ -310,6 +316,8 @@ def test_the_command_line_uses_what_users_use():
     "module",
     [
         "sender",
+        "completion",
+        "in_flight_partition",
         "record_accumulator",
         "partition_queue",
         "drain_scheduler",

@@ -13,6 +13,7 @@ from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.bulk.bulk_future cimport BulkFuture, future_of_call
 from fastprod.bulk.sequence_append cimport Column, SequenceAppend
 from fastprod.internals.callbacks cimport Callbacks, unraisable
+from fastprod.internals.completion cimport Completion
 from fastprod.internals.future cimport (
     ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, check_callback, check_delivery_callback, check_order,
     process_generation,
@@ -251,7 +252,7 @@ cdef class Producer:
         if settings.enable_idempotence or max_in_flight == 1:
             self.sender.keep_order(properties, settings.enable_idempotence)
         # retry.backoff.ms less librdkafka's jitter of 20 % (rd_kafka_retry_msgq)
-        self.sender.first_retry_us = 800 * min(
+        self.sender.completion.first_retry_us = 800 * min(
             int(properties[name]) for name in ("retry.backoff.ms", "retry.backoff.max.ms"))
         self.sender.overdue_ns = int(properties["socket.timeout.ms"]) * 1_000_000
         if settings.transactional_id:
@@ -695,7 +696,7 @@ cdef class Producer:
 
     @cython.final
     cdef object raise_failed(self, str preface=""):
-        count, reasons, records, kinds = self.sender.failed_records.take()
+        count, reasons, records, kinds = self.sender.completion.failed_records.take()
         if not count:
             if preface:
                 raise DeliveryError(preface + "whoever asked for their outcome has been told", count=0)
@@ -994,7 +995,7 @@ cdef class Producer:
 
     @cython.final
     cdef object memory_in_use(self):
-        return self.pool.total_memory - self.pool.unallocated_memory + self.sender.failed_records.bytes
+        return self.pool.total_memory - self.pool.unallocated_memory + self.sender.completion.failed_records.bytes
 
     def metrics(self):
         """The figures of this producer by Java's metric names (producer-metrics), since it was made.
@@ -1004,7 +1005,7 @@ cdef class Producer:
         callback-queue-bytes: what those and the callbacks of other records take of buffer.memory.
         """
         cdef DrainScheduler drained = self.accumulator.scheduler
-        cdef Sender sender = self.sender
+        cdef Completion completion = self.sender.completion
         if not self.made or self.fork_generation != process_generation:
             self.raise_if_unusable()
         seconds = max(time.monotonic() - self.started, 1e-9)
@@ -1024,16 +1025,16 @@ cdef class Producer:
             "callback-queue-bytes": self.pool.callback_memory,
             "callback-queue-size": self.callbacks.waiting(),
             "flush-time-ns-total": self.flush_ns,
-            "record-error-rate": sender.records_failed / seconds,
-            "record-error-total": sender.records_failed,
+            "record-error-rate": completion.records_failed / seconds,
+            "record-error-total": completion.records_failed,
             "record-queue-time-avg": ratio(drained.queue_time_ns / 1e6, drained.batches_drained),
             "record-queue-time-max": drained.longest_queue_time_ns / 1e6,
-            "record-send-rate": sender.records_sent / seconds,
-            "record-send-total": sender.records_sent,
+            "record-send-rate": completion.records_sent / seconds,
+            "record-send-total": completion.records_sent,
             "record-size-avg": ratio(drained.bytes_drained, drained.records_drained),
-            "records-per-request-avg": ratio(sender.records_sent, requests),
-            "request-latency-avg": ratio(sender.latency_us / 1e3, sender.latency_count),
-            "request-latency-max": sender.longest_latency_us / 1e3,
+            "records-per-request-avg": ratio(completion.records_sent, requests),
+            "request-latency-avg": ratio(completion.latency_us / 1e3, completion.latency_count),
+            "request-latency-max": completion.longest_latency_us / 1e3,
             "request-total": requests,
             "waiting-threads": self.pool.queued,
         }

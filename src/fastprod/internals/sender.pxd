@@ -1,10 +1,10 @@
-from libc.stdint cimport int8_t, int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
-from fastprod.internals.failed_records cimport FailedRecords
+from fastprod.internals.completion cimport Completion
 from fastprod.librdkafka.declarations cimport rd_kafka_queue_t
 from fastprod.internals.sync cimport fp_cond, fp_mutex, fp_thread
 from fastprod.internals.transport cimport Handle, Report, Transport
@@ -14,13 +14,11 @@ cdef class Sender:
     cdef BufferPool pool
     cdef Transport transport
     cdef Callbacks callbacks
-    cdef FailedRecords failed_records
+    cdef Completion completion
     cdef int ordered   # a partition's, through retries; fixed before start(), as are the next six
     cdef int pausing   # of each partition while it is handed records: nothing else keeps its order
     cdef size_t request_size  # bytes and records of a partition that librdkafka puts into one request: submit_next()
     cdef int32_t request_records
-    cdef int transactional
-    cdef int64_t first_retry_us  # librdkafka repeats no request earlier than this
     cdef int64_t overdue_ns      # after so long it gives up waiting for an answer
     cdef fp_thread thread
     cdef int started
@@ -36,28 +34,11 @@ cdef class Sender:
     cdef int fetching               # the thread is without sender_lock, and may have an event, or has ended
     cdef rd_kafka_queue_t *polled   # that one it waits at, while fetching
     cdef int assisted               # since the thread last looked
-    cdef ProducerBatch **slots      # batches in transit, or NULL; their index travels through librdkafka
-    cdef int32_t slot_count
-    cdef int32_t *free_slots
-    cdef int32_t free_count
-    cdef int32_t transit_count
     cdef int64_t next_expiry_ns       # not to look for expired batches before
     cdef int looked_once              # give_up_all() has been called since hurry()
     cdef int32_t unanswered_count     # partitions whose last request was not answered in time
-    cdef int unanswered_freed         # a batch of such a partition is gone since submit_unanswered()
     cdef int64_t unsettled_until_ns   # leaders move; see submit_next()
     cdef int64_t sleeps_until_ns      # while the thread sleeps; monotonic
-    # counters, written under sender_lock
-    cdef int64_t records_sent    # acknowledged
-    cdef int64_t records_failed
-    cdef int64_t latency_us      # summed over the runs of records in `latency_count`
-    cdef int64_t latency_count
-    cdef int64_t longest_latency_us
-    # the first record that failed since forget_failure(), of a transactional producer only
-    cdef int failure_code        # atomic, written last; 0: none did
-    cdef int8_t failure_persisted
-    cdef char failure_topic[250]
-    cdef int32_t failure_partition
     # the thread, which takes sender_lock while it works
     cdef void run(self) noexcept nogil
     cdef void yield_to_app(self) noexcept nogil
@@ -84,7 +65,6 @@ cdef class Sender:
     cdef void serve_retired(self) noexcept nogil
     cdef int open_topic(self, PartitionQueue *queue) noexcept nogil
     cdef int comes_back(self, ProducerBatch *batch, const Report *report) noexcept nogil
-    cdef int has_overdue(self, int64_t now) noexcept nogil
     cdef void send(self, ProducerBatch *chain) noexcept nogil
     cdef void advance(self, PartitionQueue *queue) noexcept nogil
     cdef void submit_next(self, PartitionQueue *queue) noexcept nogil
@@ -93,21 +73,7 @@ cdef class Sender:
     cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil
     cdef int wants_pause(self, PartitionQueue *queue) noexcept nogil
     cdef void update_limit(self, PartitionQueue *queue) noexcept nogil
-    cdef void give_up(self, ProducerBatch *batch, int code) noexcept nogil
     cdef int may_split(self, PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil
     cdef void split(self, PartitionQueue *queue) noexcept nogil
-    cdef void fail_refused(self, PartitionQueue *queue) noexcept nogil
-    cdef int take_slot(self, ProducerBatch *batch) noexcept nogil
     cdef void on_report(self, const Report *report) noexcept nogil
-    cdef void record_report(self, ProducerBatch *batch, const Report *report) noexcept nogil
-    cdef void record_outcome(self, ProducerBatch *batch, int32_t first, int32_t count, int code, int64_t offset,
-                             int64_t timestamp, int8_t persisted) noexcept nogil
-    cdef void note_failure(self, ProducerBatch *batch, int code, int8_t persisted) noexcept nogil
-    cdef void finish(self, PartitionQueue *queue) noexcept nogil
-    cdef void complete_in_order(self, PartitionQueue *queue) noexcept nogil
-    cdef void release(self, ProducerBatch *batch) noexcept nogil
-    cdef void complete(self, ProducerBatch *batch) noexcept nogil
-    cdef void return_arena(self, ProducerBatch *batch) noexcept nogil
     cdef void fail_expired(self, ProducerBatch *chain, int code) noexcept nogil
-    cdef void fail_rest(self, ProducerBatch *batch, int code) noexcept nogil
-    cdef void keep_copy(self, ProducerBatch *batch) noexcept nogil

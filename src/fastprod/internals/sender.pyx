@@ -5,15 +5,15 @@ takes the GIL, so an application that loops on send() cannot hold it up.
 """
 
 cimport cython
-from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t, uintptr_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uintptr_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memset, strcmp, strncpy
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset, strcmp, strncpy
 from fastprod.internals.incomplete_batches cimport ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE, FlushPoint
 from fastprod.internals.in_flight_partition cimport (
     FIRST_RECORD, FIRST_REQUEST_BYTES, MSG_SIZE_TOO_LARGE, InFlightPartition, batch_is_reported, in_flight_add,
-    in_flight_delivered, in_flight_drop_retry, in_flight_may_retry, in_flight_remove, in_flight_report,
-    in_flight_restart, in_flight_retry, in_flight_rewind, in_flight_submit, in_flight_unsubmitted_exceed, phase_limit,
+    in_flight_delivered, in_flight_may_retry, in_flight_report, in_flight_restart, in_flight_retry, in_flight_rewind,
+    in_flight_submit, in_flight_unsubmitted_exceed, phase_limit,
 )
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.record_accumulator cimport RecordAccumulator
@@ -22,10 +22,8 @@ from fastprod.internals.producer_batch cimport (
 )
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
-from fastprod.internals.failed_records cimport FailedRecords
-from fastprod.internals.future cimport (
-    NOT_PERSISTED, POSSIBLY_PERSISTED, notify_completed, result_complete, result_record, wait_completed,
-)
+from fastprod.internals.completion cimport Completion
+from fastprod.internals.future cimport NOT_PERSISTED, notify_completed, wait_completed
 from fastprod.librdkafka.declarations cimport rd_kafka_event_t, rd_kafka_queue_t, rd_kafka_topic_partition_list_t
 from fastprod.internals.sync cimport (
     fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal,
@@ -33,7 +31,7 @@ from fastprod.internals.sync cimport (
     fp_mutex_unlock, fp_sleep_ns, fp_thread_join, fp_thread_start, fp_yield,
 )
 from fastprod.internals.threads cimport next_slice
-from fastprod.internals.transport cimport Handle, OpenTopic, Report, Transport, refusal_report
+from fastprod.internals.transport cimport Handle, OpenTopic, Report, Transport
 
 import sys
 
@@ -52,16 +50,8 @@ cdef enum:
     LONGEST_SLEEP_MS = 1000
     # librdkafka's codes, RD_KAFKA_RESP_ERR__...
     CRIT_SYS_RESOURCE = -194
-    BAD_MSG = -199
     MSG_TIMED_OUT = -192
-    UNDERFLOW = -155
     PURGE_QUEUE = -152
-    FATAL = -150
-    UNKNOWN_SERVER_ERROR = -1
-    KAFKA_STORAGE_ERROR = 56
-    DESTROYED = -197
-    UNKNOWN_PARTITION = -190
-    TOPIC_AUTHORIZATION_FAILED = 29
     PURGE_INFLIGHT = -151
     MANY_RECORDS = 2000           # handing over more takes a good part of librdkafka's linger.ms
     LOG_WARNING = 4
@@ -113,7 +103,7 @@ cdef class Sender:
         self.pool = pool
         self.transport = transport
         self.callbacks = callbacks
-        self.failed_records = FailedRecords(pool.total_memory // 4)
+        self.completion = Completion(accumulator, pool, transport, callbacks)
         self.request_size = FIRST_REQUEST_BYTES
         self.request_records = INT32_MAX
         accumulator.wake = sender_wakeup
@@ -125,8 +115,6 @@ cdef class Sender:
         transport.receiver = <void *>self
 
     def __dealloc__(self):
-        free(self.slots)
-        free(self.free_slots)
         fp_cond_destroy(&self.wake_cond)
         fp_mutex_destroy(&self.sender_lock)
 
@@ -167,7 +155,7 @@ cdef class Sender:
                     self.give_up_all(now)
                 else:
                     self.look_after_time(now)
-            if self.unanswered_freed:
+            if self.completion.unanswered_freed:
                 self.submit_unanswered()
             chain = self.accumulator.drain(now, DRAIN_LIMIT)
             if chain is not NULL:
@@ -180,10 +168,10 @@ cdef class Sender:
                 fp_atomic_store(&self.sleeping, 1)
                 now = fp_monotonic_ns()   # the drain's is older than what came meanwhile, which would seem to linger
                 until = self.accumulator.prepare_sleep(now, self.next_expiry_ns)
-                if self.transit_count == 0 and fp_atomic_load(<const int *>&self.stopping) and (
+                if self.completion.transit_count == 0 and fp_atomic_load(<const int *>&self.stopping) and (
                         self.accumulator.unsettled == 0):
                     break
-                if self.transit_count:
+                if self.completion.transit_count:
                     until = min(until, self.next_expiry_ns)
                 timeout_ms = 0
                 if until > now:
@@ -243,7 +231,7 @@ cdef class Sender:
             self.transport.purge(0)
         else:
             self.transport.purge_after_fatal()
-        if self.has_overdue(now):
+        if self.completion.has_older(now - self.overdue_ns):
             self.transport.trigger_timeout_scan()
         self.submit_unanswered()
 
@@ -267,15 +255,6 @@ cdef class Sender:
         if fp_atomic_exchange(&self.sleeping, 0):
             self.transport.wake()
         fp_mutex_unlock(&self.sender_lock)
-
-    cdef int has_overdue(self, int64_t now) noexcept nogil:
-        """Whether a batch in transit may be waiting for an answer that librdkafka no longer waits for."""
-        cdef int32_t i
-        if self.transit_count:
-            for i in range(self.slot_count):
-                if self.slots[i] is not NULL and now - self.slots[i].created_ns > self.overdue_ns:
-                    return 1
-        return 0
 
     cdef void wakeup(self) noexcept nogil:
         """There may be something to drain. thread: any  lock: none
@@ -367,11 +346,9 @@ cdef class Sender:
             chain = batch.next
             batch.next = NULL
             queue = <PartitionQueue *>batch.queue
-            self.transit_count += 1
             in_flight_add(&queue.in_flight, batch)
-            batch.requests_before = fp_atomic_load(&self.transport.requests)
-            if not self.take_slot(batch):
-                self.give_up(batch, CRIT_SYS_RESOURCE)
+            if not self.completion.add(batch):
+                self.completion.fail_unsubmitted(batch, CRIT_SYS_RESOURCE)
             self.advance(queue)
 
     cdef void advance(self, PartitionQueue *queue) noexcept nogil:
@@ -379,7 +356,7 @@ cdef class Sender:
         if queue.in_flight.refused is not NULL and queue.in_flight.outstanding == 0:
             self.split(queue)
         self.submit_next(queue)
-        self.finish(queue)
+        self.completion.finish(queue)
 
     cdef void submit_next(self, PartitionQueue *queue) noexcept nogil:
         """Hands over what librdkafka may have of the partition's batches.
@@ -456,7 +433,7 @@ cdef class Sender:
                 flight.unsubmitted = batch.transit_next
                 continue
             if now - batch.created_ns >= self.accumulator.incomplete.delivery_timeout_ns:
-                self.give_up(batch, MSG_TIMED_OUT)
+                self.completion.fail_unsubmitted(batch, MSG_TIMED_OUT)
                 continue
             if flight.unanswered and batch.unreported == 0:
                 if unanswered and unanswered + batch.capacity > UNANSWERED_LIMIT or (
@@ -466,7 +443,7 @@ cdef class Sender:
             if flight.generation != self.transport.generation and (
                     flight.outstanding == 0 or not one_at_a_time and batch.submitted == 0):
                 if not self.open_topic(queue):
-                    self.give_up(batch, CRIT_SYS_RESOURCE)
+                    self.completion.fail_unsubmitted(batch, CRIT_SYS_RESOURCE)
                     continue
                 limit = phase_limit(flight.phase, flight.split_limit)
             count = batch.count - batch.submitted
@@ -533,8 +510,8 @@ cdef class Sender:
         cdef ProducerBatch *batch
         cdef size_t found = 0
         cdef int32_t i
-        for i in range(self.slot_count):
-            batch = self.slots[i]
+        for i in range(self.completion.slot_count):
+            batch = self.completion.slots[i]
             if batch is not NULL and batch.unreported and (<PartitionQueue *>batch.queue).in_flight.unanswered and (
                     (<PartitionQueue *>batch.queue).leader == leader):
                 found += batch.capacity
@@ -544,12 +521,12 @@ cdef class Sender:
         """Goes on with partitions that submit_next() stopped at UNANSWERED_LIMIT: some of that memory is free again."""
         cdef PartitionQueue *queue
         cdef int32_t i
-        self.unanswered_freed = 0
+        self.completion.unanswered_freed = 0
         if self.unanswered_count == 0:
             return
-        for i in range(self.slot_count):
-            if self.slots[i] is not NULL:
-                queue = <PartitionQueue *>self.slots[i].queue
+        for i in range(self.completion.slot_count):
+            if self.completion.slots[i] is not NULL:
+                queue = <PartitionQueue *>self.completion.slots[i].queue
                 if queue.in_flight.unanswered and queue.in_flight.unsubmitted is not NULL:
                     self.advance(queue)   # which may free batches, and leaves their slots NULL
 
@@ -558,41 +535,9 @@ cdef class Sender:
             queue.in_flight.unanswered = unanswered
             self.unanswered_count += 1 if unanswered else -1
 
-    cdef void give_up(self, ProducerBatch *batch, int code) noexcept nogil:
-        """Fails the records of a batch that were not handed over."""
-        cdef int32_t first = batch.submitted
-        if first == batch.count:
-            return
-        batch.submitted = batch.count
-        self.record_outcome(batch, first, batch.count - first, code, -1, -1, NOT_PERSISTED)
-
-    cdef int take_slot(self, ProducerBatch *batch) noexcept nogil:
-        cdef int32_t count, i
-        cdef ProducerBatch **slots
-        cdef int32_t *free_slots
-        if self.free_count == 0:
-            count = 2 * self.slot_count + 64
-            slots = <ProducerBatch **>realloc(self.slots, count * sizeof(ProducerBatch *))
-            if slots is NULL:
-                return 0
-            self.slots = slots
-            free_slots = <int32_t *>realloc(self.free_slots, count * sizeof(int32_t))
-            if free_slots is NULL:
-                return 0
-            self.free_slots = free_slots
-            for i in range(count - 1, self.slot_count - 1, -1):
-                self.slots[i] = NULL
-                self.free_slots[self.free_count] = i
-                self.free_count += 1
-            self.slot_count = count
-        self.free_count -= 1
-        batch.slot = self.free_slots[self.free_count]
-        self.slots[batch.slot] = batch
-        return 1
-
     cdef void on_report(self, const Report *report) noexcept nogil:
         """A report on consecutive records of one batch."""
-        cdef ProducerBatch *batch = self.slots[report.slot]
+        cdef ProducerBatch *batch = self.completion.slots[report.slot]
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
         cdef InFlightPartition *flight = &queue.in_flight
         in_flight_report(flight, batch, report.count)
@@ -611,10 +556,10 @@ cdef class Sender:
                 self.update_limit(queue)
         else:
             if flight.refused is not NULL:
-                self.fail_refused(queue)   # sent again they would come after this one
-            self.record_report(batch, report)
+                self.completion.fail_refused(queue)   # sent again they would come after this one
+            self.completion.record_report(batch, report)
             if report.code in (MSG_TIMED_OUT, PURGE_QUEUE, PURGE_INFLIGHT):
-                self.give_up(batch, report.code)
+                self.completion.fail_unsubmitted(batch, report.code)
         if report.code == 0 and in_flight_delivered(flight):
             self.update_limit(queue)
         if not flight.submitting:
@@ -631,7 +576,7 @@ cdef class Sender:
         a transaction librdkafka demands an abort after this.
         """
         return (report.code == MSG_SIZE_TOO_LARGE and not queue.in_flight.single_record_request
-                and not queue.in_flight.submitting and not self.transactional
+                and not queue.in_flight.submitting and not self.completion.transactional
                 and in_flight_may_retry(&queue.in_flight, batch, report.first, report.code))
 
     cdef void split(self, PartitionQueue *queue) noexcept nogil:
@@ -645,17 +590,6 @@ cdef class Sender:
                  b"up to %zu bytes from here on, one at a time. Faster: make librdkafka.batch.size smaller than "
                  b"max.message.bytes", queue.topic.name, queue.partition, queue.in_flight.split_limit)
         self.callbacks.log(LOG_WARNING, b"SPLIT", text)
-
-    cdef void fail_refused(self, PartitionQueue *queue) noexcept nogil:
-        cdef Report report
-        cdef ProducerBatch *batch = queue.in_flight.refused
-        queue.in_flight.refused = NULL
-        while batch is not NULL:
-            if batch.retry_count:
-                refusal_report(&report, batch.slot, batch.retry_first, batch.retry_count, queue.in_flight.retry_code)
-                batch.retry_count = 0
-                self.record_report(batch, &report)
-            batch = batch.transit_next
 
     # Another librdkafka producer in the place of the current one: see Transport.prepare().
 
@@ -683,8 +617,8 @@ cdef class Sender:
         cdef int32_t slot
         with nogil:
             fp_mutex_lock(&self.sender_lock)
-            for slot in range(self.slot_count if self.transit_count else 0):
-                batch = self.slots[slot]
+            for slot in range(self.completion.slot_count if self.completion.transit_count else 0):
+                batch = self.completion.slots[slot]
                 if batch is NULL or batch.unreported == 0 or now - batch.created_ns < ns:
                     continue
                 name = (<PartitionQueue *>batch.queue).topic.name
@@ -764,8 +698,8 @@ cdef class Sender:
         cdef int32_t slot
         cdef int stuck = 0
         memset(taken, 0, sizeof(Handle))
-        for slot in range(self.slot_count):
-            batch = self.slots[slot]
+        for slot in range(self.completion.slot_count):
+            batch = self.completion.slots[slot]
             if batch is NULL or batch.unreported == 0 or batch.generation == self.transport.generation:
                 continue
             if (<PartitionQueue *>batch.queue).topic.remade != batch.generation:
@@ -782,122 +716,13 @@ cdef class Sender:
     cdef void complete_early(self, const Report *report) noexcept nogil:
         """The only record of a batch was delivered: gives the future its result; the rest follows with the report.
 
-        thread: librdkafka's  lock: none. That thread must not wait, so this is
-        for when sender_lock is free: with an idle producer, where it halves the way of
-        a record. Not while an older batch of the partition is in transit, whose
-        report may have come but not been served: callbacks are in order.
+        thread: librdkafka's  lock: none. That thread must not wait, so this is for an idle producer, where sender_lock
+        is free. It halves the way of a record there.
         """
-        cdef ProducerBatch *batch
         if not fp_mutex_trylock(&self.sender_lock):
             return
-        batch = self.slots[report.slot]
-        if (<PartitionQueue *>batch.queue).in_flight.first is batch and not batch.expired:
-            self.record_report(batch, report)
-            self.complete(batch)
+        self.completion.complete_first(report)
         fp_mutex_unlock(&self.sender_lock)
-
-    cdef void record_report(self, ProducerBatch *batch, const Report *report) noexcept nogil:
-        cdef Topic *topic = (<PartitionQueue *>batch.queue).topic
-        cdef int8_t persisted = report.persisted
-        cdef int code = report.code
-        cdef int requests
-        if persisted == NOT_PERSISTED and report.code:
-            # librdkafka goes by the last answer. It believes a broker that was no
-            # longer the leader when it answered; but one deposed while it waited
-            # for its followers has written the record. And a refusal may answer
-            # the repetition of a request that was written though it failed. So
-            # it is certain only if nothing was sent, or the refusal came before
-            # librdkafka would have repeated anything. And it takes for a refusal
-            # what it could not read, and a broker's own fault, wherever that was.
-            requests = fp_atomic_load(&self.transport.requests) - batch.requests_before
-            if (report.code in (BAD_MSG, UNDERFLOW, UNKNOWN_SERVER_ERROR, KAFKA_STORAGE_ERROR) or
-                    requests and (report.code in (MSG_TIMED_OUT, PURGE_QUEUE) or
-                                  requests > 1 and report.latency_us >= self.first_retry_us)):
-                persisted = POSSIBLY_PERSISTED
-        if code == PURGE_QUEUE and self.transport.fatal_code:
-            code = FATAL   # that is why librdkafka purged it
-        elif code == TOPIC_AUTHORIZATION_FAILED or topic.unauthorized and code in (UNKNOWN_PARTITION, DESTROYED):
-            # librdkafka removes the partitions of a topic that may not be written to. Records that it had for them
-            # fail with one of the other codes if metadata comes in that moment.
-            code = TOPIC_AUTHORIZATION_FAILED
-        topic.unauthorized = code == TOPIC_AUTHORIZATION_FAILED
-        self.record_outcome(batch, report.first, report.count, code, report.offset, report.timestamp, persisted)
-        if report.latency_us >= 0:
-            self.latency_us += report.latency_us
-            self.latency_count += 1
-            self.longest_latency_us = max(self.longest_latency_us, report.latency_us)
-
-    cdef void record_outcome(self, ProducerBatch *batch, int32_t first, int32_t count, int code, int64_t offset,
-                             int64_t timestamp, int8_t persisted) noexcept nogil:
-        result_record(batch.result, first, count, code, offset, timestamp, persisted)
-        if code == 0:
-            self.records_sent += count
-        else:
-            self.records_failed += count
-            self.note_failure(batch, code, persisted)
-
-    cdef void finish(self, PartitionQueue *queue) noexcept nogil:
-        """Completes what is over, in order, and lets go of it."""
-        cdef ProducerBatch *batch
-        cdef ProducerBatch *next_batch = queue.in_flight.first
-        self.complete_in_order(queue)
-        while next_batch is not NULL:
-            batch = next_batch
-            next_batch = batch.transit_next
-            if not batch_is_reported(batch):
-                if not batch.expired:
-                    break
-            elif batch.expired or batch.completed:
-                self.release(batch)
-
-    cdef void complete_in_order(self, PartitionQueue *queue) noexcept nogil:
-        """Gives the futures of batches that are over their results, up to the first one that is not.
-
-        So callbacks of a partition come in the order of its records, though
-        librdkafka may refuse one at once while earlier ones are under way.
-        """
-        cdef ProducerBatch *batch = queue.in_flight.first
-        while batch is not NULL:
-            if not batch.expired and not batch.completed:
-                if not batch_is_reported(batch):
-                    break
-                self.complete(batch)
-            batch = batch.transit_next
-
-    cdef void release(self, ProducerBatch *batch) noexcept nogil:
-        """No report on the batch is outstanding, and its futures have their results."""
-        cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
-        in_flight_remove(&queue.in_flight, batch)
-        if queue.in_flight.unanswered:
-            self.unanswered_freed = 1
-        self.transit_count -= 1
-        if batch.slot >= 0:
-            self.slots[batch.slot] = NULL
-            self.free_slots[self.free_count] = batch.slot
-            self.free_count += 1
-            batch.slot = -1
-        self.return_arena(batch)
-        self.accumulator.settle(batch)
-        batch_free(batch, self.pool)
-
-    cdef void complete(self, ProducerBatch *batch) noexcept nogil:
-        batch.completed = 1
-        self.accumulator.settle_records(batch)   # before anybody sees a result, or len() would still count the record
-        if result_complete(batch.result, batch.count):
-            self.callbacks.add(batch.result)
-
-    cdef void return_arena(self, ProducerBatch *batch) noexcept nogil:
-        """Gives the arena back, or keeps it with what failed. No report is outstanding.
-
-        This comes before settle(), which lets flush() return: that one looks at
-        the kept failures next, and its caller perhaps at the memory.
-        """
-        if batch.result is not NULL and batch.result.unobserved > 0:
-            self.pool.release(batch.capacity)
-            self.failed_records.keep(batch, (<PartitionQueue *>batch.queue).topic.name, batch.arena)
-        else:
-            self.pool.deallocate(batch.arena, batch.capacity)
-        batch.arena = NULL
 
     cdef void fail_expired(self, ProducerBatch *chain, int code) noexcept nogil:
         """Fails what expire() took. What librdkafka has nothing of is freed at once.
@@ -916,20 +741,20 @@ cdef class Sender:
                 batch.expired = 0   # it was in time
                 continue
             queue = <PartitionQueue *>batch.queue
-            self.fail_rest(batch, code)
-            self.complete(batch)
+            self.completion.fail_rest(batch, code)
+            self.completion.complete(batch)
             if batch.state != BATCH_IN_TRANSIT:
-                self.return_arena(batch)
+                self.completion.return_arena(batch)
                 self.accumulator.drop_expired(batch)
                 batch_free(batch, self.pool)
                 continue
             if batch.unreported:
                 if code == MSG_TIMED_OUT:
                     self.set_unanswered(queue, 1)
-                self.keep_copy(batch)
+                self.completion.keep_copy(batch)
                 self.accumulator.drop_expired(batch)
             else:
-                self.release(batch)
+                self.completion.settle(batch)
             if not queue.expiring:
                 queue.expiring = 1
                 queue.next_expiring = queues
@@ -940,47 +765,11 @@ cdef class Sender:
             queue.expiring = 0
             self.advance(queue)
 
-    cdef void fail_rest(self, ProducerBatch *batch, int code) noexcept nogil:
-        """Fails what has no outcome yet: as possibly persisted what librdkafka has."""
-        cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
-        cdef int32_t known = batch.submitted - batch.unreported - batch.retry_count
-        cdef int8_t persisted = POSSIBLY_PERSISTED if batch.unreported else NOT_PERSISTED
-        if known and batch.result.recorded_end != known:
-            known = 0   # reports out of order, or no memory for their outcomes: all of it fails
-            batch.result.segment_count = batch.result.unknown = 0
-        if batch.submitted > known:
-            self.record_outcome(batch, known, batch.submitted - known,
-                                PURGE_INFLIGHT if code == PURGE_QUEUE and batch.unreported else code, -1, -1, persisted)
-        self.give_up(batch, code)
-        in_flight_drop_retry(&queue.in_flight, batch)
-
-    cdef void keep_copy(self, ProducerBatch *batch) noexcept nogil:
-        """Keeps the failed records of a batch whose arena librdkafka still reads."""
-        cdef char *copy
-        if batch.result.unobserved > 0:
-            copy = <char *>malloc(max(batch.used, <size_t>1))
-            if copy is not NULL:
-                memcpy(copy, batch.arena, batch.used)
-            self.failed_records.keep(batch, (<PartitionQueue *>batch.queue).topic.name, copy)
-
     # What a transaction needs.
-
-    cdef void note_failure(self, ProducerBatch *batch, int code, int8_t persisted) noexcept nogil:
-        """Keeps the first failure of a transaction, which can only be aborted now. lock: sender_lock
-
-        It stops the next send().
-        """
-        if not self.transactional or fp_atomic_load(&self.failure_code):
-            return
-        self.failure_persisted = persisted
-        strncpy(self.failure_topic, (<PartitionQueue *>batch.queue).topic.name, sizeof(self.failure_topic) - 1)
-        self.failure_partition = batch.result.partition
-        fp_atomic_store(&self.failure_code, code)
-        self.accumulator.stop_appends()
 
     cdef void forget_failure(self) noexcept nogil:
         fp_mutex_lock(&self.sender_lock)
-        fp_atomic_store(&self.failure_code, 0)
+        fp_atomic_store(&self.completion.failure_code, 0)
         fp_mutex_unlock(&self.sender_lock)
 
     cdef void drop(self) noexcept nogil:

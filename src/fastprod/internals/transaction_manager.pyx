@@ -69,7 +69,7 @@ cdef class TransactionManager:
         self.max_block_ns = max_block_ns
         self.fork_generation = process_generation
         self.lock = Lock()
-        sender.transactional = 1
+        sender.completion.transactional = 1
         accumulator.closed_error = self.closed_error
         accumulator.stop_appends()
 
@@ -170,7 +170,7 @@ cdef class TransactionManager:
                 self.undo(timeout, deadline)
             finally:   # in a timeout too: a flush() before the next call is not to tell of what was dropped
                 with nogil:
-                    self.sender.failed_records.discard()
+                    self.sender.completion.failed_records.discard()
         finally:
             self.leave()
 
@@ -287,7 +287,7 @@ cdef class TransactionManager:
     def closed_error(self):
         """What send() raises while appends are stopped."""
         if not self.lock.acquire(0):
-            if self.state != ABORTING and fp_atomic_load(&self.sender.failure_code):
+            if self.state != ABORTING and fp_atomic_load(&self.sender.completion.failure_code):
                 return for_transaction(*self.record_failure(), False)
             return TransactionStateError(
                 "another thread begins or ends the transaction: no record can be sent meanwhile")
@@ -303,15 +303,15 @@ cdef class TransactionManager:
 
     cdef tuple record_failure(self):
         """(code, what happened) of the first record that failed."""
-        cdef int code = fp_atomic_load(&self.sender.failure_code)
-        topic = (<bytes>self.sender.failure_topic).decode()
-        persisted = persisted_word(self.sender.failure_persisted)
-        return code, str(for_delivery(code, describe(code), persisted, topic, self.sender.failure_partition))
+        cdef int code = fp_atomic_load(&self.sender.completion.failure_code)
+        topic = (<bytes>self.sender.completion.failure_topic).decode()
+        persisted = persisted_word(self.sender.completion.failure_persisted)
+        return code, str(for_delivery(code, describe(code), persisted, topic, self.sender.completion.failure_partition))
 
     cdef int notice_failure(self) except -1:
         """A record that failed, or an error of librdkafka's, ends the transaction. lock: held"""
         cdef TransactionCall asked
-        cdef int code = fp_atomic_load(&self.sender.failure_code)
+        cdef int code = fp_atomic_load(&self.sender.completion.failure_code)
         if self.state not in (IN_TRANSACTION, COMMITTING) or self.under_way:
             return 0
         if not code and not self.transport.fatal_code:
