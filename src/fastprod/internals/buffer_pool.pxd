@@ -1,13 +1,13 @@
 from libc.stdint cimport int64_t
 from fastprod.internals.sync cimport fp_cond, fp_mutex
 
-# One blocked request. It lives from begin_wait() until end_wait(), which must
-# be called whatever came between; not on the stack, which may be a greenlet's.
+# A thread that waits for memory. It lives from begin_wait() until end_wait(), which is always called; it is not on the
+# stack, which may be a greenlet's.
 cdef struct Waiter:
     fp_cond granted_or_closed
     size_t size
     size_t callbacks     # bytes for callbacks that are wanted with it
-    int first            # it is the callback thread's, which nobody is served before
+    int first            # it is the callback thread, which is served before all others
     int granted
     void *buffer         # a free buffer handed over with the grant, or NULL
     int64_t since_ns
@@ -38,7 +38,9 @@ cdef class BufferPool:
     cdef int reserve_for_callbacks(self, size_t size, int forced) noexcept nogil
     cdef void release_callbacks(self, size_t size) noexcept nogil
     cdef void deallocate(self, void *buffer, size_t size) noexcept nogil
-    cdef void release(self, size_t size) noexcept nogil
+    cdef void uncharge(self, size_t size) noexcept nogil
+    cdef int wait_in_line(self, size_t size, size_t callbacks, int64_t deadline_ns, void **buffer) except -1
+    cdef int raise_exhausted(self, size_t size) except -1
     cdef void begin_wait(self, Waiter *waiter) noexcept nogil
     cdef int wait(self, Waiter *waiter, int64_t until_ns) noexcept nogil
     cdef int end_wait(self, Waiter *waiter) noexcept nogil

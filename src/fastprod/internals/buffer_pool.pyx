@@ -1,4 +1,4 @@
-"""BufferPool: the memory of buffer.memory, its accounting and who waits for it.
+"""BufferPool: the memory of buffer.memory, its accounting, and the threads that wait for it.
 
 Source: org.apache.kafka.clients.producer.internals.BufferPool, made stricter.
 """
@@ -16,34 +16,28 @@ from fastprod.internals.threads import current
 from fastprod.errors import BufferExhaustedError, ForkedProducerError, ProducerClosedError
 
 cdef enum:
-    LEAST_SHARE = 1 << 16   # bytes: callbacks that wait while one of them sends, where buffer.memory is tiny
+    MIN_SHARE = 1 << 16   # bytes: callbacks that wait while one of them sends, where buffer.memory is tiny
 
 
 cdef class BufferPool:
     """Memory for batches and callbacks, kept under a limit in bytes.
 
-    Owns the buffers of its free list; a buffer that was handed out belongs to
-    the taker until ``deallocate``. For callbacks it only counts: their memory is
-    allocated elsewhere. Invariant, under the lock: unallocated +
-    free_count * poolable_size + handed out + callbacks = total_memory.
-    unallocated is below zero after a reservation that was forced, or larger than
-    all of the memory: then everybody waits until it is not.
+    Owns the buffers of its free list. A buffer that was handed out belongs to its taker until ``deallocate``. Callbacks
+    are only counted: their memory is allocated elsewhere. Invariant, under the lock: unallocated + free_count *
+    poolable_size + handed out + callbacks = total_memory. After a reservation that was forced, or that is larger than
+    all of the memory, unallocated is below zero, and all threads wait until it is not.
 
-    Fair: memory goes to the longest waiting thread until that one has enough,
-    and a newcomer queues behind waiters (Java lets it barge). A grant is made
-    by whoever gives memory back, so nothing can slip in between the signal and
-    the wake-up.
+    Fair: memory goes to the thread that has waited longest until that one has enough, and a newcomer queues behind
+    waiters (Java lets it barge). The thread that gives memory back makes the grant, so nothing can slip in between the
+    signal and the wake-up.
 
-    A callback may call send(), and must not wait there for memory that only
-    callbacks behind it give back. So for the callback thread up to total_memory,
-    or LEAST_SHARE if that is more, of what callbacks take counts as free, and it
-    comes before all other waiters: it only ever waits for the sender. Buffers and
-    callbacks together take at most about twice total_memory by that. Beyond it,
-    where waiting could not help, it is refused at once.
+    A callback may call send(), and must not wait there for memory that only callbacks behind it give back. So for the
+    callback thread, up to total_memory of the callbacks' bytes counts as free, or MIN_SHARE if that is more, and it
+    comes before all other waiters: it only ever waits for the sender. Buffers and callbacks together therefore take at
+    most about twice total_memory. Beyond that, waiting could not help, and the callback thread is refused at once.
 
-    Thread-safe. The lock is a leaf but for the accumulator's and the completion
-    lock, which may be held when try_allocate, try_reserve, release or
-    reserve_for_callbacks is called.
+    Thread-safe. The lock is a leaf, except that the accumulator's and the completion lock may be held when
+    try_allocate, try_reserve, uncharge or reserve_for_callbacks is called.
     """
 
     def __cinit__(self, size_t total_memory, size_t poolable_size):
@@ -59,11 +53,8 @@ cdef class BufferPool:
         free(self.free_buffers)
         fp_mutex_destroy(&self.lock)
 
-    # The C door.
-
     cdef void *try_allocate(self, size_t size, size_t callbacks) noexcept nogil:
-        """A buffer of size bytes, and a reservation of `callbacks` bytes; NULL, and neither, if it would have to wait.
-        """
+        """A buffer of size bytes and `callbacks` bytes reserved, or NULL if the thread would have to wait for both."""
         cdef void *buffer = NULL
         cdef int taken = 0
         fp_mutex_lock(&self.lock)
@@ -77,10 +68,10 @@ cdef class BufferPool:
         return buffer
 
     cdef int try_reserve(self, size_t size) noexcept nogil:
-        """Charges size bytes by which the caller enlarges a buffer; 0 if it would have to wait.
+        """Charges size bytes by which the caller enlarges a buffer; 0 if the thread would have to wait.
 
-        Such a buffer may end up on the free list without ever having come from it. So one that lies there goes for
-        it, or the list would grow, up to all of the memory, though few buffers are in use at a time.
+        Frees a buffer of the free list, because the enlarged one may end up there without having come from it.
+        Otherwise the list would grow, up to all of the memory, though few buffers are in use at a time.
         """
         cdef void *spare = NULL
         cdef int reserved = 0
@@ -98,10 +89,10 @@ cdef class BufferPool:
         return reserved
 
     cdef int reserve_for_callbacks(self, size_t size, int forced) noexcept nogil:
-        """Counts size bytes for callbacks until release_callbacks(); 0 if they would have to wait and are not forced.
+        """Counts size bytes for callbacks until release_callbacks(); 0 if the thread would have to wait.
 
-        Forced is what belongs to a record that was sent before, whose memory nothing can wait for any more: the next
-        send() waits instead.
+        forced: never 0, for a callback of a record that was sent before. Nothing can wait for its memory any more, so
+        the next send() waits instead.
         """
         cdef int reserved
         fp_mutex_lock(&self.lock)
@@ -121,22 +112,32 @@ cdef class BufferPool:
         fp_mutex_unlock(&self.lock)
 
     cdef void *allocate(self, size_t size, size_t callbacks, int64_t deadline_ns) except NULL:
-        """A buffer of size bytes and `callbacks` bytes reserved, waiting for both until deadline_ns (monotonic).
+        """A buffer of size bytes and `callbacks` bytes reserved; waits for both until deadline_ns (monotonic).
 
-        Called with the GIL, which is released while waiting; signals are served.
-        BufferExhaustedError once the deadline has passed, ProducerClosedError if
-        the pool is closed meanwhile. Whoever leaves by an exception leaves no trace.
+        Called with the GIL, which is released while waiting; signals are served. Raises BufferExhaustedError once the
+        deadline has passed, ProducerClosedError if the pool is closed meanwhile. A thread that leaves by an exception
+        holds nothing.
         """
         cdef void *buffer = self.try_allocate(size, callbacks)
-        cdef Waiter *waiter
-        cdef int64_t until, pause_ns = 0
-        cdef int over, granted
         if buffer is not NULL:
             return buffer
         if size > self.total_memory:
             raise BufferExhaustedError(
                 f"{size} bytes asked of a buffer of {self.total_memory}: raise buffer.memory")
-        waiter = <Waiter *>malloc(sizeof(Waiter))
+        if not self.wait_in_line(size, callbacks, deadline_ns, &buffer):
+            self.raise_exhausted(size + callbacks)
+        if buffer is NULL:
+            buffer = malloc(size)
+            if buffer is NULL:
+                self.refund(NULL, size, callbacks)
+                raise MemoryError(f"the machine has no {size} bytes for a batch")
+        return buffer
+
+    cdef int wait_in_line(self, size_t size, size_t callbacks, int64_t deadline_ns, void **buffer) except -1:
+        """Whether memory was granted, which is then the caller's; *buffer: from the free list, or NULL."""
+        cdef Waiter *waiter = <Waiter *>malloc(sizeof(Waiter))
+        cdef int64_t until, pause_ns = 0
+        cdef int over, granted
         if waiter is NULL:
             raise MemoryError()
         waiter.size = size
@@ -164,30 +165,27 @@ cdef class BufferPool:
             raise
         with nogil:
             granted = self.end_wait(waiter)
-            buffer = waiter.buffer
+            buffer[0] = waiter.buffer
             free(waiter)
-        if not granted:
-            if self.closed:
-                raise ProducerClosedError("the producer was closed while send() waited for buffer.memory")
-            self.exhausted_total += 1
-            reserved = self.callback_memory
-            raise BufferExhaustedError(
-                f"no {size + callbacks} bytes of buffer.memory became free within max.block.ms: "
-                f"{self.available_memory} of {self.total_memory} bytes are free, {self.queued} threads wait. " + (
-                    f"Callbacks that have not run take {reserved}: they are slower than send(), or wait for something "
-                    "that a thread holds while it sends; do less in them, send less, or raise max.block.ms"
-                    if reserved > self.total_memory // 2 else
-                    "The brokers take records more slowly than they are sent; "
-                    "send less, raise max.block.ms or buffer.memory, or look at the brokers"), retriable=True)
-        if buffer is NULL:
-            buffer = malloc(size)
-            if buffer is NULL:
-                self.refund(NULL, size, callbacks)
-                raise MemoryError(f"the machine has no {size} bytes for a batch")
-        return buffer
+        return granted
+
+    cdef int raise_exhausted(self, size_t size) except -1:
+        """Says why no memory was granted."""
+        if self.closed:
+            raise ProducerClosedError("the producer was closed while send() waited for buffer.memory")
+        self.exhausted_total += 1
+        reserved = self.callback_memory
+        raise BufferExhaustedError(
+            f"no {size} bytes of buffer.memory became free within max.block.ms: "
+            f"{self.available_memory} of {self.total_memory} bytes are free, {self.queued} threads wait. " + (
+                f"Callbacks that have not run take {reserved}: they are slower than send(), or wait for something "
+                "that a thread holds while it sends; do less in them, send less, or raise max.block.ms"
+                if reserved > self.total_memory // 2 else
+                "The brokers take records more slowly than they are sent; "
+                "send less, raise max.block.ms or buffer.memory, or look at the brokers"), retriable=True)
 
     cdef void deallocate(self, void *buffer, size_t size) noexcept nogil:
-        """Takes back a buffer of size bytes, both as they were handed out."""
+        """Takes back a buffer, with the size that it was handed out with."""
         fp_mutex_lock(&self.lock)
         if size == self.poolable_size and not self.closed and self.unallocated >= 0 and self.keep(buffer):
             buffer = NULL
@@ -197,8 +195,8 @@ cdef class BufferPool:
         fp_mutex_unlock(&self.lock)
         free(buffer)
 
-    cdef void release(self, size_t size) noexcept nogil:
-        """Gives size bytes back whose memory the caller freed, or keeps outside the pool."""
+    cdef void uncharge(self, size_t size) noexcept nogil:
+        """Gives back size bytes whose memory the caller has freed, or keeps outside the pool."""
         fp_mutex_lock(&self.lock)
         self.unallocated += size
         self.grant()
@@ -208,12 +206,12 @@ cdef class BufferPool:
         if callbacks:
             self.release_callbacks(callbacks)
         if buffer is NULL:
-            self.release(size)
+            self.uncharge(size)
         else:
             self.deallocate(buffer, size)
 
     cdef void begin_wait(self, Waiter *waiter) noexcept nogil:
-        """Joins the queue. size, callbacks and first are the caller's to set."""
+        """Joins the queue. The caller has set size, callbacks and first."""
         fp_cond_init(&waiter.granted_or_closed)
         waiter.granted = 0
         waiter.buffer = NULL
@@ -275,15 +273,15 @@ cdef class BufferPool:
         return self.unallocated + self.free_count * <int64_t>self.poolable_size
 
     cdef int64_t needed(self, size_t size, size_t callbacks) noexcept nogil:
-        """What must be free for both. Everything is enough, or a record that fills it could have no callback."""
+        """How much must be free for both: at most all memory, or a record that fills it could have no callback."""
         return max(size, min(size + callbacks, self.total_memory))
 
     cdef size_t share(self) noexcept nogil:
-        """How much of what callbacks take is free for the callback thread."""
-        return max(self.total_memory, <size_t>LEAST_SHARE)
+        """How many of the callbacks' bytes count as free for the callback thread."""
+        return max(self.total_memory, <size_t>MIN_SHARE)
 
     cdef int take(self, size_t size, size_t callbacks, int first, void **buffer) noexcept nogil:
-        """Charges both, if it may. *buffer is a pooled one, or NULL: the caller allocates, outside the lock."""
+        """Charges both, if enough is free. *buffer: from the free list, or NULL, then the caller allocates it."""
         cdef int64_t available = self.free_memory()
         buffer[0] = NULL
         if first:
@@ -299,7 +297,7 @@ cdef class BufferPool:
         return 1
 
     cdef void charge(self, size_t size) noexcept nogil:
-        """Takes size bytes off the unallocated ones, which the free list fills up as far as it can."""
+        """Takes size bytes off the unallocated ones. If these run short, frees buffers of the free list."""
         self.unallocated -= size
         while self.unallocated < 0 and self.free_count > 0:
             self.free_count -= 1
@@ -334,7 +332,7 @@ cdef class BufferPool:
         self.free_count += 1
         return 1
 
-    # The Python door: the same functions, for tests and for those who look at numbers.
+    # thread: any, with the GIL
 
     def allocate_buffer(self, size_t size, max_block_ms=0):
         """A Buffer of size bytes; waits at most max_block_ms."""
@@ -345,14 +343,14 @@ cdef class BufferPool:
         return buffer
 
     def reserve(self, size_t size, forced=False):
-        """Reserves size bytes for callbacks; whether that could be had."""
+        """Reserves size bytes for callbacks; returns whether they were free."""
         return bool(self.reserve_for_callbacks(size, forced))
 
     def unreserve(self, size_t size):
         self.release_callbacks(size)
 
     def close(self):
-        """Wakes every waiter with ProducerClosedError, and frees what nobody has. Memory can still be given back."""
+        """Wakes every waiter with ProducerClosedError, and frees the free list. Memory can still be given back."""
         cdef Waiter *waiter
         fp_mutex_lock(&self.lock)
         self.closed = 1
@@ -414,7 +412,7 @@ cdef class BufferPool:
 
 @cython.no_gc_clear   # __dealloc__ gives the memory back to the pool
 cdef class Buffer:
-    """Memory taken from a pool through the Python door; goes back by ``deallocate()`` or when dropped."""
+    """Memory of a pool as a Python object. It goes back by ``deallocate()``, or when the object is dropped."""
 
     def deallocate(self):
         if self.memory is not NULL:

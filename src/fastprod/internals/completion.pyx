@@ -261,7 +261,7 @@ cdef class Completion:
         perhaps reads the free memory.
         """
         if batch.result is not NULL and batch.result.unobserved > 0:
-            self.pool.release(batch.capacity)
+            self.pool.uncharge(batch.capacity)
             self.failed_records.keep(batch, (<PartitionQueue *>batch.queue).topic.name, batch.arena)
         else:
             self.pool.deallocate(batch.arena, batch.capacity)

@@ -80,7 +80,7 @@ cdef class OpenBatches:
 
 cdef inline ProducerBatch *appendable_batch(OpenBatches self, Topic *topic, int32_t partition, int64_t *limit,
                                             RecordAppendResult *appended) noexcept nogil:
-    """The open batch that the next record only fills further, below *limit bytes, if it can. lock: held"""
+    """The open batch that has room for the next record, if it stays below *limit bytes; or NULL. lock: held"""
     cdef StickyState *sticky = NULL
     cdef ProducerBatch *batch
     cdef int64_t left
@@ -96,7 +96,7 @@ cdef inline ProducerBatch *appendable_batch(OpenBatches self, Topic *topic, int3
     if sticky is not NULL:
         left = sticky.stick_bytes - sticky.produced_bytes
         if left <= 0 and self.availability_timeout_ns == 0:
-            left += sticky.stick_bytes   # the change waits for the batch to be full, or for this
+            left += sticky.stick_bytes   # the partition changes when the batch is full, or then
         limit[0] = min(limit[0], <int64_t>batch.wire_size + left)
     appended.result = batch.result
     appended.partition = partition

@@ -1,5 +1,5 @@
 # PartitionQueue, the batches of one partition, and Topic, its queues: declarations and the list of queues.
-# Guarded by the accumulator's lock, but for the fields that are marked as the sender's.
+# Guarded by the accumulator's lock, except for the fields that are marked as the sender's.
 from libc.stdint cimport int32_t, int64_t
 from fastprod.internals.in_flight_partition cimport InFlightPartition
 from fastprod.internals.partitioner cimport Partitions, StickyState
@@ -18,17 +18,17 @@ cdef struct PartitionQueue:
     int32_t leader            # index of its broker's window; 0: unknown
     ProducerBatch *head
     ProducerBatch *tail
-    int last_batch_was_full   # the last batch was filled: give the next a whole arena at once
-    size_t quantum_bytes      # drained in this turn
-    int has_quantum           # it comes before those that are blocked, until it has had QUANTUM_BYTES or has no more
-    int force_partial         # its first batch goes though it is not full and others are in flight
+    int last_batch_was_full   # so the next one gets an arena of batch.size at once
+    int has_quantum           # it comes before blocked queues, until it has spent QUANTUM_BYTES or is empty
+    size_t quantum_bytes      # drained of its quantum
+    int force_partial         # its first batch goes, though it is not full and max.in.flight others are in transit
     QueueState state
     int blocked_full          # it was blocked with a full batch: counted by the window
     PartitionQueue *next      # in the ready list, or in the window's list of blocked queues
     PartitionQueue *previous
     size_t request_limit      # bytes that may be in transit, or a single batch; 0: no bound. phase_limit() of in_flight
-    int64_t waiting_ns        # since when none was handed over though one in transit waits for that; 0: none waits
-    int32_t drained           # batches that were drained and have not settled
+    int64_t waiting_ns        # since when batches in transit wait, and none was handed over; 0: none waits
+    int32_t drained           # batches in transit: drained, and not settled
     size_t drained_bytes
     # the sender's, guarded by its sender_lock
     InFlightPartition in_flight

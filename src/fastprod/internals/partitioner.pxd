@@ -12,14 +12,14 @@ cdef struct Random:
     uint64_t state
     int sequential
 
-# What the choices for one topic depend on; the arrays are the topic's own.
+# The partitions of a topic, which owns the arrays.
 cdef struct Partitions:
     int32_t count
     int32_t *queue_lengths       # batches waiting, per partition
-    unsigned char *available     # per partition: has a leader, and that one takes data
+    unsigned char *available     # per partition: it has a leader that takes data
     int32_t available_count
 
-# Where records without a key go, for one topic. Guarded by the accumulator's lock.
+# Where the records of a topic go that have no key. Guarded by the accumulator's lock.
 cdef struct StickyState:
     PartitionerKind kind
     int adaptive                 # weight by queue length, KIP-794
@@ -29,7 +29,7 @@ cdef struct StickyState:
     int64_t interval_ns          # timed sticky: how long a partition is kept
     int64_t switched_ns          # timed sticky: when it was chosen, monotonic
     uint64_t turn                # round robin
-    unsigned char *drawn         # per partition: had its turn in this cycle
+    unsigned char *drawn         # per partition: it was drawn in this cycle
     int32_t drawn_size
     Random random
 

@@ -28,7 +28,7 @@ KINDS = {
 def murmur2(data not None):
     """Kafka's 32-bit murmur2 of a bytes-like object, signed as in Java (Utils.murmur2)."""
     cdef const unsigned char[::1] view
-    if PyBytes_CheckExact(data):   # a view of one would take four times as long as its hash
+    if PyBytes_CheckExact(data):   # a view would take four times as long as the hash
         return <int32_t>fp_murmur2(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
     view = data
     return <int32_t>fp_murmur2(&view[0] if view.shape[0] else NULL, view.shape[0])
@@ -53,13 +53,13 @@ cdef int32_t key_partition(const char *key, size_t length, int32_t count) noexce
 
 cdef void key_partitions(const unsigned char **keys, const unsigned int *sizes, unsigned int *found, size_t number,
                          int32_t count) noexcept nogil:
-    """key_partition() of number keys, several at once."""
+    """key_partition() of many keys: faster, because several are hashed at once."""
     fp_murmur2_many(keys, sizes, found, number)
     fp_partitions_for_hashes(found, number, count)
 
 
 def key_partitions_of(list keys, int32_t count):
-    """key_partitions() of up to 256 bytes objects: the Python door for tests."""
+    """key_partitions() of up to 256 bytes objects, for tests."""
     cdef const unsigned char *pointers[256]
     cdef unsigned int sizes[256]
     cdef unsigned int found[256]
@@ -104,7 +104,7 @@ cdef void sticky_free(StickyState *state) noexcept nogil:
 
 
 cdef int32_t nth_available(Partitions *partitions, int32_t n) noexcept nogil:
-    """The n-th partition with a leader; the n-th of all while none has one."""
+    """The n-th available partition; the n-th of all if none is available."""
     cdef int32_t i
     if partitions.available_count in (0, partitions.count):
         return n
@@ -121,11 +121,10 @@ cdef int32_t choices(Partitions *partitions) noexcept nogil:
 
 
 cdef int32_t pick(StickyState *state, Partitions *partitions) noexcept nogil:
-    """BuiltInPartitioner.nextPartition, but evener: without weights it draws without replacement.
+    """BuiltInPartitioner.nextPartition, but more even: without weights it draws without replacement.
 
-    Java draws anew each time, so over k draws a partition gets k/n give or take
-    the root of that; a shuffled cycle is off by one at most. A draw that hits a
-    partition that has had its turn moves on to the next that has not.
+    Java draws anew each time, so over k draws a partition gets k/n, give or take the root of that. A shuffled cycle is
+    off by one at most.
     """
     cdef int32_t count = partitions.count
     cdef int32_t i
@@ -158,6 +157,7 @@ cdef int32_t draw_one(StickyState *state, Partitions *partitions) noexcept nogil
 
 
 cdef int32_t pick_evenly(StickyState *state, Partitions *partitions) noexcept nogil:
+    """Draws a partition; if it was drawn in this cycle already, takes the next one that was not."""
     cdef int32_t i = draw_one(state, partitions)
     cdef int32_t _tried
     cdef unsigned char *grown
@@ -179,7 +179,7 @@ cdef int32_t pick_evenly(StickyState *state, Partitions *partitions) noexcept no
 
 
 cdef int32_t sticky_partition(StickyState *state, Partitions *partitions, int64_t now_ns) noexcept nogil:
-    """The partition of the next record without a key. lock: accumulator"""
+    """The partition of the next record without a key. lock: the accumulator's"""
     if state.kind == ROUND_ROBIN:
         state.turn += 1
         return nth_available(partitions, <int32_t>((state.turn - 1) % <uint64_t>choices(partitions)))
@@ -195,11 +195,11 @@ cdef int32_t sticky_partition(StickyState *state, Partitions *partitions, int64_
 
 
 cdef int sticky_update(StickyState *state, Partitions *partitions, int64_t appended, int enable_switch) noexcept nogil:
-    """KIP-794: counts bytes and moves on after batch.size of them; whether it did. lock: accumulator
+    """KIP-794: counts bytes, and switches the partition after batch.size of them; returns whether it did.
 
-    A switch waits for the end of a batch (enable_switch), so that none is left
-    half full: with linger.ms=500 and 12 KB per 500 ms, switching at 16 KB sharp
-    would cut each second batch after 4 KB. Twice batch.size is the limit.
+    A switch waits for the end of a batch (enable_switch), so that no batch is left half full: with linger.ms=500 and
+    12 KB per 500 ms, a switch at exactly 16 KB would cut each second batch after 4 KB. Twice batch.size is the limit.
+    lock: the accumulator's
     """
     if state.kind != UNIFORM_STICKY:
         return 0
@@ -221,6 +221,6 @@ cdef int32_t random_other(StickyState *state, Partitions *partitions) noexcept n
 
 
 cdef int32_t sticky_on_new_batch(StickyState *state, Partitions *partitions) noexcept nogil:
-    """KIP-480: another partition for each new batch. lock: accumulator"""
+    """KIP-480: another partition for each new batch. lock: the accumulator's"""
     state.current = random_other(state, partitions)
     return state.current

@@ -22,7 +22,7 @@ cdef struct BatchList:
     ProducerBatch *oldest
     ProducerBatch *newest
 
-# The records of one partition that travel together.
+# Records of one partition, in one arena.
 cdef struct ProducerBatch:
     # contents: guarded by the accumulator's lock while open, read-only after
     char *arena               # from the pool; ours until the last delivery report
@@ -34,16 +34,16 @@ cdef struct ProducerBatch:
     int64_t base_timestamp    # ms, of the first record
     int64_t created_ns        # monotonic
     ProduceRequestResult *result
-    # the accumulator's: its place in there
+    # the accumulator's
     BatchState state
     int64_t id             # grows with creation
     void *queue            # PartitionQueue
-    ProducerBatch *next    # towards the tail of the queue; later, in chains that are handed around
+    ProducerBatch *next    # towards the tail of the queue; later, in the chain that drain() or expire() returned
     BatchLink links[BATCH_LISTS]
-    int8_t lingering       # in the list of its kind
-    int8_t incomplete      # in the list of its kind
+    int8_t lingering          # it is in that list
+    int8_t incomplete         # it is in that list
     int8_t settled_early      # its records count as settled, though it is incomplete
-    int8_t queued             # counted in its topic's queue_lengths: until librdkafka has all of it
+    int8_t queued             # it counts in its topic's queue_lengths, until librdkafka has all of its records
     # the sender's, once it is in transit
     ProducerBatch *transit_next       # of its partition's
     ProducerBatch *transit_previous

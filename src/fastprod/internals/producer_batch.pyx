@@ -1,4 +1,4 @@
-"""Batch: the records of one partition that travel together, in one arena.
+"""ProducerBatch: the records of one partition that travel together, in one arena.
 
 Source: org.apache.kafka.clients.producer.internals.ProducerBatch.
 """
@@ -19,7 +19,7 @@ cdef enum:
 
 
 cdef ProducerBatch *batch_new(char *arena, size_t capacity, int32_t partition, int64_t now_ns) noexcept nogil:
-    """An open batch that owns arena from now on; NULL if there is no memory, then arena is still the caller's."""
+    """An open batch, which owns the arena; NULL if there is no memory, then the arena is still the caller's."""
     cdef ProducerBatch *batch = <ProducerBatch *>calloc(1, sizeof(ProducerBatch))
     if batch is NULL:
         return NULL
@@ -37,7 +37,7 @@ cdef ProducerBatch *batch_new(char *arena, size_t capacity, int32_t partition, i
 
 
 cdef void batch_free(ProducerBatch *batch, BufferPool pool) noexcept nogil:
-    """Gives back what the batch still has of arena and result. No delivery report may be outstanding."""
+    """Frees the batch, and gives back its arena and its result if it still has them. No report may be outstanding."""
     if batch.arena is not NULL:
         pool.deallocate(batch.arena, batch.capacity)
     if batch.result is not NULL:
@@ -55,13 +55,13 @@ cdef int batch_fits_arena(ProducerBatch *batch, const fp_record *record) noexcep
 
 
 cdef int batch_grow(ProducerBatch *batch, size_t capacity, BufferPool pool) noexcept nogil:
-    """Enlarges the arena without waiting; 0 if the pool has no memory to spare (then the batch stays as it is)."""
+    """Enlarges the arena without waiting; 0 if the pool has no memory, then the batch stays as it is."""
     cdef char *arena
     if not pool.try_reserve(capacity - batch.capacity):
         return 0
     arena = <char *>realloc(batch.arena, capacity)
     if arena is NULL:
-        pool.release(capacity - batch.capacity)
+        pool.uncharge(capacity - batch.capacity)
         return 0
     batch.arena = arena
     batch.capacity = capacity
@@ -69,7 +69,7 @@ cdef int batch_grow(ProducerBatch *batch, size_t capacity, BufferPool pool) noex
 
 
 cdef void batch_move(ProducerBatch *batch, char *arena, size_t capacity, BufferPool pool) noexcept nogil:
-    """Puts the records into a larger arena, which the batch owns from now on."""
+    """Moves the records into a larger arena, which the batch owns from then on."""
     memcpy(arena, batch.arena, batch.used)
     pool.deallocate(batch.arena, batch.capacity)
     batch.arena = arena
@@ -77,7 +77,7 @@ cdef void batch_move(ProducerBatch *batch, char *arena, size_t capacity, BufferP
 
 
 cdef int32_t batch_append(ProducerBatch *batch, const fp_record *record, size_t wire_size) noexcept nogil:
-    """Copies the record in, which must fit and takes wire_size bytes in format v2; returns its index."""
+    """Copies a record in that fits; wire_size: its bytes in format v2. Returns its index."""
     cdef int32_t index = batch.count
     cdef int64_t delta
     if index == 0:
@@ -93,7 +93,7 @@ cdef int32_t batch_append(ProducerBatch *batch, const fp_record *record, size_t 
 
 
 cdef int batch_append_bare(ProducerBatch *batch, const fp_record *record, int64_t limit) noexcept nogil:
-    """batch_append_run() of one, without headers."""
+    """batch_append_run() for one record without headers: 1 if it was copied in."""
     cdef int64_t delta = record.timestamp - batch.base_timestamp
     cdef int64_t wire_size = batch.wire_size + fp_wire_size(record, fp_ts_wire(delta), batch.count)
     if wire_size >= limit or record.key_len + record.value_len + MAX_FRAMING > batch.capacity - batch.used:
@@ -107,13 +107,13 @@ cdef int batch_append_bare(ProducerBatch *batch, const fp_record *record, int64_
 
 cdef Py_ssize_t batch_append_run(ProducerBatch *batch, const fp_record *records, const int32_t *partitions,
                                  Py_ssize_t count, int64_t limit) noexcept nogil:
-    """Copies in records of one and the same partitions[], while the batch stays below `limit` bytes; how many.
+    """Copies in the first records that go to partitions[0], while the batch stays below `limit` bytes; how many.
 
-    The batch has records already. Stops before one with headers, or that may not fit into the arena.
+    The batch has records already. Stops before a record that has headers or may not fit into the arena.
     """
     cdef const fp_record *record
     cdef char *end = batch.arena + batch.used
-    cdef char *most = batch.arena + batch.capacity - MAX_FRAMING
+    cdef char *max_end = batch.arena + batch.capacity - MAX_FRAMING
     cdef int32_t partition = partitions[0]
     cdef int32_t index = batch.count
     cdef int64_t base_timestamp = batch.base_timestamp
@@ -130,7 +130,7 @@ cdef Py_ssize_t batch_append_run(ProducerBatch *batch, const fp_record *records,
             timestamp = record.timestamp
             ts_wire = fp_ts_wire(timestamp - base_timestamp)
         size = fp_wire_size(record, ts_wire, index + <int32_t>i)
-        if wire_size + size >= limit or <int64_t>(record.key_len + record.value_len) > most - end:
+        if wire_size + size >= limit or <int64_t>(record.key_len + record.value_len) > max_end - end:
             break
         end = fp_record_write(end, record, timestamp - base_timestamp)
         wire_size += size
@@ -144,7 +144,7 @@ cdef Py_ssize_t batch_append_run(ProducerBatch *batch, const fp_record *records,
 
 
 cdef int32_t batch_records_within(ProducerBatch *batch, size_t limit) noexcept nogil:
-    """How many records from the cursor on take up to limit bytes in a request, whatever is before them in it."""
+    """How many records from the cursor on fit into `limit` bytes of a request, wherever in it they begin."""
     cdef fp_record record
     cdef const char *p = batch.cursor
     cdef int32_t count = batch.count - batch.submitted
@@ -160,7 +160,7 @@ cdef int32_t batch_records_within(ProducerBatch *batch, size_t limit) noexcept n
 
 
 cdef size_t batch_request_size(const char *start, const char *end, int32_t count) noexcept nogil:
-    """What count records, from start to end in an arena, take in a request, at most."""
+    """The most bytes that `count` records take in a request, which lie from start to end in an arena."""
     return <size_t>(end - start) + <size_t>count * MAX_WIRE_FRAMING
 
 

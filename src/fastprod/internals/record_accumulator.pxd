@@ -29,7 +29,7 @@ cdef class RecordAccumulator:
     # guarded by lock
     cdef fp_mutex lock
     cdef int closed
-    cdef int64_t unsettled            # records
+    cdef int64_t unsettled        # records that have no outcome yet
 
     # app threads
     cdef int append(self, Topic *topic, int32_t partition, const fp_record *record, int epoch, int64_t now_ns,

@@ -1,4 +1,4 @@
-"""RecordAccumulator: what is sent and has not settled, and the lock around it.
+"""RecordAccumulator: the records that were sent and have not settled, and the lock around them.
 
 Source: org.apache.kafka.clients.producer.internals.RecordAccumulator.
 """
@@ -38,9 +38,9 @@ cdef int64_t nanoseconds(object ms) except -1:
 cdef inline Py_ssize_t append_run(RecordAccumulator self, Topic *topic, const fp_record *records,
                                   const int32_t *partitions, Py_ssize_t count,
                                   RecordAppendResult *appended) noexcept nogil:
-    """Appends the first records that only fill an open batch further; how many, the others are for append_one().
+    """Appends the first records that one open batch has room for; returns how many. append_one() takes the others.
 
-    They make no batch full, and no partition change. lock: held
+    No batch gets full by them, and no partition changes. lock: held
     """
     cdef int64_t limit, before
     cdef Py_ssize_t number
@@ -130,12 +130,12 @@ cdef class RecordAccumulator:
                     RecordAppendResult *appended) except -1:
         """Copies a record into the open batch of its partition; partition -1 lets the partitioner choose.
 
-        epoch: its value when the call began that this is part of. A call that waited while one transaction ended and
-        the next began is refused: its records belong to the first.
+        epoch: its value when the caller's call began. A call that waited while one transaction ended and the next began
+        is refused, because its records belong to the first.
 
-        Returns 1; 0 if abort_on_new_batch and a new batch would be needed. Waits for memory until deadline_ns
-        (0: max.block.ms from now) with the GIL released (BufferExhaustedError), at the end of the queue of those
-        who wait. now_ns is 0 but for tests: the clock is then read where it is needed, once per batch.
+        Returns 1; 0 if abort_on_new_batch and a new batch would be needed. Waits for memory in FIFO order, with the GIL
+        released, until deadline_ns (0: max.block.ms from now), then raises BufferExhaustedError. now_ns: 0 reads the
+        clock; tests give a time.
         """
         cdef AppendRequest request
         cdef AppendStatus status
@@ -207,10 +207,10 @@ cdef class RecordAccumulator:
 
     cdef Py_ssize_t append_many(self, Topic *topic, const fp_record *records, const int32_t *partitions,
                                 Py_ssize_t count, int epoch, Placed *placed, Py_ssize_t *runs) noexcept nogil:
-        """Appends records up to the first that cannot be at once, which is for append(); returns how many.
+        """Appends records up to the first that would have to wait or fails, which is for append(); returns how many.
 
-        Each takes a share of its batch's result, as a future would. placed has room for count runs and tells where
-        the records are, *runs how many runs. thread: app, without the GIL  lock: none
+        Each takes a share of its batch's result, as a future would. placed has room for count runs, and gets *runs of
+        them. thread: app, without the GIL  lock: none
         """
         cdef CallbackSlot callback
         cdef AppendRequest request
@@ -258,10 +258,7 @@ cdef class RecordAccumulator:
 
     cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record,
                          RecordAppendResult *appended) noexcept nogil:
-        """append() for a record that only fills an open batch further, as nearly all do; 0: it is for append().
-
-        thread: app  lock: none
-        """
+        """append() for a record that an open batch has room for, as nearly always; 0: call append() for it."""
         cdef ProducerBatch *batch = NULL
         cdef int64_t limit, before
         cdef int done = 0
@@ -300,7 +297,6 @@ cdef class RecordAccumulator:
         return found
 
     cdef int64_t count_unsettled(self) noexcept nogil:
-        """Records that have no outcome yet."""
         cdef int64_t count
         fp_mutex_lock(&self.lock)
         count = self.unsettled
@@ -322,10 +318,7 @@ cdef class RecordAccumulator:
             batch = self.incomplete.take_lingered(now_ns, flush_requested)
 
     cdef ProducerBatch *drain(self, int64_t now_ns, int64_t limit) noexcept nogil:
-        """Takes sendable batches of up to limit bytes, chained by next in the order to hand them over.
-
-        Each is charged to its broker's window until settle().
-        """
+        """Takes batches of up to limit bytes, chained by next in the order to hand them over, until settle()."""
         cdef ProducerBatch *chain
         fp_mutex_lock(&self.lock)
         self.end_lingering(now_ns)
