@@ -79,19 +79,28 @@ MAY_KNOW = {
         "config.options", "errors", "internals.callbacks", "internals.future", "internals.producer_batch",
         "internals.record", "internals.sync", "internals.threads", "librdkafka.declarations", "librdkafka.loader",
     },
-    "internals.sender": {
-        "errors", "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.future",
-        "internals.in_flight_partition", "internals.incomplete_batches", "internals.partition_queue",
-        "internals.producer_batch", "internals.record_accumulator", "internals.sync", "internals.threads",
+    "internals.produce_requests": {
+        "internals.callbacks", "internals.completion", "internals.future", "internals.in_flight_partition",
+        "internals.partition_queue", "internals.producer_batch", "internals.record_accumulator", "internals.sync",
         "internals.transport", "librdkafka.declarations",
+    },
+    "internals.sender": {
+        "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.future",
+        "internals.incomplete_batches", "internals.partition_queue", "internals.produce_requests",
+        "internals.producer_batch", "internals.record_accumulator", "internals.sync", "internals.transport",
+        "librdkafka.declarations",
+    },
+    "internals.pending_records": {
+        "errors", "internals.callbacks", "internals.future", "internals.incomplete_batches",
+        "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
     },
     "internals.producer_metadata": {
         "errors", "internals.input", "internals.partition_queue", "internals.record_accumulator", "internals.sender",
         "internals.sync", "internals.threads", "internals.transport", "librdkafka.loader", "records",
     },
     "internals.transaction_manager": {
-        "errors", "internals.future", "internals.logs", "internals.record_accumulator", "internals.sender",
-        "internals.sync", "internals.threads", "internals.transport", "librdkafka.loader",
+        "errors", "internals.future", "internals.logs", "internals.pending_records", "internals.record_accumulator",
+        "internals.sender", "internals.sync", "internals.threads", "internals.transport", "librdkafka.loader",
     },
     # bulk
     "bulk": set(),
@@ -120,8 +129,8 @@ MAY_KNOW = {
         "bulk.arrow_append", "bulk.bulk_future", "bulk.sequence_append", "config.producer_config", "errors",
         "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.drain_scheduler",
         "internals.future", "internals.in_flight_partition", "internals.input", "internals.logs",
-        "internals.open_batches",
-        "internals.partitioner", "internals.producer_metadata", "internals.record", "internals.record_accumulator",
+        "internals.open_batches", "internals.partitioner", "internals.pending_records",
+        "internals.producer_metadata", "internals.record", "internals.record_accumulator",
         "internals.sender", "internals.sync", "internals.threads", "internals.tokens", "internals.transaction_manager",
         "internals.transport", "records",
     },
@@ -285,7 +294,7 @@ def test_leaves_know_only_leaves(leaf):
 
 def test_only_the_transport_and_the_sender_know_librdkafkas_types():
     known = {module for module in MODULES if "librdkafka.declarations" in arrows(module)}
-    assert known == {"internals.transport", "internals.sender"}
+    assert known == {"internals.produce_requests", "internals.sender", "internals.transport"}
 
 
 def test_the_accumulator_and_what_it_stands_on_know_neither_sender_nor_transport():
@@ -316,6 +325,7 @@ def test_the_command_line_uses_what_users_use():
     "module",
     [
         "sender",
+        "produce_requests",
         "completion",
         "in_flight_partition",
         "record_accumulator",

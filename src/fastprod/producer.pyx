@@ -22,6 +22,7 @@ from fastprod.internals.future cimport (
 from fastprod.internals.input cimport (
     Span, checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release,
 )
+from fastprod.internals.pending_records cimport PendingRecords
 from fastprod.internals.producer_metadata cimport ProducerMetadata, TopicMetadata
 from fastprod.internals.partitioner cimport key_partition
 from fastprod.internals.record cimport FP_MAX_OVERHEAD, fp_no_headers, fp_record, fp_wire_upper_bound
@@ -160,6 +161,7 @@ cdef class Producer:
     cdef Transport transport
     cdef Callbacks callbacks
     cdef Sender sender
+    cdef PendingRecords pending
     cdef TransactionManager transactions   # None without a transactional.id
     cdef ProducerMetadata metadata
     cdef object tokens                     # TokenRefresher, or None without a provider
@@ -241,6 +243,7 @@ cdef class Producer:
             properties, self.callbacks, settings.sasl_oauthbearer_token_provider is not None)
         settings.forget_secrets()
         self.sender = Sender(self.accumulator, self.pool, self.transport, self.callbacks)
+        self.pending = PendingRecords(self.accumulator, self.callbacks, self.sender)
         self.metadata = ProducerMetadata(
             self.transport, self.accumulator, sender=self.sender, renewable=not settings.transactional_id,
             max_age_ms=settings.metadata_max_age_ms, max_idle_ms=settings.metadata_max_idle_ms,
@@ -250,14 +253,14 @@ cdef class Producer:
             if settings.metadata_recovery_strategy == "rebootstrap" else None)
         self.callbacks.on_refresh = self.metadata.want
         if settings.enable_idempotence or max_in_flight == 1:
-            self.sender.keep_order(properties, settings.enable_idempotence)
+            self.sender.requests.keep_order(properties, settings.enable_idempotence)
         # retry.backoff.ms less librdkafka's jitter of 20 % (rd_kafka_retry_msgq)
         self.sender.completion.first_retry_us = 800 * min(
             int(properties[name]) for name in ("retry.backoff.ms", "retry.backoff.max.ms"))
         self.sender.overdue_ns = int(properties["socket.timeout.ms"]) * 1_000_000
         if settings.transactional_id:
             self.transactions = TransactionManager(
-                self.transport, self.accumulator, self.sender, self.max_block_ns)
+                self.transport, self.accumulator, self.sender, self.pending, self.max_block_ns)
         self.deferred_cleanup = DeferredCleanup(self.transport, self.sender, self.transactions)
         green = greenlets_run()
         self.callbacks.green_thread = thread_ident() if green else 0
@@ -688,8 +691,8 @@ cdef class Producer:
         self.refuse_in_callback("flush")
         started = fp_monotonic_ns()
         try:
-            if not self.sender.wait_settled(deadline):
-                raise TimeoutError(f"{self.sender.unfinished()} after {timeout} s; they are still on their way")
+            if not self.pending.wait_settled(deadline):
+                raise TimeoutError(f"{self.pending.unfinished()} after {timeout} s; they are still on their way")
         finally:
             self.flush_ns += fp_monotonic_ns() - started
         self.raise_failed()
@@ -736,7 +739,7 @@ cdef class Producer:
         self.refuse_in_callback("purge")
         if self.transactions is not None:
             raise TransactionStateError("purge() would leave a transaction half done: call abort_transaction()")
-        self.sender.purge()
+        self.pending.purge()
 
     def close(self, timeout=None):
         """Sends what is left, waits for it, and ends the threads. Idempotent.
@@ -795,7 +798,7 @@ cdef class Producer:
                 self.transactions.close(self.close_deadline)
             self.accumulator.close_for_appends()
             while True:                    # in slices, since the deadline may come nearer meanwhile
-                settled = self.sender.wait_settled(fp_slice_end(self.close_deadline))
+                settled = self.pending.wait_settled(fp_slice_end(self.close_deadline))
                 if settled or fp_monotonic_ns() >= self.close_deadline:
                     break
             left = 0 if settled else self.accumulator.unsettled
@@ -1057,6 +1060,7 @@ cdef class DeferredCleanup:
     """
     cdef Transport transport
     cdef Sender sender
+    cdef PendingRecords pending
     cdef TransactionManager transactions
     cdef int cleared                       # atomic
 

@@ -5,6 +5,7 @@ from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.completion cimport Completion
+from fastprod.internals.produce_requests cimport ProduceRequests
 from fastprod.librdkafka.declarations cimport rd_kafka_queue_t
 from fastprod.internals.sync cimport fp_cond, fp_mutex, fp_thread
 from fastprod.internals.transport cimport Handle, Report, Transport
@@ -15,16 +16,11 @@ cdef class Sender:
     cdef Transport transport
     cdef Callbacks callbacks
     cdef Completion completion
-    cdef int ordered   # a partition's, through retries; fixed before start(), as are the next six
-    cdef int pausing   # of each partition while it is handed records: nothing else keeps its order
-    cdef size_t request_size  # bytes and records of a partition that librdkafka puts into one request: submit_next()
-    cdef int32_t request_records
+    cdef ProduceRequests requests
     cdef int64_t overdue_ns      # after so long it gives up waiting for an answer
     cdef fp_thread thread
     cdef int started
     cdef int sleeping             # atomic: the thread waits for an event, or is about to
-    cdef int32_t stopping         # atomic: end once everything has settled
-    cdef int32_t giving_up        # atomic: how many want what has not settled to fail: purge() while it waits, abort()
     cdef int finished             # atomic: the thread has ended
     cdef int32_t assist_waiters   # atomic: threads that wait for sender_lock in assist()
     cdef int yielding             # atomic: the thread waits for `wake_cond`, or is about to; stored under sender_lock
@@ -35,9 +31,7 @@ cdef class Sender:
     cdef rd_kafka_queue_t *polled   # that one it waits at, while fetching
     cdef int assisted               # since the thread last looked
     cdef int64_t next_expiry_ns       # not to look for expired batches before
-    cdef int looked_once              # give_up_all() has been called since hurry()
-    cdef int32_t unanswered_count     # partitions whose last request was not answered in time
-    cdef int64_t unsettled_until_ns   # leaders move; see submit_next()
+    cdef int looked_once              # give_up_all() has been called since raise_flag()
     cdef int64_t sleeps_until_ns      # while the thread sleeps; monotonic
     # the thread, which takes sender_lock while it works
     cdef void run(self) noexcept nogil
@@ -49,9 +43,9 @@ cdef class Sender:
     cdef void complete_early(self, const Report *report) noexcept nogil
     cdef void forget_failure(self) noexcept nogil
     cdef void drop(self) noexcept nogil
-    cdef bint wait_settled(self, int64_t deadline) except -1
-    cdef void wait_for_work_step(self) noexcept nogil
-    cdef bint wait_callbacks(self, int64_t deadline) except -1
+    cdef void wait_for_step(self) noexcept nogil
+    cdef void begin_purge(self) noexcept nogil
+    cdef void end_purge(self) noexcept nogil
     # the metadata thread, with the GIL; no lock is needed
     cdef int remove_topic(self, Topic *topic) noexcept nogil
     cdef list slow_topics(self, int64_t ns)
@@ -60,20 +54,6 @@ cdef class Sender:
     # lock: sender_lock
     cdef void look_after_time(self, int64_t now) noexcept nogil
     cdef void give_up_all(self, int64_t now) noexcept nogil
-    cdef void hurry(self, int32_t *flag) noexcept nogil
+    cdef void raise_flag(self, int32_t *flag) noexcept nogil
     cdef int take_retired(self, Handle *taken) noexcept nogil
     cdef void serve_retired(self) noexcept nogil
-    cdef int open_topic(self, PartitionQueue *queue) noexcept nogil
-    cdef int comes_back(self, ProducerBatch *batch, const Report *report) noexcept nogil
-    cdef void send(self, ProducerBatch *chain) noexcept nogil
-    cdef void advance(self, PartitionQueue *queue) noexcept nogil
-    cdef void submit_next(self, PartitionQueue *queue) noexcept nogil
-    cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil
-    cdef void submit_unanswered(self) noexcept nogil
-    cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil
-    cdef int wants_pause(self, PartitionQueue *queue) noexcept nogil
-    cdef void update_limit(self, PartitionQueue *queue) noexcept nogil
-    cdef int may_split(self, PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil
-    cdef void split(self, PartitionQueue *queue) noexcept nogil
-    cdef void on_report(self, const Report *report) noexcept nogil
-    cdef void fail_expired(self, ProducerBatch *chain, int code) noexcept nogil

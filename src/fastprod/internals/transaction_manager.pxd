@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t
 from fastprod.internals.record_accumulator cimport RecordAccumulator
+from fastprod.internals.pending_records cimport PendingRecords
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport fp_thread
 from fastprod.internals.threads cimport Lock
@@ -21,6 +22,7 @@ cdef class TransactionManager:
     cdef Transport transport
     cdef RecordAccumulator accumulator
     cdef Sender sender
+    cdef PendingRecords pending
     cdef int64_t max_block_ns
     cdef int fork_generation   # `process_generation` when it was made
     cdef Lock lock             # held by the one call that is under way, or refusal(); the fields below are its own

@@ -9,6 +9,7 @@ cimport cython
 from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.future cimport process_generation, notify_completed, persisted_word, wait_completed
+from fastprod.internals.pending_records cimport PendingRecords
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport (
     fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_sleep_ns, fp_slice_end, fp_thread_join, fp_thread_start,
@@ -62,10 +63,12 @@ cdef class TransactionManager:
     `lock` and has the GIL but while it waits.
     """
 
-    def __cinit__(self, Transport transport, RecordAccumulator accumulator, Sender sender, int64_t max_block_ns):
+    def __cinit__(self, Transport transport, RecordAccumulator accumulator, Sender sender,
+                  PendingRecords pending, int64_t max_block_ns):
         self.transport = transport
         self.accumulator = accumulator
         self.sender = sender
+        self.pending = pending
         self.max_block_ns = max_block_ns
         self.fork_generation = process_generation
         self.lock = Lock()
@@ -149,7 +152,7 @@ cdef class TransactionManager:
                 self.accumulator.stop_appends()
                 if not self.wait_settled("commit_transaction", deadline):
                     raise TimeoutError(
-                        f"{self.sender.unfinished()} after {self.shown(timeout)}: "
+                        f"{self.pending.unfinished()} after {self.shown(timeout)}: "
                         "call commit_transaction() again, or abort_transaction()")
                 self.notice_failure()
                 if self.state != COMMITTING:
@@ -192,7 +195,7 @@ cdef class TransactionManager:
                 self.sender.drop()
             if not self.wait_settled("abort_transaction", deadline):
                 raise TimeoutError(
-                    f"{self.sender.unfinished()} after {self.shown(timeout)}: call abort_transaction() again")
+                    f"{self.pending.unfinished()} after {self.shown(timeout)}: call abort_transaction() again")
         self.perform(ABORT_TRANSACTION, timeout, deadline)
         self.state = READY
         return 0
@@ -405,7 +408,7 @@ cdef class TransactionManager:
 
     cdef bint wait_settled(self, str name, int64_t deadline) except -1:
         """Whether every record has settled, and its callbacks have run, by the deadline."""
-        while not self.sender.wait_settled(fp_slice_end(deadline)):
+        while not self.pending.wait_settled(fp_slice_end(deadline)):
             if fp_monotonic_ns() >= deadline:
                 return False
             self.refuse_closing(name)
