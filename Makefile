@@ -5,10 +5,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Tests wait more than they compute, so there are more workers than cores: make test WORKERS=1 for one after the other.
+# Tests wait more than they compute, so there are more workers than cores. A worker that crashes ends the run: if it was
+# started again, the run could hang. make test WORKERS=1
 WORKERS ?= 4
-PARALLEL := -n $(WORKERS)
-SOURCES := $(shell find src tests -name '*.py[x]' -o -name '*.pxd') $(wildcard csrc/*) setup.py
+PARALLEL := -n $(WORKERS) --max-worker-restart=0
+# No C code runs in these, so a sanitizer has nothing to see.
+PURE_PYTHON := $(wildcard tests/test_config*.py tests/test_cli_*.py tests/test_*benchmark*.py tests/fault_bench/test_*.py) \
+	tests/test_catalogue.py tests/test_errors.py tests/test_logs.py tests/test_secrets.py tests/test_workers.py
+# What a wheel could break: imports, bindings, each way of sending, and the command line. `make test` runs the rest.
+WHEEL_TESTS := $(wildcard tests/test_bindings.py tests/test_producer.py tests/test_bulk*.py tests/arrow/test_arrow_append.py \
+	tests/test_transaction.py tests/test_cli_send.py)
+# What depends on the Python below it: the core and all that calls into the interpreter.
+CORE_TESTS := $(wildcard tests/test_accumulator*.py tests/test_producer*.py tests/test_bulk*.py tests/test_sequence*.py \
+	tests/test_buffer*.py tests/test_callbacks.py tests/test_future.py tests/test_partitioner.py tests/test_record*.py \
+	tests/test_transaction.py tests/arrow)
 
 .PHONY: help demo test lint bench bench-stages bench-partitioning bench-grid budget docs options faults lifecycle stateful leaks fuzz sanitize tsan valgrind wheel test-pythons clean
 
@@ -104,7 +114,7 @@ sanitize: $(STAMP)  ## the tests that need no Kafka under ASan and UBSan
 	cd build/sanitize/tree && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		FASTPROD_TESTS=1 PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=report \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=report \
-		../env/bin/python -m pytest -q -m 'not kafka and not process_limits' \
+		../env/bin/python -m pytest -q $(PARALLEL) -m 'not kafka and not process_limits' $(PURE_PYTHON:%=--ignore %) \
 		--ignore tests/test_leaks.py --ignore tests/test_instructions.py --ignore tests/lifecycle/test_programs.py \
 		--ignore tests/test_greenlets.py --ignore tests/test_wsgi_servers.py \
 		--deselect tests/test_producer_process.py::test_forks_under_load_harm_neither_parent_nor_child \
@@ -122,13 +132,13 @@ wheel: $(STAMP)  ## build a wheel and test it in an empty environment
 	build/wheel/env/bin/pip install --quiet --upgrade pip
 	build/wheel/env/bin/pip install --quiet --group test wheelhouse/*.whl
 	mkdir -p build/wheel/tree && cp -r tests pyproject.toml build/wheel/tree/
-	cd build/wheel/tree && ../env/bin/python -m pytest -q -m 'mock and not slow and not process_limits' \
-		--ignore tests/lifecycle
+	cd build/wheel/tree && ../env/bin/python -m pytest -q $(PARALLEL) -m 'not kafka and not slow' $(WHEEL_TESTS)
 
-# The tests that need no Kafka on every Python that is supported and found here: make test-pythons PYTHONS="3.10 3.13"
-test-pythons: $(STAMP)  ## run the tests on every supported Python that is found; PYTHONS="3.10 3.13"
+# The tests that need no Kafka on every Python that is supported and found here, or some of them on some:
+# make test-pythons PYTHONS="3.10 3.13" TESTS="tests/test_bulk.py". TESTS=core: those of the core.
+test-pythons: $(STAMP)  ## run the tests on every supported Python that is found; PYTHONS="3.10 3.13", TESTS=core
 	$(BIN)/pip install --quiet --group build
-	$(BIN)/python -m tests.pythons $(PYTHONS) $(if $(MARKER),--marker "$(MARKER)")
+	$(BIN)/python -m tests.pythons $(PYTHONS) -- $(PARALLEL) $(if $(filter core,$(TESTS)),$(CORE_TESTS),$(TESTS))
 
 # Many threads on the core, with the extensions and a stand-in for librdkafka under TSan: make tsan SECONDS=600 SEED=5
 tsan: $(STAMP)  ## many threads on the core under ThreadSanitizer; SECONDS=10, SEED=1

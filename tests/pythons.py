@@ -1,6 +1,6 @@
 """Runs the tests that need no Kafka on each CPython that fastprod supports and that is found on this machine.
 
-python -m tests.pythons [VERSION ...] [--marker EXPRESSION]
+python -m tests.pythons [VERSION ...] [-- ARGUMENT ...]: with arguments for pytest, such as files.
 
 Each gets an environment of its own in build/pythons, with a wheel built from the sdist, and runs the tests outside this
 tree, as an installed package. What was run, and which versions were not found, stands in a table at the end.
@@ -19,7 +19,7 @@ import tomllib
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "pythons"
-NO_KAFKA = "not kafka"
+CHOICE = ["-q", "-m", "not kafka", "--ignore", "tests/test_instructions.py"]  # its budget is one Python's
 
 
 def supported():
@@ -44,7 +44,7 @@ def run(*command, **options):
     subprocess.run([str(part) for part in command], check=True, **options)
 
 
-def run_tests(interpreter, version, sdist, marker):
+def run_tests(interpreter, version, sdist, arguments):
     """Builds, installs and tests fastprod on one interpreter; CalledProcessError if any of that fails."""
     folder = FOLDER / version
     shutil.rmtree(folder, ignore_errors=True)
@@ -54,14 +54,14 @@ def run_tests(interpreter, version, sdist, marker):
     run(python, "-m", "pip", "install", "--quiet", "--group", f"{ROOT / 'pyproject.toml'}:test", sdist)
     shutil.copytree(ROOT / "tests", folder / "tree" / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder / "tree")
-    run(python, "-m", "pytest", "-q", "-m", marker, cwd=folder / "tree")
+    run(python, "-m", "pytest", *CHOICE, *arguments, cwd=folder / "tree")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("versions", nargs="*", metavar="VERSION", help="such as 3.12; default: all that are supported")
-    parser.add_argument("--marker", default=NO_KAFKA, help="which tests, in pytest's words; default: %(default)s")
-    arguments = parser.parse_args()
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, for_pytest = parser.parse_args(sys.argv[1:split]), sys.argv[split + 1 :]
     shutil.rmtree(FOLDER, ignore_errors=True)
     run(sys.executable, "-m", "build", "--sdist", "--outdir", FOLDER, ROOT, stdout=subprocess.DEVNULL)
     (sdist,) = FOLDER.glob("*.tar.gz")
@@ -76,7 +76,7 @@ def main():
         print(f"Python {version}: {interpreter}", flush=True)
         started = time.monotonic()
         try:
-            run_tests(interpreter, version, sdist, arguments.marker)
+            run_tests(interpreter, version, sdist, for_pytest)
             results[version] = f"passed, {time.monotonic() - started:.0f} s"
         except subprocess.CalledProcessError as error:
             results[version] = f"failed: {' '.join(error.cmd[1:4])} ..."

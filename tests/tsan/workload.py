@@ -87,8 +87,9 @@ class Life:
             with contextlib.suppress(KafkaError):
                 for i in range(self.topics):
                     self.futures.append(self.producer.send(f"n{i}", rng.choice(self.values)))
-                self.futures.append(self.producer.send("t", b"stall"))
-            time.sleep(2.5)
+                stalled = self.producer.send("t", b"stall")
+                self.futures.append(stalled)
+                stalled.exception(20)
 
     def column(self, values):
         ends = array.array("i", [0, *itertools.accumulate(map(len, values))])
