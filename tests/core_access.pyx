@@ -9,8 +9,9 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.failed_records cimport FailedRecords
-from fastprod.internals.future cimport (
-    NOT_PERSISTED, PERSISTED, ProduceRequestResult, result_complete, result_record, result_tell, result_unref,
+from fastprod.internals.produce_request_result cimport (
+    NOT_PERSISTED, PERSISTED, ProduceRequestResult, result_complete, result_record, result_mark_observed,
+    result_unref,
 )
 from fastprod.internals.in_flight_partition cimport (
     FIRST_RECORD, FIRST_REQUEST, SPLITTING, STEADY, InFlightPartition, batch_is_reported, in_flight_add,
@@ -293,7 +294,7 @@ cdef class FailedBatches:
 
     def observe(self, number, index):
         """The program sees the failure of a record."""
-        result_tell(<ProduceRequestResult *><uintptr_t>self.results[number], index)
+        result_mark_observed(<ProduceRequestResult *><uintptr_t>self.results[number], index)
 
     def take(self):
         return self.failed.take()

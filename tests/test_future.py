@@ -3,7 +3,7 @@
 import pytest
 
 from fastprod import FutureRecordMetadata
-from fastprod.internals.future import wait_deadline
+from fastprod.internals.produce_request_result import wait_deadline
 from tests.conftest import shown
 
 FOR_EVER = (1 << 63) - 1
@@ -42,7 +42,7 @@ def test_a_timeout_is_seconds():
 
 @pytest.mark.parametrize("timeout", [True, "1", b"1", [], object()], ids=shown)
 def test_a_timeout_of_the_wrong_kind(timeout):
-    with pytest.raises(TypeError, match="timeout is seconds or None"):
+    with pytest.raises(TypeError, match="timeout must be seconds or None"):
         wait_deadline(timeout)
 
 

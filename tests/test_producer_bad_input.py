@@ -320,7 +320,7 @@ class AsyncMethod:
         ("print", TypeError, "on_delivery must be callable, not str: 'print'"),
         (False, TypeError, "on_delivery must be callable, not bool: False"),
         ([], TypeError, r"on_delivery must be callable, not list: \[\]"),
-        (coroutine_function, TypeError, "coroutine function, which nobody would await: await the future instead"),
+        (coroutine_function, TypeError, "coroutine function, and nothing would await it: await the future instead"),
     ],
     ids=shown,
 )
@@ -385,7 +385,7 @@ SWAPPED = {
 @pytest.mark.parametrize("way", SWAPPED)
 def test_a_callback_that_expects_the_error_first_is_refused_by_send(producer, way):
     on_delivery, name = SWAPPED[way]
-    said = rf"on_delivery is called with \(metadata, error\), .* first parameter is named '{name}': exchange the two"
+    said = rf"on_delivery is called with \(metadata, error\), .* first parameter is named '{name}': swap the two"
     for _ in range(2):  # what is known of the first must not let the second pass
         check_refused(producer, lambda: producer.send(TOPIC, b"v", on_delivery=on_delivery), TypeError, said)
 
@@ -436,7 +436,7 @@ class AsyncInterceptor:
 @pytest.mark.parametrize(
     ("interceptor", "said"),
     [
-        (SwappedInterceptor(), "SwappedInterceptor.on_acknowledgement is called with .* named 'error': exchange"),
+        (SwappedInterceptor(), "SwappedInterceptor.on_acknowledgement is called with .* named 'error': swap"),
         (AsyncInterceptor(), "AsyncInterceptor.on_acknowledgement is a coroutine function"),
     ],
     ids=["swapped", "async"],
@@ -502,14 +502,14 @@ def test_waiting_for_oneself_inside_a_callback_is_refused(producer, name):
 @pytest.mark.parametrize(
     ("timeout", "expected", "said"),
     [
-        (-1, ValueError, "timeout is -1: it must be 0 or more seconds, or None"),
-        (-1e-9, ValueError, "timeout is -1e-09"),
-        (math.nan, ValueError, "timeout is nan: it must be 0 or more"),
-        (-math.inf, ValueError, "timeout is -inf"),
-        ("1", TypeError, "timeout is seconds or None, not str: '1'"),
-        (True, TypeError, "timeout is seconds or None, not bool: True"),
-        (datetime.timedelta(seconds=1), TypeError, "timeout is seconds or None, not timedelta"),
-        ([], TypeError, r"timeout is seconds or None, not list: \[\]"),
+        (-1, ValueError, "timeout must be 0 or more seconds, or None, not -1"),
+        (-1e-9, ValueError, "None, not -1e-09"),
+        (math.nan, ValueError, "timeout must be 0 or more seconds, or None, not nan"),
+        (-math.inf, ValueError, "None, not -inf"),
+        ("1", TypeError, "timeout must be seconds or None, not str: '1'"),
+        (True, TypeError, "timeout must be seconds or None, not bool: True"),
+        (datetime.timedelta(seconds=1), TypeError, "timeout must be seconds or None, not timedelta"),
+        ([], TypeError, r"timeout must be seconds or None, not list: \[\]"),
     ],
     ids=shown,
 )

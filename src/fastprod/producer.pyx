@@ -14,10 +14,10 @@ from fastprod.bulk.bulk_future cimport BulkFuture, future_of_call
 from fastprod.bulk.sequence_append cimport Column, SequenceAppend
 from fastprod.internals.callbacks cimport Callbacks, unraisable
 from fastprod.internals.completion cimport Completion
-from fastprod.internals.future cimport (
-    ON_ACKNOWLEDGEMENT, ON_DELIVERY, FutureRecordMetadata, check_callback, check_delivery_callback, check_order,
-    process_generation,
-    notify_completed, wait_completed,
+from fastprod.internals.callback_check cimport check_callback, check_delivery_callback, check_order
+from fastprod.internals.future cimport FutureRecordMetadata
+from fastprod.internals.produce_request_result cimport (
+    ON_ACKNOWLEDGEMENT, ON_DELIVERY, process_generation, notify_completed, wait_completed,
 )
 from fastprod.internals.input cimport (
     Span, checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release,
@@ -42,7 +42,7 @@ import time
 import warnings
 import weakref
 
-from fastprod.internals.future import wait_deadline
+from fastprod.internals.produce_request_result import wait_deadline
 from fastprod.internals.in_flight_partition import first_phase
 from fastprod.internals.threads import current, greenlets_run, make_thread, start_threads
 from fastprod.internals.transaction_manager import transaction

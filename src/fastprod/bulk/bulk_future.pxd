@@ -1,6 +1,7 @@
 from libc.stdint cimport int32_t, int64_t
 from fastprod.internals.open_batches cimport Placed
-from fastprod.internals.future cimport FutureRecordMetadata, ProduceRequestResult
+from fastprod.internals.future cimport FutureRecordMetadata
+from fastprod.internals.produce_request_result cimport ProduceRequestResult
 
 # Records of one call that lie side by side in one batch.
 cdef struct PlacedRun:

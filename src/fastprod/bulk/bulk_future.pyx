@@ -8,16 +8,17 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from fastprod.internals.open_batches cimport Placed
-from fastprod.internals.future cimport (
-    AWAITED, FutureRecordMetadata, Segment, process_generation, register_callback, result_segment, result_tell,
-    result_unref, segment_error, wait_completed,
+from fastprod.internals.future cimport FutureRecordMetadata
+from fastprod.internals.produce_request_result cimport (
+    AWAITED, Segment, process_generation, register_callback, result_segment, result_mark_observed, result_unref,
+    segment_error, wait_completed,
 )
 from fastprod.internals.sync cimport fp_atomic_load, fp_monotonic_ns
 from fastprod.internals.threads cimport next_slice
 
 from collections import Counter
 
-from fastprod.internals.future import wait_deadline
+from fastprod.internals.produce_request_result import wait_deadline
 from fastprod.errors import BulkDeliveryError, ForkedProducerError, joint_persisted, set_place
 from fastprod.librdkafka.loader import describe
 from fastprod.records import BulkMetadata
@@ -266,7 +267,7 @@ cdef class BulkFuture:
                 if segment is not last:
                     last = segment
                     error = segment_error(segment, self.topic_of(run), run.result.partition)
-                result_tell(run.result, run.first + k)
+                result_mark_observed(run.result, run.first + k)
                 found.append((place, error))
         found.sort(key=lambda failure: failure[0])
         return found

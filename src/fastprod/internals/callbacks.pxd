@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.internals.future cimport ProduceRequestResult
+from fastprod.internals.produce_request_result cimport ProduceRequestResult
 from fastprod.internals.sync cimport fp_cond, fp_mutex
 
 cdef void unraisable(object error, object where) noexcept

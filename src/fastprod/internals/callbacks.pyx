@@ -12,9 +12,9 @@ from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.internals.future cimport (
-    AWAITED, CALLBACK_COST, ON_ACKNOWLEDGEMENT, ON_DELIVERY, Callback, FutureRecordMetadata, process_generation,
-    notify_completed,
+from fastprod.internals.future cimport FutureRecordMetadata
+from fastprod.internals.produce_request_result cimport (
+    AWAITED, CALLBACK_COST, ON_ACKNOWLEDGEMENT, ON_DELIVERY, Callback, process_generation, notify_completed,
 )
 from fastprod.internals.sync cimport (
     fp_atomic_load, fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until, fp_monotonic_ns,

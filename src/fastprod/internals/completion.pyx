@@ -10,7 +10,7 @@ from libc.string cimport memcpy, strncpy
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.failed_records cimport FailedRecords
-from fastprod.internals.future cimport NOT_PERSISTED, POSSIBLY_PERSISTED, result_complete, result_record
+from fastprod.internals.produce_request_result cimport NOT_PERSISTED, POSSIBLY_PERSISTED, result_complete, result_record
 from fastprod.internals.in_flight_partition cimport batch_is_reported, in_flight_drop_retry, in_flight_remove
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.producer_batch cimport ProducerBatch, batch_free

@@ -1,5 +1,5 @@
 from libc.stdint cimport int32_t, int64_t
-from fastprod.internals.future cimport ProduceRequestResult
+from fastprod.internals.produce_request_result cimport ProduceRequestResult
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.sync cimport fp_mutex
 

@@ -3,8 +3,9 @@
 from libc.stdint cimport int32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport strdup
-from fastprod.internals.future cimport (
-    Segment, persisted_word, result_let_go, result_segment, result_tell_all, result_was_told, segment_error,
+from fastprod.internals.produce_request_result cimport (
+    Segment, persisted_word, result_unref_batch, result_segment, result_mark_all_observed, result_is_observed,
+    segment_error,
 )
 from fastprod.internals.producer_batch cimport ProducerBatch, batch_records
 from fastprod.internals.sync cimport fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock
@@ -18,7 +19,7 @@ cdef enum:
 
 
 cdef void free_batch(FailedBatch *kept) noexcept nogil:
-    result_let_go(kept.result)
+    result_unref_batch(kept.result)
     free(kept.arena)
     free(kept.topic)
     free(kept)
@@ -30,7 +31,7 @@ cdef void free_chain(FailedBatch *kept, bint observed) noexcept nogil:
     while kept is not NULL:
         next_kept = kept.next
         if observed:
-            result_tell_all(kept.result)
+            result_mark_all_observed(kept.result)
         free_batch(kept)
         kept = next_kept
 
@@ -178,7 +179,7 @@ cdef int add_failures(FailedBatch *kept, dict reasons, list records, set kinds) 
     contents = batch_records(kept.arena, kept.count, kept.base_timestamp) if kept.arena is not NULL else None
     for i in range(kept.count):
         segment = result_segment(kept.result, i)
-        if segment.code == 0 or result_was_told(kept.result, i):
+        if segment.code == 0 or result_is_observed(kept.result, i):
             continue
         reason = describe(segment.code)
         reasons[reason] = reasons.get(reason, 0) + 1

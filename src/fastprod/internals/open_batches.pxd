@@ -2,7 +2,7 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.drain_scheduler cimport DrainScheduler
-from fastprod.internals.future cimport CallbackKind, ProduceRequestResult
+from fastprod.internals.produce_request_result cimport CallbackKind, ProduceRequestResult
 from fastprod.internals.incomplete_batches cimport IncompleteBatches
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.partitioner cimport UNIFORM_STICKY, StickyState

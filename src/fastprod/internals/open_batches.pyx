@@ -6,7 +6,7 @@ Source: org.apache.kafka.clients.producer.internals.RecordAccumulator, append() 
 from libc.stdint cimport int32_t, int64_t
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.drain_scheduler cimport DrainScheduler
-from fastprod.internals.future cimport (
+from fastprod.internals.produce_request_result cimport (
     CALLBACK_COST, FIRST_CALLBACKS, GIVEN, IF_FREE, NOT_ALLOCATED, NOTHING_RESERVED, AddedCallback,
     result_add_callback,
 )

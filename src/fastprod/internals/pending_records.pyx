@@ -3,7 +3,7 @@
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport free, malloc
 from fastprod.internals.callbacks cimport Callbacks
-from fastprod.internals.future cimport wait_completed
+from fastprod.internals.produce_request_result cimport wait_completed
 from fastprod.internals.incomplete_batches cimport FlushPoint
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sender cimport Sender

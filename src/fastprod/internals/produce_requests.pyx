@@ -44,7 +44,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport memset
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.completion cimport Completion
-from fastprod.internals.future cimport NOT_PERSISTED
+from fastprod.internals.produce_request_result cimport NOT_PERSISTED
 from fastprod.internals.in_flight_partition cimport (
     FIRST_RECORD, FIRST_REQUEST_BYTES, MSG_SIZE_TOO_LARGE, InFlightPartition, batch_is_reported, in_flight_add,
     in_flight_delivered, in_flight_may_retry, in_flight_report, in_flight_restart, in_flight_retry, in_flight_rewind,

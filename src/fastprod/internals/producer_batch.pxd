@@ -1,6 +1,6 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
 from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.internals.future cimport ProduceRequestResult
+from fastprod.internals.produce_request_result cimport ProduceRequestResult
 from fastprod.internals.record cimport fp_record
 
 cdef enum BatchState:

@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.internals.future cimport result_let_go, result_new
+from fastprod.internals.produce_request_result cimport result_unref_batch, result_new
 from fastprod.internals.record cimport (
     FP_BATCH_OVERHEAD, fp_arena_size, fp_header, fp_header_read, fp_record, fp_record_read, fp_record_write, fp_ts_wire,
     fp_wire_size,
@@ -41,7 +41,7 @@ cdef void batch_free(ProducerBatch *batch, BufferPool pool) noexcept nogil:
     if batch.arena is not NULL:
         pool.deallocate(batch.arena, batch.capacity)
     if batch.result is not NULL:
-        result_let_go(batch.result)
+        result_unref_batch(batch.result)
     free(batch)
 
 

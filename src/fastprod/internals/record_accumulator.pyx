@@ -7,7 +7,7 @@ cimport cython
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.drain_scheduler cimport DrainScheduler
-from fastprod.internals.future cimport notify_completed
+from fastprod.internals.produce_request_result cimport notify_completed
 from fastprod.internals.in_flight_partition cimport STEADY, Phase
 from fastprod.internals.incomplete_batches cimport Expiry, FlushPoint, IncompleteBatches
 from fastprod.internals.open_batches cimport (

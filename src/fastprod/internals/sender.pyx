@@ -10,7 +10,7 @@ from libc.string cimport memset, strcmp, strncpy
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.completion cimport Completion
-from fastprod.internals.future cimport notify_completed, wait_completed
+from fastprod.internals.produce_request_result cimport notify_completed, wait_completed
 from fastprod.internals.incomplete_batches cimport ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.produce_requests cimport ProduceRequests, requests_on_report

@@ -8,7 +8,9 @@ that have not reached librdkafka yet.
 cimport cython
 from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t
 from fastprod.internals.record_accumulator cimport RecordAccumulator
-from fastprod.internals.future cimport process_generation, notify_completed, persisted_word, wait_completed
+from fastprod.internals.produce_request_result cimport (
+    process_generation, notify_completed, persisted_word, wait_completed,
+)
 from fastprod.internals.pending_records cimport PendingRecords
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport (
@@ -22,7 +24,7 @@ from fastprod.internals.transport cimport (
 
 import contextlib
 
-from fastprod.internals.future import wait_deadline
+from fastprod.internals.produce_request_result import wait_deadline
 from fastprod.errors import KafkaError, ProducerClosedError, TransactionStateError, for_delivery, for_transaction
 from fastprod.librdkafka.loader import describe
 from fastprod.internals.logs import logger

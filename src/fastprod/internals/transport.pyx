@@ -4,7 +4,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset, strdup, strlen, strncpy, strstr
 from fastprod.internals.producer_batch cimport ProducerBatch
-from fastprod.internals.future cimport NOT_PERSISTED, PERSISTED
+from fastprod.internals.produce_request_result cimport NOT_PERSISTED, PERSISTED
 from fastprod.librdkafka.declarations cimport *
 from fastprod.internals.record cimport fp_header, fp_header_read, fp_record, fp_record_read
 from fastprod.internals.sync cimport (
