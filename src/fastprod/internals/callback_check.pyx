@@ -31,7 +31,6 @@ is_error_name = re.compile(
 cdef dict checked_codes = {}   # id of a function's code -> (the code, how many arguments are bound)
 
 
-
 cdef int check_callback(object function, str what) except -1:
     if not callable(function):
         raise TypeError(f"{what} must be callable, not {type(function).__name__}: {function!r:.60}")

@@ -138,8 +138,8 @@ cdef ProduceRequestResult *result_new(int32_t partition) noexcept nogil:
 
 cdef void result_unref(ProduceRequestResult *result, int32_t amount) noexcept nogil:
     # A future is counted when it dies, not when it is made: `futures` is kept under the lock that append() holds
-    # anyway. So a record costs one atomic operation. The balance is negative until the batch drops its reference, so only the
-    # last one to leave brings it to zero.
+    # anyway. So a record costs one atomic operation. The balance is negative until the batch drops its reference, so
+    # only the last one to leave brings it to zero.
     if fp_atomic_add(&result.balance, amount) == 0:
         if result.segments is not &result.inline_segment:
             free(result.segments)
