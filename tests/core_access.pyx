@@ -18,18 +18,21 @@ from fastprod.internals.in_flight_partition cimport (
     in_flight_delivered, in_flight_drop_retry, in_flight_init, in_flight_may_retry, in_flight_remove, in_flight_report,
     in_flight_restart, in_flight_retry, in_flight_rewind, in_flight_submit, in_flight_unsubmitted_exceed, phase_limit,
 )
-from fastprod.internals.incomplete_batches cimport OVERDUE
+from fastprod.internals.incomplete_batches cimport OVERDUE, FlushPoint
 from fastprod.internals.open_batches cimport CallbackSlot, Placed, RecordAppendResult
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.partitioner cimport (
     Partitions, StickyState, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition, sticky_update,
 )
 from fastprod.internals.producer_batch cimport (
-    BATCH_IN_TRANSIT, ProducerBatch, batch_append, batch_free, batch_new, batch_records,
+    BATCH_IN_TRANSIT, ProducerBatch, batch_append, batch_append_bare, batch_append_run, batch_fits_arena, batch_free,
+    batch_grow, batch_move, batch_new, batch_records, batch_records_within, batch_request_size, batch_rewind,
 )
-from fastprod.internals.record cimport fp_record
+from fastprod.internals.record cimport fp_record, fp_ts_wire, fp_wire_size
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sync cimport fp_monotonic_ns
+
+cimport cython
 
 from array import array
 
@@ -69,18 +72,10 @@ cdef class ManualAccumulator(RecordAccumulator):
     def put(self, str topic, bytes value=None, bytes key=None, *, partition=-1, timestamp=0, now_ms=1,
             max_block_ms=0, abort_on_new_batch=False):
         """Appends a record; returns (partition, index in its batch), or None if a new batch would be needed."""
-        cdef fp_record record
+        cdef fp_record record = record_of(value, key, timestamp)
         cdef RecordAppendResult appended
         cdef CallbackSlot callback
-        memset(&record, 0, sizeof(record))
         callback.function = callback.future = NULL
-        if value is not None:
-            record.value = value
-            record.value_len = len(value)
-        if key is not None:
-            record.key = key
-            record.key_len = len(key)
-        record.timestamp = timestamp
         done = self.append(self.find(topic), partition, &record, self.epoch, <int64_t>(now_ms * 1_000_000),
                            fp_monotonic_ns() + <int64_t>(max_block_ms * 1_000_000),
                            &callback, abort_on_new_batch, &appended)
@@ -186,6 +181,14 @@ cdef class DrainedBatch:
     def wire_size(self):
         return self.batch.wire_size
 
+    def settle_records(self):
+        """As the sender does before a lone record's future gets its result."""
+        self.accumulator.settle_records(self.batch)
+
+    def drop_expired(self):
+        """As the sender does when the futures of an expired batch have failed."""
+        self.accumulator.drop_expired(self.batch)
+
     def settle(self):
         """As the sender does when the last delivery report has come."""
         if self.batch is NULL:
@@ -205,6 +208,123 @@ cdef DrainedBatch wrap_batch(ManualAccumulator accumulator, ProducerBatch *batch
     wrapped.partition = batch.result.partition
     wrapped.in_transit = batch.state == BATCH_IN_TRANSIT
     return wrapped
+
+
+cdef class FlushWait:
+    """A flush() that waits, from its construction until end()."""
+    cdef ManualAccumulator accumulator
+    cdef FlushPoint point
+
+    def __cinit__(self, ManualAccumulator accumulator):
+        self.accumulator = accumulator
+        accumulator.begin_flush(&self.point)
+
+    @property
+    def done(self):
+        return bool(self.point.done)
+
+    def end(self):
+        self.accumulator.end_flush(&self.point)
+
+
+@cython.no_gc_clear   # __dealloc__ gives the arena back to the pool
+cdef class Batch:
+    """A batch of its own, in no accumulator."""
+    cdef BufferPool pool
+    cdef ProducerBatch *batch
+
+    def __cinit__(self, BufferPool pool, size_t capacity):
+        cdef void *arena = pool.try_allocate(capacity, 0)
+        self.pool = pool
+        if arena is NULL:
+            raise MemoryError()
+        self.batch = batch_new(<char *>arena, capacity, 0, 0)
+        if self.batch is NULL:
+            pool.deallocate(arena, capacity)
+            raise MemoryError()
+
+    def __dealloc__(self):
+        if self.batch is not NULL:
+            batch_free(self.batch, self.pool)
+
+    def append(self, bytes value, bytes key=None, int64_t timestamp=0):
+        """The record's index, or None if the arena has no room for it."""
+        cdef fp_record record = record_of(value, key, timestamp)
+        cdef int64_t delta = timestamp - self.batch.base_timestamp if self.batch.count else 0
+        if not batch_fits_arena(self.batch, &record):
+            return None
+        index = batch_append(self.batch, &record, fp_wire_size(&record, fp_ts_wire(delta), self.batch.count))
+        self.batch.result.futures -= 1
+        return index
+
+    def append_bare(self, bytes value, bytes key=None, int64_t timestamp=0, *, int64_t limit=1 << 40):
+        cdef fp_record record = record_of(value, key, timestamp)
+        done = batch_append_bare(self.batch, &record, limit)
+        self.batch.result.futures -= done
+        return bool(done)
+
+    def append_run(self, list records, list partitions, *, int64_t limit=1 << 40):
+        """records: (value, key, timestamp) each. Returns how many were appended."""
+        cdef Py_ssize_t count = len(records)
+        cdef fp_record *run = <fp_record *>calloc(count, sizeof(fp_record))
+        cdef int32_t[::1] chosen = array("i", partitions)
+        cdef Py_ssize_t i, done
+        for i in range(count):
+            value, key, timestamp = records[i]
+            run[i] = record_of(value, key, timestamp)
+        done = batch_append_run(self.batch, run, &chosen[0], count, limit)
+        self.batch.result.futures -= <int32_t>done
+        free(run)
+        return done
+
+    def grow(self, size_t capacity):
+        return bool(batch_grow(self.batch, capacity, self.pool))
+
+    def move(self, size_t capacity):
+        batch_move(self.batch, <char *>self.pool.try_allocate(capacity, 0), capacity, self.pool)
+
+    def records_within(self, int32_t first, size_t limit):
+        """How many records from the first on fit into limit bytes of a request."""
+        batch_rewind(self.batch, first)
+        return batch_records_within(self.batch, limit)
+
+    def request_size(self, int32_t first, int32_t count):
+        cdef const char *start
+        batch_rewind(self.batch, first)
+        start = self.batch.cursor
+        batch_rewind(self.batch, first + count)
+        return batch_request_size(start, self.batch.cursor, count)
+
+    @property
+    def records(self):
+        """(key, value, headers, timestamp) of each record."""
+        return batch_records(self.batch.arena, self.batch.count, self.batch.base_timestamp)
+
+    @property
+    def wire_size(self):
+        return self.batch.wire_size
+
+    @property
+    def used(self):
+        return self.batch.used
+
+    @property
+    def capacity(self):
+        return self.batch.capacity
+
+
+cdef fp_record record_of(bytes value, bytes key, int64_t timestamp) except *:
+    """Points into value and key."""
+    cdef fp_record record
+    memset(&record, 0, sizeof(record))
+    if value is not None:
+        record.value = value
+        record.value_len = len(value)
+    if key is not None:
+        record.key = key
+        record.key_len = len(key)
+    record.timestamp = timestamp
+    return record
 
 
 cdef class StickyPartitioner:
