@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import fastprod
 
@@ -23,11 +25,16 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Ignores an output that is closed or full, as argparse does since Python 3.11."""
+        with contextlib.suppress(OSError):
+            super()._print_message(message, file)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and returns the exit code; SystemExit(2) for arguments that argparse does not take."""
-    parser = argparse.ArgumentParser(
-        prog="fastprod", description="A Kafka producer for jobs that push volume.", allow_abbrev=False
-    )
+    parser = _Parser(prog="fastprod", description="A Kafka producer for jobs that push volume.", allow_abbrev=False)
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     send.add_parser(commands)
