@@ -1,14 +1,13 @@
 """An accumulator with one topic, driven by hand: what the tests of its parts share."""
 
-from fastprod.internals.buffer_pool import BufferPool
-from fastprod_core_access import ManualAccumulator
+from fastprod_core_access import ManualAccumulator, ManualPool
 
 
 class Topic:
     """An accumulator with one topic, t, whose batches are settled by hand."""
 
     def __init__(self, leaders=(0,), *, memory=1 << 26, batch_size=1024, **options):
-        self.pool = BufferPool(memory, batch_size)
+        self.pool = ManualPool(memory, batch_size)
         self.accumulator = ManualAccumulator(self.pool, batch_size=batch_size, **options)
         self.set_leaders(*leaders)
 

@@ -41,6 +41,46 @@ from fastprod.internals.partitioner import KINDS
 PHASES = {"FIRST_RECORD": FIRST_RECORD, "FIRST_REQUEST": FIRST_REQUEST, "STEADY": STEADY, "SPLITTING": SPLITTING}
 
 
+cdef class ManualPool(BufferPool):
+    """A BufferPool whose memory Python code takes and gives back."""
+
+    def allocate_buffer(self, size_t size, max_block_ms=0):
+        """A Buffer of size bytes; waits at most max_block_ms."""
+        cdef Buffer buffer = Buffer()
+        buffer.memory = self.allocate(size, 0, fp_monotonic_ns() + <int64_t>(max_block_ms * 1_000_000))
+        buffer.size = size
+        buffer.pool = self
+        return buffer
+
+    def reserve(self, size_t size, forced=False):
+        """Reserves size bytes for callbacks; returns whether they were free."""
+        return bool(self.reserve_for_callbacks(size, forced))
+
+    def unreserve(self, size_t size):
+        self.release_callbacks(size)
+
+
+@cython.no_gc_clear   # __dealloc__ gives the memory back to the pool
+cdef class Buffer:
+    """Memory of a pool as a Python object. It goes back by ``deallocate()``, or when the object is dropped."""
+    cdef BufferPool pool
+    cdef void *memory
+    cdef readonly size_t size
+
+    def deallocate(self):
+        if self.memory is not NULL:
+            self.pool.deallocate(self.memory, self.size)
+            self.memory = NULL
+
+    @property
+    def address(self):
+        return <size_t>self.memory
+
+    def __dealloc__(self):
+        if self.memory is not NULL and self.pool is not None:
+            self.pool.deallocate(self.memory, self.size)
+
+
 cdef class ManualAccumulator(RecordAccumulator):
     """A RecordAccumulator whose batches a test drains and settles itself, by a clock in milliseconds."""
     cdef readonly bint woke   # the last put() would have woken the sender

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from fastprod import BufferExhaustedError, ProducerClosedError
-from fastprod.internals.buffer_pool import Buffer, BufferPool
+from fastprod_core_access import Buffer, ManualPool
 from tests.conftest import Interrupted, eventually, interrupted, signalled
 
 LONG_MS = 20_000  # a wait that ends by something else, or the test has failed
@@ -59,7 +59,7 @@ def queue_up(pool, sizes, **options):
 def test_a_buffer_that_comes_back_is_used_again():
     """testSimple."""
     total, size = 64 * 1024, 1024
-    pool = BufferPool(total, size)
+    pool = ManualPool(total, size)
     buffer = pool.allocate_buffer(size)
     assert buffer.size == size
     assert pool.unallocated_memory == pool.available_memory == total - size
@@ -79,7 +79,7 @@ def test_a_buffer_that_comes_back_is_used_again():
 
 def test_more_than_there_will_ever_be_is_refused_at_once():
     """testCantAllocateMoreMemoryThanWeHave."""
-    pool = BufferPool(1024, 512)
+    pool = ManualPool(1024, 512)
     pool.allocate_buffer(1024).deallocate()
     started = time.monotonic()
     with pytest.raises(BufferExhaustedError, match="1025 bytes asked of a buffer of 1024"):
@@ -90,7 +90,7 @@ def test_more_than_there_will_ever_be_is_refused_at_once():
 
 def test_a_request_waits_until_memory_comes_back():
     """testDelayedAllocation."""
-    pool = BufferPool(5 * 1024, 1024)
+    pool = ManualPool(5 * 1024, 1024)
     held = pool.allocate_buffer(1024)
     (request,) = queue_up(pool, [5 * 1024])
     assert request.outcome is None
@@ -101,7 +101,7 @@ def test_a_request_waits_until_memory_comes_back():
 
 def test_a_wait_ends_after_max_block_ms():
     """testBlockTimeout, testCleanupMemoryAvailabilityWaiterOnBlockTimeout."""
-    pool = BufferPool(2, 1)
+    pool = ManualPool(2, 1)
     held = pool.allocate_buffer(1)
     with pytest.raises(BufferExhaustedError, match="max.block.ms"):
         pool.allocate_buffer(2, 10)
@@ -113,7 +113,7 @@ def test_a_wait_ends_after_max_block_ms():
 
 
 def test_without_max_block_ms_there_is_no_wait():
-    pool = BufferPool(2, 1)
+    pool = ManualPool(2, 1)
     held = pool.allocate_buffer(2)
     for max_block_ms in (0, -5):
         with pytest.raises(BufferExhaustedError):
@@ -123,7 +123,7 @@ def test_without_max_block_ms_there_is_no_wait():
 
 
 def test_the_error_tells_what_is_free():
-    pool = BufferPool(1000, 100)
+    pool = ManualPool(1000, 100)
     held = pool.allocate_buffer(900)
     with pytest.raises(BufferExhaustedError, match="100 of 1000 bytes are free") as caught:
         pool.allocate_buffer(200)
@@ -133,7 +133,7 @@ def test_the_error_tells_what_is_free():
 
 
 def test_the_free_list_is_broken_up_for_another_size():
-    pool = BufferPool(4096, 1024)
+    pool = ManualPool(4096, 1024)
     for buffer in [pool.allocate_buffer(1024) for _ in range(4)]:
         buffer.deallocate()
     assert (pool.available_memory, pool.unallocated_memory) == (4096, 0)
@@ -144,7 +144,7 @@ def test_the_free_list_is_broken_up_for_another_size():
 
 
 def test_a_poolable_request_takes_unallocated_memory_too():
-    pool = BufferPool(4096, 1024)
+    pool = ManualPool(4096, 1024)
     buffers = [pool.allocate_buffer(1024) for _ in range(4)]
     with pytest.raises(BufferExhaustedError):
         pool.allocate_buffer(1)
@@ -153,7 +153,7 @@ def test_a_poolable_request_takes_unallocated_memory_too():
 
 
 def test_giving_back_twice_counts_once():
-    pool = BufferPool(4096, 1024)
+    pool = ManualPool(4096, 1024)
     buffer = pool.allocate_buffer(1000)
     buffer.deallocate()
     buffer.deallocate()
@@ -162,14 +162,14 @@ def test_giving_back_twice_counts_once():
 
 
 def test_a_dropped_buffer_goes_back():
-    pool = BufferPool(4096, 1024)
+    pool = ManualPool(4096, 1024)
     buffer = pool.allocate_buffer(1024)
     del buffer
     assert pool.available_memory == 4096
 
 
 def test_a_buffer_in_a_reference_cycle_goes_back():
-    pool = BufferPool(4096, 1024)
+    pool = ManualPool(4096, 1024)
     cycle = [pool.allocate_buffer(1024)]
     cycle.append(cycle)
     del cycle
@@ -178,7 +178,7 @@ def test_a_buffer_in_a_reference_cycle_goes_back():
 
 
 def test_a_buffer_keeps_its_pool_alive():
-    buffer = BufferPool(4096, 1024).allocate_buffer(1024)
+    buffer = ManualPool(4096, 1024).allocate_buffer(1024)
     gc.collect()
     buffer.deallocate()
     assert buffer.address == 0
@@ -192,7 +192,7 @@ def test_a_buffer_without_memory_is_harmless():
 
 @pytest.mark.parametrize("size", [-1, 1 << 64, None, "1"])
 def test_a_size_that_is_none_is_refused(size):
-    pool = BufferPool(4096, 1024)
+    pool = ManualPool(4096, 1024)
     with pytest.raises((OverflowError, TypeError)):
         pool.allocate_buffer(size)
     assert pool.available_memory == 4096
@@ -202,7 +202,7 @@ def test_a_size_that_is_none_is_refused(size):
 
 
 def test_waiters_are_served_in_the_order_of_their_arrival():
-    pool = BufferPool(4, 1)
+    pool = ManualPool(4, 1)
     held = [pool.allocate_buffer(1) for _ in range(4)]
     served = []
     requests = queue_up(pool, [1] * 4, served=served)
@@ -214,7 +214,7 @@ def test_waiters_are_served_in_the_order_of_their_arrival():
 
 
 def test_a_small_request_queues_behind_a_large_one():
-    pool = BufferPool(4, 1)
+    pool = ManualPool(4, 1)
     held = [pool.allocate_buffer(1) for _ in range(2)]
     (large,) = queue_up(pool, [4])
     with pytest.raises(BufferExhaustedError, match="2 of 4 bytes are free"):
@@ -233,7 +233,7 @@ def test_a_small_request_queues_behind_a_large_one():
 
 
 def test_one_return_serves_as_many_waiters_as_it_can():
-    pool = BufferPool(10, 100)
+    pool = ManualPool(10, 100)
     held = pool.allocate_buffer(10)
     requests = queue_up(pool, [3, 3, 3, 3])
     held.deallocate()
@@ -244,7 +244,7 @@ def test_one_return_serves_as_many_waiters_as_it_can():
 
 
 def test_memory_that_cannot_serve_the_first_waiter_serves_nobody():
-    pool = BufferPool(10, 100)
+    pool = ManualPool(10, 100)
     held = [pool.allocate_buffer(5), pool.allocate_buffer(5)]
     first, second = queue_up(pool, [8, 1])
     held[0].deallocate()
@@ -254,7 +254,7 @@ def test_memory_that_cannot_serve_the_first_waiter_serves_nobody():
 
 
 def test_a_waiter_that_gives_up_lets_the_next_one_through():
-    pool = BufferPool(4, 1)
+    pool = ManualPool(4, 1)
     held = pool.allocate_buffer(3)
     (large,) = queue_up(pool, [4], max_block_ms=100)
     (small,) = queue_up(pool, [1])
@@ -265,7 +265,7 @@ def test_a_waiter_that_gives_up_lets_the_next_one_through():
 
 
 def test_a_waiter_in_the_middle_can_give_up():
-    pool = BufferPool(4, 1)
+    pool = ManualPool(4, 1)
     held = pool.allocate_buffer(4)
     (first,) = queue_up(pool, [2])
     (middle,) = queue_up(pool, [2], max_block_ms=50)
@@ -277,7 +277,7 @@ def test_a_waiter_in_the_middle_can_give_up():
 
 
 def test_the_last_waiter_can_give_up_and_another_can_come():
-    pool = BufferPool(4, 1)
+    pool = ManualPool(4, 1)
     held = pool.allocate_buffer(4)
     (first,) = queue_up(pool, [2])
     (last,) = queue_up(pool, [2], max_block_ms=50)
@@ -288,7 +288,7 @@ def test_the_last_waiter_can_give_up_and_another_can_come():
 
 
 def test_a_pooled_buffer_is_handed_to_the_waiter():
-    pool = BufferPool(1024, 1024)
+    pool = ManualPool(1024, 1024)
     held = pool.allocate_buffer(1024)
     address = held.address
     (request,) = queue_up(pool, [1024])
@@ -300,7 +300,7 @@ def test_a_pooled_buffer_is_handed_to_the_waiter():
 
 
 def test_closing_wakes_every_waiter():
-    pool = BufferPool(4, 1)
+    pool = ManualPool(4, 1)
     held = pool.allocate_buffer(4)
     requests = queue_up(pool, [1, 4, 1])
     pool.close()
@@ -312,7 +312,7 @@ def test_closing_wakes_every_waiter():
 
 
 def test_a_closed_pool_gives_nothing_but_takes_back():
-    pool = BufferPool(4, 1)
+    pool = ManualPool(4, 1)
     held = pool.allocate_buffer(1)
     pool.close()
     pool.close()
@@ -324,7 +324,7 @@ def test_a_closed_pool_gives_nothing_but_takes_back():
 
 
 def test_a_closed_pool_keeps_no_free_buffers():
-    pool = BufferPool(4, 1)
+    pool = ManualPool(4, 1)
     free, held = pool.allocate_buffer(1), pool.allocate_buffer(1)
     free.deallocate()
     assert (pool.available_memory, pool.unallocated_memory) == (3, 2)
@@ -338,7 +338,7 @@ def test_a_closed_pool_keeps_no_free_buffers():
 
 
 def test_a_signal_interrupts_the_wait():
-    pool = BufferPool(4, 1)
+    pool = ManualPool(4, 1)
     held = pool.allocate_buffer(3)
     with interrupted(0.02):
         pool.allocate_buffer(2, LONG_MS)
@@ -357,7 +357,7 @@ def test_a_grant_that_meets_an_exception_is_refunded(size):
         assert pool.available_memory == 1024 - size
         raise Interrupted
 
-    pool = BufferPool(1024, 1024)
+    pool = ManualPool(1024, 1024)
     held = pool.allocate_buffer(size)
     with signalled(handler, 0.02), pytest.raises(Interrupted):
         pool.allocate_buffer(size, LONG_MS)
@@ -372,7 +372,7 @@ def test_an_interrupted_waiter_lets_the_next_one_through():
         raise Interrupted
 
     requests = []
-    pool = BufferPool(4, 1)
+    pool = ManualPool(4, 1)
     held = pool.allocate_buffer(3)
     with signalled(handler, 0.02), pytest.raises(Interrupted):
         pool.allocate_buffer(2, LONG_MS)
@@ -384,7 +384,7 @@ def test_a_handler_that_does_not_raise_leaves_the_wait_alone():
     def handler():
         held.deallocate()
 
-    pool = BufferPool(4, 1)
+    pool = ManualPool(4, 1)
     held = pool.allocate_buffer(3)
     with signalled(handler, 0.02):
         assert pool.allocate_buffer(2, LONG_MS).size == 2
@@ -395,7 +395,7 @@ def test_a_handler_that_does_not_raise_leaves_the_wait_alone():
 
 def test_a_limit_beyond_4_gib():
     total = 1 << 40
-    pool = BufferPool(total, 1 << 33)
+    pool = ManualPool(total, 1 << 33)
     assert (pool.total_memory, pool.poolable_size) == (total, 1 << 33)
     buffer = pool.allocate_buffer(1024)
     assert pool.available_memory == pool.unallocated_memory == total - 1024
@@ -410,7 +410,7 @@ def test_a_limit_beyond_4_gib():
 def test_a_free_list_beyond_4_gib():
     """Java's freeListSize overflows beyond 2 GiB. The memory is never touched."""
     size, count = 1 << 29, 9
-    pool = BufferPool(count * size, size)
+    pool = ManualPool(count * size, size)
     try:
         buffers = [pool.allocate_buffer(size) for _ in range(count)]
     except MemoryError:
@@ -423,7 +423,7 @@ def test_a_free_list_beyond_4_gib():
 
 
 def test_memory_that_the_machine_does_not_have():
-    pool = BufferPool((1 << 63) - 1, 1024)
+    pool = ManualPool((1 << 63) - 1, 1024)
     with pytest.raises(MemoryError):
         pool.allocate_buffer(1 << 62)
     assert (pool.available_memory, pool.queued) == ((1 << 63) - 1, 0)
@@ -433,7 +433,7 @@ def test_memory_that_the_machine_does_not_have():
 
 
 def test_memory_of_callbacks_is_not_handed_out():
-    pool = BufferPool(1000, 100)
+    pool = ManualPool(1000, 100)
     assert pool.reserve(600) and not pool.reserve(401)
     assert (pool.available_memory, pool.callback_memory) == (400, 600)
     with pytest.raises(BufferExhaustedError, match="Callbacks that have not run take 600: .* slower than send"):
@@ -446,7 +446,7 @@ def test_memory_of_callbacks_is_not_handed_out():
 
 
 def test_callbacks_take_what_lies_in_the_free_list():
-    pool = BufferPool(1000, 100)
+    pool = ManualPool(1000, 100)
     buffers = [pool.allocate_buffer(100) for _ in range(10)]
     for buffer in buffers:
         buffer.deallocate()
@@ -456,7 +456,7 @@ def test_callbacks_take_what_lies_in_the_free_list():
 
 
 def test_a_forced_reservation_exceeds_the_memory_and_requests_wait_until_it_fits_again():
-    pool = BufferPool(1000, 100)
+    pool = ManualPool(1000, 100)
     held = pool.allocate_buffer(100)
     pool.allocate_buffer(100).deallocate()
     assert pool.reserve(1500, forced=True)
@@ -472,7 +472,7 @@ def test_a_forced_reservation_exceeds_the_memory_and_requests_wait_until_it_fits
 
 
 def test_a_closed_pool_reserves_only_what_is_forced():
-    pool = BufferPool(1000, 100)
+    pool = ManualPool(1000, 100)
     pool.close()
     assert not pool.reserve(1) and pool.reserve(10, forced=True)
     pool.unreserve(10)
@@ -485,7 +485,7 @@ def test_a_closed_pool_reserves_only_what_is_forced():
 def test_nothing_is_lost_under_stress(rng):
     """testStressfulSituation: threads that hold one buffer at a time, so that each is served in the end."""
     total, poolable = 8 * 1024, 1024
-    pool = BufferPool(total, poolable)
+    pool = ManualPool(total, poolable)
     failures = []
 
     def work(random):
@@ -520,7 +520,7 @@ class Ledger(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.pool = BufferPool(10_000, 1000)
+        self.pool = ManualPool(10_000, 1000)
         self.held = 0  # the callbacks' included
         self.callbacks = 0
         self.free = []  # addresses, the one that goes out next last

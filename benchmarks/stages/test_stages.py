@@ -10,10 +10,9 @@ import pytest
 from benchmarks.peers.plain_c import build
 from benchmarks.workload import BATCH_SIZE, distinct_keys, distinct_values
 from fastprod import Producer, murmur2, partition_for_key
-from fastprod.internals.buffer_pool import BufferPool
 from fastprod.internals.partitioner import key_partitions_of
 from fastprod.testing import MockCluster
-from fastprod_core_access import ManualAccumulator, StickyPartitioner
+from fastprod_core_access import ManualAccumulator, ManualPool, StickyPartitioner
 from tests.test_murmur2 import reference
 
 MEMORY = 32 << 20
@@ -66,7 +65,7 @@ def test_uniform_sticky(benchmark):
 
 
 def new_accumulator():
-    accumulator = ManualAccumulator(BufferPool(MEMORY, BATCH_SIZE), batch_size=BATCH_SIZE, linger_ms=5)
+    accumulator = ManualAccumulator(ManualPool(MEMORY, BATCH_SIZE), batch_size=BATCH_SIZE, linger_ms=5)
     accumulator.set_topic("t", [0] * 12)
     return (accumulator,), {}
 
@@ -97,7 +96,7 @@ def test_drain_of_1000(benchmark):
 
 @pytest.mark.benchmark(group="pool")
 def test_buffer_taken_and_given_back(benchmark):
-    pool = BufferPool(MEMORY, BATCH_SIZE)
+    pool = ManualPool(MEMORY, BATCH_SIZE)
 
     def take():
         pool.allocate_buffer(BATCH_SIZE).deallocate()

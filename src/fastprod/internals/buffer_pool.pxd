@@ -52,8 +52,3 @@ cdef class BufferPool:
     cdef void grant(self) noexcept nogil
     cdef void refund(self, void *buffer, size_t size, size_t callbacks) noexcept nogil
     cdef int keep(self, void *buffer) noexcept nogil
-
-cdef class Buffer:
-    cdef BufferPool pool
-    cdef void *memory
-    cdef readonly size_t size

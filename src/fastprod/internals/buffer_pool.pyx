@@ -3,7 +3,6 @@
 Source: org.apache.kafka.clients.producer.internals.BufferPool, made stricter.
 """
 
-cimport cython
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
 from fastprod.internals.sync cimport (
@@ -334,21 +333,6 @@ cdef class BufferPool:
 
     # thread: any, with the GIL
 
-    def allocate_buffer(self, size_t size, max_block_ms=0):
-        """A Buffer of size bytes; waits at most max_block_ms."""
-        cdef Buffer buffer = Buffer()
-        buffer.memory = self.allocate(size, 0, fp_monotonic_ns() + <int64_t>(max_block_ms * 1_000_000))
-        buffer.size = size
-        buffer.pool = self
-        return buffer
-
-    def reserve(self, size_t size, forced=False):
-        """Reserves size bytes for callbacks; returns whether they were free."""
-        return bool(self.reserve_for_callbacks(size, forced))
-
-    def unreserve(self, size_t size):
-        self.release_callbacks(size)
-
     def close(self):
         """Wakes every waiter with ProducerClosedError, and frees the free list. Memory can still be given back."""
         cdef Waiter *waiter
@@ -408,21 +392,3 @@ cdef class BufferPool:
     def exhausted(self):
         """How often a wait ended without memory."""
         return self.exhausted_total
-
-
-@cython.no_gc_clear   # __dealloc__ gives the memory back to the pool
-cdef class Buffer:
-    """Memory of a pool as a Python object. It goes back by ``deallocate()``, or when the object is dropped."""
-
-    def deallocate(self):
-        if self.memory is not NULL:
-            self.pool.deallocate(self.memory, self.size)
-            self.memory = NULL
-
-    @property
-    def address(self):
-        return <size_t>self.memory
-
-    def __dealloc__(self):
-        if self.memory is not NULL and self.pool is not None:
-            self.pool.deallocate(self.memory, self.size)
