@@ -1007,10 +1007,11 @@ cdef class Producer:
         carry records, each repetition too. callback-queue-size: callbacks of settled records that have not run;
         callback-queue-bytes: what those and the callbacks of other records take of buffer.memory.
         """
-        cdef DrainScheduler drained = self.accumulator.scheduler
-        cdef Completion completion = self.sender.completion
+        cdef DrainScheduler drained
+        cdef Completion completion
         if not self.made or self.fork_generation != process_generation:
             self.raise_if_unusable()
+        drained, completion = self.accumulator.scheduler, self.sender.completion
         seconds = max(time.monotonic() - self.started, 1e-9)
         requests = <unsigned int>fp_atomic_load(&self.transport.requests)
 
