@@ -2,7 +2,6 @@
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import textwrap
@@ -139,7 +138,7 @@ def test_many_topics_each_used_once_cost_neither_memory_nor_time():
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         answer = subprocess.run(arguments, env=environment, stdout=subprocess.PIPE, check=True, timeout=600).stdout
     taken, grown = json.loads(answer)
-    first, last = statistics.median(taken[:200]), statistics.median(taken[-200:])
+    first, last = sorted(taken[:200])[20], sorted(taken[-200:])[20]  # of the quick ones: others wait for a core
     print(f"first {1e3 * first:.2f} ms, last {1e3 * last:.2f} ms, {grown / 2**20:.1f} MiB")
     assert last < 6 * first  # more than 20 times it was; the machine may be busier at one end
     assert grown <= MAY_GROW
