@@ -32,7 +32,7 @@ if COVERAGE:
     link_args += ["--coverage"]
 
 # State must exist once, so each .c file is linked into exactly one extension.
-C_SOURCES = {"fastprod.internals.transport": ["csrc/librdkafka.c"]}
+C_SOURCES = {"fastprod.librdkafka.functions": ["csrc/librdkafka.c"]}
 
 SOURCES = {
     path.removeprefix("src/").removesuffix(".pyx").replace(os.sep, "."): path

@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/types.h>
 
 typedef struct rd_kafka_s rd_kafka_t;
@@ -268,16 +269,43 @@ typedef struct {
 } fp_librdkafka_table;
 #undef FP_MEMBER
 
-/* Filled once, while the module that owns it is imported; read-only after. */
-extern fp_librdkafka_table fp_librdkafka;
+/* The table that fastprod.librdkafka.functions fills while it is imported. It is linked into that extension only. */
+extern fp_librdkafka_table fp_librdkafka_bound;
 
-/* The names to resolve, and where an address goes. */
+/* The names to resolve, and where an address goes. In that extension too. */
 int fp_librdkafka_count(void);
 const char *fp_librdkafka_name(int i);
 void fp_librdkafka_bind(int i, void *address);
 
-/* Sets the timestamp of a message that librdkafka has just made to 0. */
-void fp_stamp_zero(rd_kafka_message_t *message);
+/* Each extension that calls librdkafka has a copy, so that a call is one load and a jump. Read-only once it is imported. */
+static fp_librdkafka_table fp_librdkafka __attribute__((unused));
+
+static inline void fp_librdkafka_use(const void *bound) {
+    memcpy(&fp_librdkafka, bound, sizeof fp_librdkafka);
+}
+
+/* Sets the timestamp of a message that librdkafka has just made to 0.
+ *
+ * librdkafka takes a timestamp of 0 for "now" in every call, and has no call that
+ * sets it afterwards. A public function reads it from the private part of the
+ * message, which follows the public one. So this looks for the word whose change
+ * that function sees. rd_kafka_msg_t has had 88 bytes and more there in every
+ * version. If the timestamp were elsewhere, it would stay what it was. */
+static inline void fp_stamp_zero(rd_kafka_message_t *message) {
+    enum { PRIVATE_WORDS = 8 };
+    int64_t *words = (int64_t *)(message + 1);
+    int type, i;
+    int64_t timestamp = fp_librdkafka.rd_kafka_message_timestamp(message, &type);
+
+    for (i = 0; i < PRIVATE_WORDS; i++) {
+        if (words[i] != timestamp)
+            continue;
+        words[i] = 0;
+        if (fp_librdkafka.rd_kafka_message_timestamp(message, &type) == 0)
+            return;
+        words[i] = timestamp;
+    }
+}
 
 static inline void fp_vu_topic(rd_kafka_vu_t *vu, rd_kafka_topic_t *rkt) {
     vu->vtype = RD_KAFKA_VTYPE_RKT;

@@ -20,7 +20,7 @@ import fastprod.records
 from fastprod import KafkaError, Producer, ProducerRecord, RecordMetadata, murmur2, partition_for_key
 from fastprod.config.options import ALIASES, OPTIONS
 from fastprod.config.producer_config import resolve
-from fastprod.internals.transport import knows
+from fastprod.internals.handle import knows
 from fastprod.testing import MockCluster
 from tests.conftest import QUICK
 

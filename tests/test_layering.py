@@ -28,6 +28,7 @@ MAY_KNOW = {
     # librdkafka
     "librdkafka.loader": set(),
     "librdkafka": set(),
+    "librdkafka.functions": {"librdkafka.h", "librdkafka.loader"},
     "librdkafka.declarations": {"librdkafka.h"},
     # internals
     "internals.logs": set(),
@@ -80,34 +81,45 @@ MAY_KNOW = {
         "internals.partition_queue", "internals.produce_request_result", "internals.producer_batch",
         "internals.record_accumulator", "internals.sync", "internals.transport",
     },
+    "internals.handle": {"config.options", "errors", "librdkafka.declarations", "librdkafka.functions"},
+    "internals.client_errors": {"internals.sync", "librdkafka.declarations"},
+    "internals.transaction_call": {"librdkafka.declarations", "librdkafka.functions"},
+    "internals.metadata_requests": {
+        "errors", "internals.handle", "internals.transport", "librdkafka.declarations", "librdkafka.functions",
+    },
+    "internals.token_requests": {
+        "internals.sync", "internals.threads", "internals.transport", "librdkafka.declarations",
+        "librdkafka.functions",
+    },
     "internals.transport": {
-        "config.options", "errors", "internals.callbacks", "internals.produce_request_result",
-        "internals.producer_batch", "internals.record", "internals.sync", "internals.threads",
-        "librdkafka.declarations", "librdkafka.loader",
+        "internals.callbacks", "internals.client_errors", "internals.handle", "internals.produce_request_result",
+        "internals.producer_batch", "internals.record", "internals.sync", "librdkafka.declarations",
+        "librdkafka.functions",
     },
     "internals.produce_requests": {
-        "internals.callbacks", "internals.completion", "internals.in_flight_partition", "internals.partition_queue",
-        "internals.produce_request_result", "internals.producer_batch", "internals.record_accumulator",
-        "internals.sync", "internals.transport", "librdkafka.declarations",
+        "internals.callbacks", "internals.completion", "internals.handle", "internals.in_flight_partition",
+        "internals.partition_queue", "internals.produce_request_result", "internals.producer_batch",
+        "internals.record_accumulator", "internals.sync", "internals.transport", "librdkafka.declarations",
     },
     "internals.sender": {
-        "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.incomplete_batches",
-        "internals.partition_queue", "internals.produce_request_result", "internals.produce_requests",
-        "internals.producer_batch", "internals.record_accumulator", "internals.sync", "internals.transport",
-        "librdkafka.declarations",
+        "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.handle",
+        "internals.incomplete_batches", "internals.partition_queue", "internals.produce_request_result",
+        "internals.produce_requests", "internals.producer_batch", "internals.record_accumulator", "internals.sync",
+        "internals.transport", "librdkafka.declarations",
     },
     "internals.pending_records": {
         "errors", "internals.callbacks", "internals.incomplete_batches", "internals.produce_request_result",
         "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
     },
     "internals.producer_metadata": {
-        "errors", "internals.input", "internals.partition_queue", "internals.record_accumulator", "internals.sender",
-        "internals.sync", "internals.threads", "internals.transport", "librdkafka.loader", "records",
+        "errors", "internals.input", "internals.metadata_requests", "internals.partition_queue",
+        "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
+        "internals.transport", "librdkafka.loader", "records",
     },
     "internals.transaction_manager": {
         "errors", "internals.logs", "internals.pending_records", "internals.produce_request_result",
         "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
-        "internals.transport", "librdkafka.loader",
+        "internals.transaction_call", "internals.transport", "librdkafka.loader",
     },
     # bulk
     "bulk": set(),
@@ -135,10 +147,11 @@ MAY_KNOW = {
     "producer": {
         "bulk.arrow_append", "bulk.bulk_future", "bulk.sequence_append", "config.producer_config", "errors",
         "internals.buffer_pool", "internals.callback_check", "internals.callbacks", "internals.completion",
-        "internals.drain_scheduler", "internals.future", "internals.in_flight_partition", "internals.input",
-        "internals.logs", "internals.open_batches", "internals.partitioner", "internals.pending_records",
-        "internals.produce_request_result", "internals.producer_metadata", "internals.record",
-        "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads", "internals.tokens",
+        "internals.drain_scheduler", "internals.future", "internals.handle", "internals.in_flight_partition",
+        "internals.input", "internals.logs", "internals.metadata_requests", "internals.open_batches",
+        "internals.partitioner", "internals.pending_records", "internals.produce_request_result",
+        "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sender",
+        "internals.sync", "internals.threads", "internals.token_requests", "internals.tokens",
         "internals.transaction_manager", "internals.transport", "records",
     },
     "__init__": {
@@ -299,9 +312,14 @@ def test_leaves_know_only_leaves(leaf):
     assert arrows(leaf).isdisjoint({"__init__", "producer", "testing"})
 
 
-def test_only_the_transport_and_the_sender_know_librdkafkas_types():
+def test_only_what_stands_around_the_transport_calls_librdkafka():
+    called = {module for module in MODULES if "librdkafka.functions" in arrows(module)}
+    assert called == {
+        "internals." + name
+        for name in ("handle", "metadata_requests", "token_requests", "transaction_call", "transport")
+    }
     known = {module for module in MODULES if "librdkafka.declarations" in arrows(module)}
-    assert known == {"internals.produce_requests", "internals.sender", "internals.transport"}
+    assert known - called - {"internals.client_errors"} == {"internals.produce_requests", "internals.sender"}
 
 
 def test_the_accumulator_and_what_it_stands_on_know_neither_sender_nor_transport():

@@ -19,17 +19,17 @@ class Sink:
         self.asks = queue.Queue()
         self.given = queue.Queue()
 
-    def token_wanted(self):
+    def wanted(self):
         return self.asks.get(timeout=60)
 
-    def wake_token(self):
+    def wake(self):
         self.asks.put(None)
 
-    def set_token(self, token, expiry_ms, principal, extensions):
+    def set(self, token, expiry_ms, principal, extensions):
         token.encode()
         self.given.put((token, expiry_ms, principal, extensions))
 
-    def fail_token(self, reason):
+    def fail(self, reason):
         self.given.put(reason)
 
 

@@ -23,6 +23,7 @@ from fastprod.internals.input cimport (
     Span, checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release,
 )
 from fastprod.internals.pending_records cimport PendingRecords
+from fastprod.internals.metadata_requests cimport MetadataRequests
 from fastprod.internals.producer_metadata cimport ProducerMetadata, TopicMetadata
 from fastprod.internals.partitioner cimport key_partition
 from fastprod.internals.record cimport FP_MAX_OVERHEAD, fp_no_headers, fp_record, fp_wire_upper_bound
@@ -32,6 +33,7 @@ from fastprod.internals.sync cimport (
 )
 from fastprod.internals.threads cimport Lock, next_slice, thread_ident
 from fastprod.internals.transaction_manager cimport TransactionManager
+from fastprod.internals.token_requests cimport TokenRequests
 from fastprod.internals.transport cimport Transport
 
 import atexit
@@ -46,7 +48,7 @@ from fastprod.internals.produce_request_result import wait_deadline
 from fastprod.internals.in_flight_partition import first_phase
 from fastprod.internals.threads import current, greenlets_run, make_thread, start_threads
 from fastprod.internals.transaction_manager import transaction
-from fastprod.internals.transport import knows
+from fastprod.internals.handle import knows
 from fastprod.config.producer_config import resolve
 from fastprod.errors import (
     ConfigError, DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, SerializationError,
@@ -261,7 +263,8 @@ cdef class Producer:
         if settings.transactional_id:
             self.transactions = TransactionManager(
                 self.transport, self.accumulator, self.sender, self.pending, self.max_block_ns)
-        self.deferred_cleanup = DeferredCleanup(self.transport, self.sender, self.transactions)
+        self.deferred_cleanup = DeferredCleanup(
+            self.transport, self.sender, self.metadata.requests, self.transactions)
         green = greenlets_run()
         self.callbacks.green_thread = thread_ident() if green else 0
         self.callback_thread = make_thread(self.callbacks.run, "fastprod-callbacks", green=green)
@@ -270,7 +273,7 @@ cdef class Producer:
         _open_producers[id(self)] = self
         close_with_process()
         if settings.sasl_oauthbearer_token_provider is not None:
-            self.tokens = TokenRefresher(self.transport, settings.sasl_oauthbearer_token_provider)
+            self.tokens = TokenRefresher(TokenRequests(self.transport), settings.sasl_oauthbearer_token_provider)
         try:
             start_threads([part for part in (self.tokens, self.callback_thread, self.metadata_thread) if part])
             self.sender.start()            # last: it does not keep alive what it works on, as the others do
@@ -340,7 +343,7 @@ cdef class Producer:
         cdef fp_record record
         cdef RecordAppendResult appended
         cdef int32_t partition = -1
-        if entry is None or topic is not entry.name or self.transport.fatal_code:
+        if entry is None or topic is not entry.name or self.transport.errors.fatal_code:
             return None
         record.value = PyBytes_AS_STRING(value)
         record.value_len = PyBytes_GET_SIZE(value)
@@ -381,7 +384,7 @@ cdef class Producer:
         cdef int64_t deadline = 0
         cdef bytes encoded_headers
         cdef size_t size
-        if entry is None or topic is not entry.name or self.transport.fatal_code:
+        if entry is None or topic is not entry.name or self.transport.errors.fatal_code:
             deadline = self.block_deadline()
             entry = self.topic_metadata(topic, deadline)
         record.timed = timestamp is not None
@@ -633,7 +636,7 @@ cdef class Producer:
             check_topic(topic)
             topic = str.__str__(topic)     # of an enum, its value
         try:
-            if self.transport.fatal_code:
+            if self.transport.errors.fatal_code:
                 self.raise_if_unusable()
             return self.metadata.topic(topic, max(0, deadline - fp_monotonic_ns()) / 1e9)
         except KafkaError as error:
@@ -649,7 +652,7 @@ cdef class Producer:
     @cython.final
     cdef int check_sending(self, int epoch) except -1:
         """For a call in between: whether it may go on. epoch: the accumulator's, when the call began."""
-        if self.transport.fatal_code or not self.open:
+        if self.transport.errors.fatal_code or not self.open:
             self.raise_if_unusable()
         if epoch != fp_atomic_load(&self.accumulator.epoch):
             raise self.transactions.closed_error()
@@ -671,11 +674,11 @@ cdef class Producer:
                 "make a new Producer in the child")
         if not self.open or self.closing:
             raise ProducerClosedError("the producer is closed: make a new one")
-        code = self.transport.fatal_code
+        code = self.transport.errors.fatal_code
         if code and self.transactions is not None:
             raise self.transactions.closed_error()
         if code:
-            raise KafkaError(f"the producer met an error it cannot go on from: {self.transport.fatal_reason}; "
+            raise KafkaError(f"the producer met an error it cannot go on from: {self.transport.errors.fatal_reason}; "
                              "close it and make a new one", code=code, fatal=True)
 
     # Waiting
@@ -1061,19 +1064,21 @@ cdef class DeferredCleanup:
     """
     cdef Transport transport
     cdef Sender sender
-    cdef PendingRecords pending
+    cdef MetadataRequests requests
     cdef TransactionManager transactions
     cdef int cleared                       # atomic
 
-    def __init__(self, Transport transport, Sender sender, TransactionManager transactions):
+    def __init__(self, Transport transport, Sender sender, MetadataRequests requests, TransactionManager transactions):
         self.transport = transport
         self.sender = sender
+        self.requests = requests
         self.transactions = transactions
 
     def clear(self):
         if self.transactions is not None:
             self.transactions.end()
         self.sender.join()
+        self.requests.drop_ids()
         self.transport.close()
         fp_atomic_store(&self.cleared, 1)
         notify_completed()

@@ -56,7 +56,8 @@ from fastprod.internals.producer_batch cimport (
 )
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sync cimport fp_atomic_load, fp_monotonic_ns
-from fastprod.internals.transport cimport OpenTopic, Report, Transport
+from fastprod.internals.handle cimport OpenTopic
+from fastprod.internals.transport cimport Report, Transport
 
 cdef int64_t LAST_MOMENT_NS = 500_000_000
 cdef int64_t UNSETTLED_NS = 60_000_000_000   # for so long after a leader has moved others are expected to
@@ -291,7 +292,7 @@ cdef class ProduceRequests:
         """
         return (report.code == PURGE_QUEUE and report.persisted == NOT_PERSISTED
                 and queue.topic.remade == batch.generation and batch.generation != self.transport.generation
-                and not queue.in_flight.submitting and not self.transport.fatal_code
+                and not queue.in_flight.submitting and not self.transport.errors.fatal_code
                 and not fp_atomic_load(<const int *>&self.purging)
                 and in_flight_may_retry(&queue.in_flight, batch, report.first, report.code))
 

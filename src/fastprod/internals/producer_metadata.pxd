@@ -3,6 +3,7 @@ from fastprod.internals.partition_queue cimport Topic
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport fp_cond, fp_mutex
+from fastprod.internals.metadata_requests cimport MetadataRequests
 from fastprod.internals.transport cimport Transport
 
 cdef class TopicMetadata:
@@ -19,6 +20,7 @@ cdef class TopicMetadata:
 
 cdef class ProducerMetadata:
     cdef Transport transport
+    cdef MetadataRequests requests
     cdef RecordAccumulator accumulator
     cdef Sender sender
     cdef bint renewable                  # another librdkafka producer can take the place of this one

@@ -95,6 +95,7 @@ cdef class ProducerMetadata:
         fp_cond_init(&self.asked)
         fp_cond_init(&self.answered)
         self.transport = transport
+        self.requests = MetadataRequests(transport)
         self.accumulator = accumulator
         self.max_age = max_age_ms / 1000
         self.backoff = max(backoff_ms, 50) / 1000
@@ -211,11 +212,11 @@ cdef class ProducerMetadata:
         """What waiting will not mend, if a request has failed by it since there were so many failures."""
         if self.failures == failures_before:
             return None    # the last error may be an old one, or that of one broker while others answer
-        code, text = self.transport.last_error(self.answered_ns)
-        return for_authentication(code, text, self.transport.refused_certificate)
+        code, text = self.transport.errors.last_error(self.answered_ns)
+        return for_authentication(code, text, self.transport.errors.refused_certificate)
 
     cdef object timeout_error(self, str what):
-        code, text = self.transport.last_error(self.answered_ns)
+        code, text = self.transport.errors.last_error(self.answered_ns)
         if code:
             what += f"; last error: {text}"
             if "in state SSL_HANDSHAKE" in text and "PLAINTEXT" not in text:
@@ -347,11 +348,11 @@ cdef class ProducerMetadata:
                 unopened = [name] if name is not None else list(self.unopened)
                 self.unopened.difference_update(unopened)
             if name is None:
-                self.transport.know(unopened)
-            code, found = self.transport.metadata(name, REQUEST_TIMEOUT_MS)
+                self.requests.know(unopened)
+            code, found = self.requests.metadata(name, REQUEST_TIMEOUT_MS)
             if code:
                 if self.bootstrap_servers is not None:
-                    self.transport.bootstrap(self.bootstrap_servers)   # the brokers may be others by now
+                    self.requests.bootstrap(self.bootstrap_servers)   # the brokers may be others by now
                 self.failures += 1
                 return False
             self.update(found)
@@ -506,9 +507,9 @@ cdef class ProducerMetadata:
     cdef int learn_ids(self) except -1:
         """Asks for the ids of topics, and notes those that were asked for before; waits for nothing."""
         cdef TopicMetadata entry
-        if self.transport.id_queue is not NULL:
-            ids = self.transport.take_ids(0)
-            if ids is None and self.transport.id_queue is not NULL:
+        if self.requests.id_queue is not NULL:
+            ids = self.requests.take_ids(0)
+            if ids is None and self.requests.id_queue is not NULL:
                 return 0
             if ids is None:
                 self.drop_ids()
@@ -527,21 +528,21 @@ cdef class ProducerMetadata:
     cdef int ask_ids(self, list names) except -1:
         """Asks one of the brokers that are likely to have a connection, another one each time that none answers."""
         cdef TopicMetadata entry
-        brokers = {self.transport.answering_broker} - {-1}
+        brokers = {self.requests.answering_broker} - {-1}
         for name in names[:FEW]:
             entry = self.topics.get(name)
             if entry is not None:
                 brokers.update(leader for leader in entry.leaders[:FEW] if leader >= 0)
         if brokers:
             brokers = sorted(brokers)
-            self.transport.ask_ids(names, brokers[self.next_broker % len(brokers)], REQUEST_TIMEOUT_MS)
+            self.requests.ask_ids(names, brokers[self.next_broker % len(brokers)], REQUEST_TIMEOUT_MS)
         return 0
 
     cdef int drop_ids(self) except -1:
         """Gives up an answer: those that were asked for are asked for again."""
         self.nameless.update(self.topics.keys() & self.ids_asked)
         self.ids_asked = []
-        self.transport.drop_ids()
+        self.requests.drop_ids()
         return 0
 
     cdef int check_ids(self) except -1:
@@ -557,8 +558,8 @@ cdef class ProducerMetadata:
             return 0
         self.drop_ids()
         self.ask_ids(names)
-        ids = self.transport.take_ids(REQUEST_TIMEOUT_MS) if self.transport.id_queue is not NULL else None
-        self.transport.drop_ids()
+        ids = self.requests.take_ids(REQUEST_TIMEOUT_MS) if self.requests.id_queue is not NULL else None
+        self.requests.drop_ids()
         if ids is None:
             self.next_broker += 1
             return 0
@@ -589,7 +590,7 @@ cdef class ProducerMetadata:
         self.sweep(fp_monotonic_ns() - SECOND, forgotten)
         self.drop_ids()
         names = list(self.topics)
-        if self.transport.prepare(names, REQUEST_TIMEOUT_MS):
+        if self.requests.prepare(names, REQUEST_TIMEOUT_MS):
             return 0
         stranded, self.stranded = self.stranded, []
         self.sender.switch_over([<uintptr_t>(<TopicMetadata>found).topic for found in stranded])

@@ -8,7 +8,8 @@ from fastprod.internals.completion cimport Completion
 from fastprod.internals.produce_requests cimport ProduceRequests
 from fastprod.librdkafka.declarations cimport rd_kafka_queue_t
 from fastprod.internals.sync cimport fp_cond, fp_mutex, fp_thread
-from fastprod.internals.transport cimport Handle, Report, Transport
+from fastprod.internals.handle cimport Handle
+from fastprod.internals.transport cimport Report, Transport
 
 cdef class Sender:
     cdef RecordAccumulator accumulator

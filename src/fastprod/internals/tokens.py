@@ -12,12 +12,12 @@ _LATEST_S = 253_402_300_800  # the end of the year 9999; times since 1978 are be
 
 
 class TokenSink(Protocol):
-    """Who asks for tokens: the transport."""
+    """The part of ``TokenRequests`` that is used here."""
 
-    def token_wanted(self) -> str | None: ...
-    def wake_token(self) -> None: ...
-    def set_token(self, token: str, expiry_ms: int, principal: str, extensions: dict[str, str]) -> None: ...
-    def fail_token(self, reason: str) -> None: ...
+    def wanted(self) -> str | None: ...
+    def wake(self) -> None: ...
+    def set(self, token: str, expiry_ms: int, principal: str, extensions: dict[str, str]) -> None: ...
+    def fail(self, reason: str) -> None: ...
 
 
 class TokenRefresher:
@@ -40,21 +40,21 @@ class TokenRefresher:
     def close(self, timeout: float) -> None:
         """Ends the thread; a provider that takes longer than timeout seconds is left behind."""
         self._closed = True
-        self._sink.wake_token()
+        self._sink.wake()
         self._thread.join(timeout)
 
     def _run(self) -> None:
         while not self._closed:
-            config = self._sink.token_wanted()
+            config = self._sink.wanted()
             if config is None or self._closed:
                 continue
             try:
                 token, expiry_ms, principal, extensions = _checked(self._provider(config))
                 if not self._closed:
-                    self._sink.set_token(token, expiry_ms, principal, extensions)
+                    self._sink.set(token, expiry_ms, principal, extensions)
             except Exception as error:  # whatever it is, wait_ready() and send() must tell of it
                 if not self._closed:
-                    self._sink.fail_token(f"sasl.oauthbearer.token.provider: {type(error).__name__}: {error}")
+                    self._sink.fail(f"sasl.oauthbearer.token.provider: {type(error).__name__}: {error}")
 
 
 def _checked(given: Any) -> tuple[str, int, str, dict[str, str]]:

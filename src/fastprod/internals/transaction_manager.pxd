@@ -4,7 +4,8 @@ from fastprod.internals.pending_records cimport PendingRecords
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport fp_thread
 from fastprod.internals.threads cimport Lock
-from fastprod.internals.transport cimport TransactionCall, TransactionRequest, Transport
+from fastprod.internals.transaction_call cimport TransactionCall, TransactionRequest
+from fastprod.internals.transport cimport Transport
 
 cdef enum TransactionState:
     UNINITIALIZED

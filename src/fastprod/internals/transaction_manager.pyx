@@ -17,10 +17,11 @@ from fastprod.internals.sync cimport (
     fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_sleep_ns, fp_slice_end, fp_thread_join, fp_thread_start,
 )
 from fastprod.internals.threads cimport Lock, next_slice, thread_ident
-from fastprod.internals.transport cimport (
-    ABORT_TRANSACTION, BEGIN_TRANSACTION, COMMIT_TRANSACTION, INIT_TRANSACTIONS, SEND_OFFSETS,
-    TransactionCall, TransactionRequest, Transport,
+from fastprod.internals.transaction_call cimport (
+    ABORT_TRANSACTION, BEGIN_TRANSACTION, COMMIT_TRANSACTION, INIT_TRANSACTIONS, SEND_OFFSETS, TransactionCall,
+    TransactionRequest, free_offsets, set_offsets, transact,
 )
+from fastprod.internals.transport cimport Transport
 
 import contextlib
 
@@ -83,7 +84,7 @@ cdef class TransactionManager:
             fp_atomic_store(&self.stopping, 1)
             with nogil:
                 fp_thread_join(self.thread)
-        self.transport.free_offsets(&self.call)
+        free_offsets(&self.call)
 
     # Java's methods. thread: app
 
@@ -106,7 +107,7 @@ cdef class TransactionManager:
                 raise self.not_now()
             self.call.request = BEGIN_TRANSACTION
             with nogil:
-                self.transport.transact(&self.call)
+                transact(self.transport.rk, &self.call)
             self.conclude()
             with nogil:
                 self.sender.forget_failure()
@@ -128,7 +129,7 @@ cdef class TransactionManager:
             if not checked:
                 return
             deadline = self.deadline(None)
-            self.transport.set_offsets(&self.call, checked, group_metadata)
+            set_offsets(&self.call, checked, group_metadata)
             self.start(SEND_OFFSETS, deadline)
             try:
                 self.wait_ended(None, deadline)
@@ -319,21 +320,21 @@ cdef class TransactionManager:
         cdef int code = fp_atomic_load(&self.sender.completion.failure_code)
         if self.state not in (IN_TRANSACTION, COMMITTING) or self.under_way:
             return 0
-        if not code and not self.transport.fatal_code:
+        if not code and not self.transport.errors.fatal_code:
             return 0
         # An error of the transaction fails its records with a code that only
         # says so. Beginning another transaction in this one is refused with the
         # error itself, if there is one, and changes nothing.
         asked.request = BEGIN_TRANSACTION
         with nogil:
-            self.transport.transact(&asked)
+            transact(self.transport.rk, &asked)
         if asked.fatal or asked.abortable:
             text = (<bytes>asked.text).decode("utf-8", "replace")
             self.fail(asked.code, f"the transaction failed: {text} (code {asked.code})", asked.fatal)
         elif code:
             self.fail(code, None, False)
         else:
-            self.fail(self.transport.fatal_code, None, True)
+            self.fail(self.transport.errors.fatal_code, None, True)
         return 0
 
     cdef int fail(self, int code, str what, bint fatal) except -1:
@@ -366,7 +367,7 @@ cdef class TransactionManager:
         fp_atomic_store(&self.ended, 0)
         fp_atomic_store(&self.stopping, 0)
         if fp_thread_start(&self.thread, transaction_main, <void *>self, b"fastprod-txn"):
-            self.transport.free_offsets(&self.call)
+            free_offsets(&self.call)
             raise RuntimeError("the operating system gives no thread to the transaction")
         self.under_way = 1
         return 0
@@ -379,7 +380,7 @@ cdef class TransactionManager:
             self.call.timeout_ms = <int>min(left_ms, <int64_t>INT32_MAX)
             if self.call.request != SEND_OFFSETS:
                 self.call.timeout_ms = ATTEMPT_MS
-            self.transport.transact(&self.call)
+            transact(self.transport.rk, &self.call)
             if (self.call.code == 0 or not self.call.retriable or fp_atomic_load(&self.stopping) or
                     fp_monotonic_ns() >= self.until_ns):
                 break
@@ -399,10 +400,10 @@ cdef class TransactionManager:
                     fp_thread_join(self.thread)
             if ended:
                 self.under_way = 0
-                self.transport.free_offsets(&self.call)
+                free_offsets(&self.call)
                 return 0
             if fp_monotonic_ns() >= deadline:
-                _, text = self.transport.last_error(fp_monotonic_ns() - RECENT_NS)
+                _, text = self.transport.errors.last_error(fp_monotonic_ns() - RECENT_NS)
                 raise TimeoutError(
                     f"{NAMES[self.call.request]}() had not ended after {self.shown(timeout)}; it goes on, and the same "
                     "call waits for it again" + (f"; last error: {text}" if text else ""))

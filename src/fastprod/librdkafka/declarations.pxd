@@ -64,9 +64,7 @@ cdef extern from "librdkafka.h" nogil:
         rd_kafka_metadata_topic_t *topics
         int32_t orig_broker_id
 
-    int fp_librdkafka_count() noexcept
-    const char *fp_librdkafka_name(int) noexcept
-    void fp_librdkafka_bind(int, void *) noexcept
+    void fp_librdkafka_use(const void *) noexcept
     void fp_stamp_zero(rd_kafka_message_t *) noexcept
 
     int RD_KAFKA_PRODUCER

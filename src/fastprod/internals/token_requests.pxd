@@ -1,0 +1,4 @@
+from fastprod.internals.transport cimport Transport
+
+cdef class TokenRequests:
+    cdef Transport transport

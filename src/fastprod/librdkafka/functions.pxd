@@ -1,0 +1,1 @@
+cdef const void *functions() noexcept
