@@ -1,6 +1,6 @@
 """Handle: a librdkafka producer, how it is configured, made and destroyed."""
 
-from libc.stdint cimport int32_t, uintptr_t
+from libc.stdint cimport int32_t
 from libc.stdlib cimport free
 from libc.string cimport memset, strstr
 from fastprod.librdkafka.declarations cimport *

@@ -64,7 +64,8 @@ cdef class TokenRequests:
             raise ValueError(f"{len(extensions)} extensions are more than 16")
         for i in range(len(encoded)):
             pairs[i] = <bytes>encoded[i]
-        for rk in (<uintptr_t>self.transport.rk, <uintptr_t>self.transport.coming.rk, <uintptr_t>self.transport.retired.rk):
+        for rk in (<uintptr_t>self.transport.rk, <uintptr_t>self.transport.coming.rk,
+                   <uintptr_t>self.transport.retired.rk):
             if rk and rd_kafka_oauthbearer_set_token(
                     <rd_kafka_t *><uintptr_t>rk, token.encode(), expiry_ms, principal_bytes, pairs, len(encoded), text,
                     sizeof(text)):
