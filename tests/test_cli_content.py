@@ -456,7 +456,7 @@ def test_a_delimiter_is_one_character(capsys, given):
 def test_a_delimiter_is_for_csv(write, capsys):
     path = write("a.ndjson", b"{}\n")
     assert run(FakeProducer(), path, "--delimiter", ";") == 2
-    assert capsys.readouterr().err == f"fastprod send: {path} is read as ndjson, which has no delimiter\n"
+    assert capsys.readouterr().err == f"fastprod send: {path} has the format ndjson, so --delimiter does not apply\n"
 
 
 def test_tsv_is_csv_with_tabs(write):

@@ -82,7 +82,7 @@ def test_lines(write, name):
 
 
 def test_lines_have_no_fields():
-    with pytest.raises(ValueError, match=r"a\.txt is read as lines, which have no field 'id' for the key"):
+    with pytest.raises(ValueError, match=r"a\.txt has the format lines, so it has no field 'id' for the key"):
         Source("a.txt", key="id")
 
 

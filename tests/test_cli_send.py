@@ -222,12 +222,12 @@ def test_the_number_of_futures_is_bounded(write, monkeypatch):
     ("arguments", "complaint"),
     [
         (["none.txt", "--embedded"], "No such file or directory: 'none.txt'"),
-        (["-"], "say where to send: --bootstrap-servers HOST:PORT,... or --embedded"),
+        (["-"], "no brokers are given: use --bootstrap-servers HOST:PORT,... or --embedded"),
         (["-", "--embedded", "--bootstrap-servers", "h:1"], "exclude each other"),
         (["-", "--bootstrap-servers", "h:1", "-X", "bootstrap.servers=h:2"], "exclude each other"),
-        (["-", "--bootstrap-servers", "h:1", "--partitions", "3"], "--partitions is for --embedded"),
+        (["-", "--bootstrap-servers", "h:1", "--partitions", "3"], "--partitions needs --embedded"),
         (["-", "--bootstrap-servers", "h:1", "-X", "linger.ms"], "-X linger.ms is not KEY=VALUE"),
-        (["-", "--embedded", "--key", "id"], "<stdin> is read as lines, which have no field 'id' for the key"),
+        (["-", "--embedded", "--key", "id"], "<stdin> has the format lines, so it has no field 'id' for the key"),
         (["-", "--embedded", "--partitions", "0"], "the number of partitions of t is 0"),
         (["-", "--bootstrap-servers", "h:1", "-X", "linger.mss=1"], "linger.mss"),
         (
@@ -236,9 +236,12 @@ def test_the_number_of_futures_is_bounded(write, monkeypatch):
         ),
         (
             ["-", "--embedded", "-X", "transactional.id=a"],
-            "-X transactional.id=a: this command opens no transaction; leave transactional.id out\n",
+            "-X transactional.id=a: this command does not use transactions; leave transactional.id out\n",
         ),
-        (["-", "--embedded", "-X", "transactional_id=a"], "-X transactional_id=a: this command opens no transaction"),
+        (
+            ["-", "--embedded", "-X", "transactional_id=a"],
+            "-X transactional_id=a: this command does not use transactions",
+        ),
         (
             ["-", "--embedded", "-X", "linger.ms=5", "-X", "linger.ms=6"],
             "-X linger.ms is given twice, with different values: 5 and 6; leave one out\n",

@@ -64,7 +64,7 @@ def test_a_file_is_read_as_java_reads_it(data, expected):
     [
         (b"a=1\n\nb=\\u12x4\n", r"f:3: four hexadecimal digits must follow \u; a backslash is written \\"),
         (b"a=1\nb=c\\\n\\u12\n", r"f:2: four hexadecimal digits must follow \u; a backslash is written \\"),
-        (b"#\n=c4n4ry-9f3b\n", "f:2: no name stands before the value"),
+        (b"#\n=c4n4ry-9f3b\n", "f:2: the name before the value is missing"),
     ],
 )
 def test_a_malformed_file(data, complaint):
@@ -127,7 +127,7 @@ def test_variables_that_are_no_options_are_left_alone(source, monkeypatch, capsy
 def test_a_misspelt_variable_is_a_usage_error(source, monkeypatch, capsys):
     monkeypatch.setenv("FASTPROD_SASL_PASWORD", CANARY)
     assert run(FakeProducer(), source) == 2
-    told = "fastprod send: FASTPROD_SASL_PASWORD names no option: did you mean FASTPROD_SASL_PASSWORD?\n"
+    told = "fastprod send: FASTPROD_SASL_PASWORD is not an option: did you mean FASTPROD_SASL_PASSWORD?\n"
     assert capsys.readouterr().err == told
 
 
@@ -159,9 +159,9 @@ def test_a_value_that_begins_with_an_at_sign(source):
 @pytest.mark.parametrize(
     ("argument", "complaint"),
     [
-        ("sasl.password=@none", "-X sasl.password=@none: No such file or directory; a value that begins with @ "),
-        ("sasl.password=@", "-X sasl.password=@ names no file; a value that begins with @ is given as @@\n"),
-        ("sasl.password=@.", "-X sasl.password=@.: Is a directory; a value"),
+        ("sasl.password=@none", "-X sasl.password=@none: No such file or directory; write a value that begins with @ "),
+        ("sasl.password=@", "-X sasl.password=@ names no file; write a value that begins with @ as @@...\n"),
+        ("sasl.password=@.", "-X sasl.password=@.: Is a directory; write a value"),
         ("sasl.password=@latin", "-X sasl.password=@latin: the file is not UTF-8, at byte 1\n"),
         (f"sasl.password:{CANARY}", "-X [hidden] is not KEY=VALUE\n"),
     ],
@@ -224,7 +224,7 @@ def test_a_transactional_id_is_refused_wherever_it_stands(source, write, monkeyp
         monkeypatch.setenv("FASTPROD_TRANSACTIONAL_ID", "a")
     assert run(FakeProducer(), source, *(["-F", file] if way == "file" else [])) == 2
     origin = f"{file}:1" if way == "file" else "FASTPROD_TRANSACTIONAL_ID"
-    assert f"transactional.id from {origin}: this command opens no transaction" in capsys.readouterr().err
+    assert f"transactional.id from {origin}: this command does not use transactions" in capsys.readouterr().err
 
 
 @pytest.mark.mock

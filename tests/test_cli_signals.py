@@ -123,7 +123,7 @@ def test_an_unfinished_record_is_left_out(cluster, arguments, data, count, line)
     assert acknowledged >= count and ", 0 failed\n" in out
     if line:
         assert acknowledged == count
-        assert f"the input was read up to <stdin>:{line}, but for the record that was not read to its end\n" in err
+        assert f"the input was read up to <stdin>:{line}; its last record is incomplete and was not sent\n" in err
 
 
 def test_a_signal_ends_the_wait_for_input_without_interrupting_it():

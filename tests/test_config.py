@@ -806,8 +806,14 @@ def test_jaas_client_of_oauthbearer():
         (f"{PLAIN_MODULE} required username=canary password=can/ary;", "semicolon"),
         (f'{PLAIN_MODULE} required username="canary";', "both username and password"),
         (f'{PLAIN_MODULE} required username "canary" password "canary";', "name="),
-        (f'{SCRAM_MODULE} required username="canary" password="canary" tokenauth="true";', "other options"),
-        (f'{OAUTH_MODULE} required unsecuredLoginStringClaim_sub="canary";', "other options"),
+        (
+            f'{SCRAM_MODULE} required username="canary" password="canary" tokenauth="true";',
+            "supports only these options of the module",
+        ),
+        (
+            f'{OAUTH_MODULE} required unsecuredLoginStringClaim_sub="canary";',
+            "supports only these options of the module",
+        ),
     ],
 )
 def test_bad_jaas(text, said):
@@ -1128,8 +1134,12 @@ def test_of_pem_with_keys_and_certificates_each_option_takes_its_own():
         ("ssl.ca.pem", "/etc/canary.pem", "is not PEM"),
         ("ssl_ca_pem", " ".join(pem_lines("PRIVATE KEY")), "holds no CERTIFICATE, but PRIVATE KEY"),
         ("ssl.truststore.certificates", " ".join(pem_lines("CERTIFICATE")[:-1]), "is cut off"),
-        ("ssl.truststore.certificates", "-----BEGIN CERTIFICATE-----canary!-----END CERTIFICATE-----", "than base64"),
-        ("ssl.truststore.certificates", "-----BEGIN CERTIFICATE----- -----END CERTIFICATE-----", "than base64"),
+        (
+            "ssl.truststore.certificates",
+            "-----BEGIN CERTIFICATE-----canary!-----END CERTIFICATE-----",
+            "has no valid base64",
+        ),
+        ("ssl.truststore.certificates", "-----BEGIN CERTIFICATE----- -----END CERTIFICATE-----", "has no valid base64"),
         ("ssl.keystore.key", "canary", "is not PEM: it has no -----BEGIN PRIVATE KEY-----"),
         ("ssl.keystore.key", " ".join(pem_lines("PRIVATE KEY") * 2), "holds 2 private keys"),
         ("ssl.key.pem", " ".join(pem_lines("OPENSSH PRIVATE KEY")), "ssh-keygen"),

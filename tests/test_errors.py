@@ -156,8 +156,8 @@ def test_message_without_a_record():
     [
         (-169, "Authentication failed: Invalid username or password", 0, "check security.protocol, sasl.mechanism"),
         (-181, "SSL handshake failed", 0, "ssl.* options"),
-        (-181, "certificate verify failed", 20, "no authority in ssl.ca.location vouches"),
-        (-181, "certificate verify failed", 62, "made out to another host"),
+        (-181, "certificate verify failed", 20, "no authority in ssl.ca.location has signed"),
+        (-181, "certificate verify failed", 62, "does not name the host"),
         (-181, "certificate verify failed", 10, "has expired"),
         (-195, "Receive failed: tls alert bad certificate: SSL alert number 42", 0, "bad certificate"),
     ],

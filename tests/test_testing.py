@@ -111,17 +111,17 @@ def test_a_deleted_topic_is_unknown(cluster):
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
-        (lambda c: c.set_leader("orders", 0, -1), "cannot be without a leader"),
+        (lambda c: c.set_leader("orders", 0, -1), "a mock partition needs a leader"),
         (lambda c: c.set_leader("orders", 3, 1), "Unknown topic or partition"),
         (lambda c: c.set_leader("orders", 0, 3), "broker_id is 3, but must be a whole number from 1 to 2"),
         (lambda c: c.broker_down(3), "from 1 to 2"),
         (lambda c: c.broker_up(0), "from 1 to 2"),
         (lambda c: c.set_round_trip_time(1, -5), "milliseconds is -5"),
         (lambda c: c.set_round_trip_time(1, 0.5), "milliseconds is 0.5"),
-        (lambda c: c.push_request_errors("Prodcue", [1]), "no request is called 'Prodcue'; known are Produce,"),
+        (lambda c: c.push_request_errors("Prodcue", [1]), "unknown request 'Prodcue': use one of Produce,"),
         (lambda c: c.push_request_errors("Produce", [2**20]), "error code is 1048576"),
         (lambda c: c.create_topic("orders", 3), "already exists"),
-        (lambda c: c.create_topic("a topic", 3), "'a topic' is no topic name"),
+        (lambda c: c.create_topic("a topic", 3), "'a topic' is not a topic name"),
         (lambda c: c.create_topic("new", 0), "the number of partitions of new is 0"),
     ],
 )

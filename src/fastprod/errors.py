@@ -1,4 +1,7 @@
-"""The exceptions of fastprod, and the one place where an error code of librdkafka becomes an exception."""
+"""The exceptions of fastprod, and the functions that turn librdkafka's error codes into exceptions.
+
+Source: the classes of org.apache.kafka.common.errors; the codes are those of rd_kafka_resp_err_t.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import NamedTuple
 
 from .records import ProducerRecord, repr_of
 
-# Codes after which the same record, sent again, may well be accepted: the cluster was between two states.
+# Codes of states that pass: the brokers may accept the same record later.
 _TRANSIENT = frozenset(
     (
         -195,  # _TRANSPORT
@@ -44,16 +47,17 @@ class KafkaError(Exception):
     """Base of all errors that fastprod raises.
 
     * `code`: Kafka's error code (positive), librdkafka's own (negative), or `None` if the error comes from neither.
-    * `retriable`: the same call may succeed when you make it again. For several records: all of them may.
+    * `retriable`: the same call may succeed when you make it again. An error about several records is retriable if all
+      of them are.
     * `fatal`: this producer cannot go on. Close it and create a new one.
     * `abortable`: the open transaction cannot be committed any more. Abort it and repeat its work.
-    * `persisted`: for a failed record, whether it is in the log all the same: `"no"`, `"possibly"` or `"yes"`. `None`
-      if the error is not about a record.
+    * `persisted`: whether a failed record is in the log: `"no"`, `"possibly"` or `"yes"`. `None` if the error is not
+      about a record.
     * `topic`: the topic of the record or call that failed. `None` if the error is not about a single topic.
     * `partition`: the partition of the record. `None` if it had none yet, or if the error is not about a single record.
-    * `record`: the record itself, as serialized. Only the errors in `DeliveryError.records` have it, because a record's
-      memory is free as soon as its future or callback has the error. Bind what a callback needs, for example with
-      `functools.partial`.
+    * `record`: the record with its serialized key and value. Only the errors in `DeliveryError.records` have it. In all
+      other cases fastprod frees the record's memory before your callback runs. If a callback needs the record, bind it
+      with `functools.partial`.
 
     ```python
     try:
@@ -101,15 +105,40 @@ class BufferExhaustedError(KafkaError, TimeoutError):
 
 
 class MetadataTimeoutError(KafkaError, TimeoutError):
-    """No broker answered about the topic within `max.block.ms` or the call's timeout. No record was taken."""
+    """No broker answered about the topic within `max.block.ms` or the call's timeout. No record was taken.
+
+    ```python
+    try:
+        producer.partitions_for("orders")
+    except MetadataTimeoutError as error:
+        print("no broker answers:", error)
+    ```
+    """
 
 
 class RecordTooLargeError(KafkaError, ValueError):
-    """The record is larger than `max.request.size`, `buffer.memory`, or what the broker or topic accepts."""
+    """The record is larger than `max.request.size`, `buffer.memory`, or what the broker or topic accepts.
+
+    ```python
+    try:
+        producer.send("orders", b"x" * 2_000_000)
+    except RecordTooLargeError as error:
+        print(error)
+    ```
+    """
 
 
 class SerializationError(KafkaError, ValueError):
-    """A serializer raised, or returned something that cannot be sent."""
+    """A serializer raised, or returned something that cannot be sent.
+
+    ```python
+    with Producer(bootstrap_servers="localhost:9092", value_serializer=str.encode) as texts:
+        try:
+            texts.send("orders", 5)
+        except SerializationError as error:
+            print(error, error.__cause__)
+    ```
+    """
 
 
 class FailedRecord(NamedTuple):
@@ -178,7 +207,15 @@ class DeliveryError(KafkaError):
 
 
 class DeliveryTimeoutError(DeliveryError, TimeoutError):
-    """`delivery.timeout.ms` passed before the record was acknowledged."""
+    """`delivery.timeout.ms` passed before the record was acknowledged.
+
+    ```python
+    try:
+        producer.send("orders", b"value").result(timeout=10)
+    except DeliveryTimeoutError as error:
+        print("possibly written" if error.persisted == "possibly" else "not written")
+    ```
+    """
 
 
 class BulkDeliveryError(DeliveryError):
@@ -222,48 +259,110 @@ class BulkDeliveryError(DeliveryError):
 
 
 class AuthenticationError(KafkaError):
-    """The brokers refuse the credentials, or the TLS handshake failed."""
+    """The brokers refuse the credentials, or the TLS handshake failed.
+
+    ```python
+    try:
+        producer.wait_ready(timeout=10)
+    except AuthenticationError as error:
+        print(error)
+    ```
+    """
 
 
 class AuthorizationError(KafkaError):
-    """The credentials are valid, but do not permit this."""
+    """The credentials are valid, but do not permit this.
+
+    ```python
+    try:
+        producer.send("orders", b"value").result(timeout=10)
+    except AuthorizationError as error:
+        print("no write access to", error.topic)
+    ```
+    """
 
 
 class UnknownTopicOrPartitionError(KafkaError):
-    """The topic does not exist, or has no such partition."""
+    """The topic does not exist, or has no such partition.
+
+    ```python
+    try:
+        producer.send("orders", b"value", partition=1000)
+    except UnknownTopicOrPartitionError as error:
+        print(error.topic, error.partition)
+    ```
+    """
 
 
 class FencedError(KafkaError):
-    """Another producer with the same `transactional.id` has taken over. This is always fatal."""
+    """Another producer with the same `transactional.id` has taken over. This is always fatal.
+
+    ```python
+    with Producer(bootstrap_servers="localhost:9092", transactional_id="fenced-1") as transactional:
+        transactional.init_transactions()
+        try:
+            with transactional.transaction():
+                transactional.send("orders", b"value")
+        except FencedError:
+            print("another producer uses this transactional.id")
+    ```
+    """
 
 
 class TransactionStateError(KafkaError, RuntimeError):
-    """The call is not possible in this state of the transaction, such as `send()` before `begin_transaction()`."""
+    """The transaction's state does not allow this call. For example, `send()` comes before `begin_transaction()`.
+
+    ```python
+    with Producer(bootstrap_servers="localhost:9092", transactional_id="state-1") as transactional:
+        try:
+            transactional.begin_transaction()
+        except TransactionStateError as error:
+            print(error)  # names the call to make first
+    ```
+    """
 
 
 class ProducerClosedError(KafkaError, RuntimeError):
-    """The producer is closed."""
+    """The producer is closed.
+
+    ```python
+    closed = Producer(bootstrap_servers="localhost:9092")
+    closed.close()
+    try:
+        closed.send("orders", b"value")
+    except ProducerClosedError as error:
+        print(error)
+    ```
+    """
 
 
 class ForkedProducerError(KafkaError, RuntimeError):
-    """The producer was created before a fork and is used in the child. Create a new one in the child."""
+    """A forked child uses its parent's producer. Create a new producer in the child.
+
+    ```python
+    try:
+        producer.send("orders", b"value")
+    except ForkedProducerError:
+        producer = Producer(bootstrap_servers="localhost:9092")
+    ```
+    """
 
 
-_ACCESS = "ask for the right to write there, or correct the credentials"
+_ACCESS = "grant write access to these credentials, or use other ones"
 _CREDENTIALS = "check security.protocol, sasl.mechanism and the credentials"
 _HANDSHAKE = "check security.protocol and the ssl.* options"
 _MISSING = "create it, or correct the name or number"
-_PURGED = "close(), a purge or the abort of its transaction came first: flush() before, or give close() more time"
+_PURGED = "purge(), close() or an aborted transaction dropped it: call flush() first, or give close() more time"
 _FENCED = (
     "another producer uses this transactional.id, or the transaction took longer than transaction.timeout.ms: "
-    "close this one, and see that each has its own"
+    "close this producer and give each producer its own id"
 )
 
 _AUTHENTICATION, _SSL = -169, -181
 
 # Code -> its class, and what to do. Subclasses exist only where a caller would act differently.
 _BY_CODE: dict[int, tuple[type[KafkaError], str]] = {
-    -192: (DeliveryTimeoutError, "see that the brokers answer, or raise delivery.timeout.ms"),
+    -192: (DeliveryTimeoutError, "check that the brokers answer, or raise delivery.timeout.ms"),
     10: (RecordTooLargeError, "make it smaller, or raise max.request.size here and max.message.bytes of the topic"),
     29: (AuthorizationError, _ACCESS),
     31: (AuthorizationError, _ACCESS),
@@ -280,14 +379,14 @@ _BY_CODE: dict[int, tuple[type[KafkaError], str]] = {
     -197: (DeliveryError, "its topic was deleted, or its broker left the cluster"),
     -152: (DeliveryError, _PURGED),
     -151: (DeliveryError, _PURGED),
-    -150: (DeliveryError, "this producer can no longer keep its promises: close it and make a new one"),
+    -150: (DeliveryError, "this producer cannot go on: close it and make a new one"),
 }
 _FATAL = -150
 
 _PERSISTED = {
     "no": "it was not written",
-    "possibly": "it may have been written all the same",
-    "yes": "it was written all the same",
+    "possibly": "it may have been written",
+    "yes": "it was written",
 }
 
 
@@ -297,12 +396,14 @@ def for_delivery(code: int, reason: str, persisted: str, topic: str, partition: 
     code: librdkafka's error code of the delivery report.
     reason: its text.
     persisted: "no", "possibly" or "yes".
-    topic: "" if no record is concerned, but the connection or the producer.
-    partition: negative if the record never got one.
+    topic: "" if the error is about the connection or the producer.
+    partition: negative if the record had none yet.
 
-    Each reader needs an exception of its own: one that several threads raise collects all their tracebacks.
+    Each caller gets a new exception. An exception that several threads raise would collect all their tracebacks.
     """
-    otherwise = "send it again once the cluster is well" if code in _TRANSIENT else "see the broker's log for the cause"
+    otherwise = (
+        "send it again when the cluster has recovered" if code in _TRANSIENT else "see the broker's log for the cause"
+    )
     kind, advice = _BY_CODE.get(code, (DeliveryError, otherwise))
     reason = " ".join(reason.split())  # a broker's text may hold line breaks; a log line must not
     what = f"{reason} (code {code})"
@@ -321,9 +422,9 @@ def for_delivery(code: int, reason: str, persisted: str, topic: str, partition: 
 
 
 def set_place(error: BaseException, topic: object, partition: object) -> None:
-    """Lets a KafkaError say which topic and partition it is about, as far as these are known and it does not say so.
+    """Sets the topic and partition of a KafkaError where it has none yet. Ignores other exceptions.
 
-    topic, partition: as given to ``send()``, so perhaps no topic and no partition at all.
+    topic, partition: as given to ``send()``. Values of a wrong type are ignored.
     """
     if not isinstance(error, KafkaError):
         return
@@ -332,7 +433,7 @@ def set_place(error: BaseException, topic: object, partition: object) -> None:
     if error.partition is None and not isinstance(partition, bool):
         try:
             number = operator.index(partition)  # type: ignore[arg-type]
-        except Exception:  # None, or no number; neither is what the error is about
+        except Exception:  # None, or not a number
             return
         error.partition = number if number >= 0 else None
 
@@ -344,9 +445,9 @@ def for_several(
     reasons: Mapping[str, int],
     records: Sequence[FailedRecord],
 ) -> DeliveryError:
-    """A new exception for records that failed and of which nobody had been told.
+    """A new exception for failed records whose errors the program has not seen.
 
-    kinds: code and ``persisted`` of each, once. reasons, records: as in the exception.
+    kinds: the distinct pairs of code and ``persisted``. reasons, records: as in the exception.
     """
     errors = [for_delivery(code, "", persisted, "", -1) for code, persisted in kinds]
     return DeliveryError(
@@ -362,22 +463,22 @@ def for_several(
 
 
 def joint_persisted(outcomes: Collection[str]) -> str:
-    """What holds for all of several records: "no" or "yes" if it does for each, otherwise "possibly"."""
+    """The ``persisted`` of several records: "no" or "yes" if all are alike, otherwise "possibly"."""
     distinct = set(outcomes)
     return distinct.pop() if len(distinct) == 1 else "possibly"
 
 
 def for_transaction(code: int, what: str, fatal: bool) -> KafkaError:
-    """A new exception for a transaction that cannot be committed: fatal, or else to be aborted.
+    """A new exception for a transaction that cannot be committed. It is fatal or abortable.
 
     code: librdkafka's error code.
     what: what happened.
     """
     kind, advice = _BY_CODE.get(code, (KafkaError, ""))
     if not fatal:
-        # A producer that is fenced by its own transaction's end gets a new epoch when it aborts.
+        # The coordinator can fence a producer when its transaction times out. The abort then gets a new epoch.
         kind = KafkaError if kind is FencedError else kind
-        advice = "call abort_transaction(), then the work can be done again"
+        advice = "call abort_transaction(), then repeat the work"
     elif kind is not FencedError:
         advice = "this producer cannot go on: close it and make a new one"
     error = kind(f"{' '.join(what.split())}; {advice}", code=code, fatal=fatal)
@@ -386,8 +487,8 @@ def for_transaction(code: int, what: str, fatal: bool) -> KafkaError:
 
 
 # OpenSSL's reasons to refuse a certificate (X509_V_ERR_...): what they mean for an option.
-_UNKNOWN_AUTHORITY = "no authority in ssl.ca.location vouches for the broker's certificate"
-_OTHER_HOST = "the broker's certificate is made out to another host than bootstrap.servers or the broker itself names"
+_UNKNOWN_AUTHORITY = "no authority in ssl.ca.location has signed the broker's certificate"
+_OTHER_HOST = "the broker's certificate does not name the host of bootstrap.servers or of advertised.listeners"
 _CERTIFICATES = {
     2: _UNKNOWN_AUTHORITY,
     18: _UNKNOWN_AUTHORITY,
@@ -403,12 +504,12 @@ _CERTIFICATES = {
 
 
 def for_authentication(code: int, reason: str, certificate: int = 0) -> KafkaError | None:
-    """A new exception for the error of a connection that waiting will not mend, or None.
+    """A new exception if a connection error is permanent (credentials, TLS), otherwise None.
 
     code, reason: librdkafka's, of the error event.
     certificate: OpenSSL's code for why the broker's certificate was refused, or 0.
     """
-    if "SSL alert number" in reason:  # the broker's word that it wants none of ours; librdkafka calls it a disconnect
+    if "SSL alert number" in reason:  # the broker refused our certificate; librdkafka reports a disconnect
         code = _SSL
     if code not in (_AUTHENTICATION, _SSL):
         return None

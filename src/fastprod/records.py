@@ -1,4 +1,4 @@
-"""What goes in and what comes back: records, their metadata, and the view of a topic that partitioners get."""
+"""Records, the metadata of acknowledged records, and the cluster metadata that partitioners get."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class ProducerRecord:
     """One record to send. Two records with equal fields are equal.
 
     * `topic`: the name of the topic.
-    * `value`, `key`: what the serializers take. Without serializers `bytes`, `bytearray`, `memoryview`, `str` (sent as
-      UTF-8) or `None`. A `None` value is a tombstone on a compacted topic.
+    * `value`, `key`: objects for the serializers. Without serializers they are `bytes`, `bytearray`, `memoryview`,
+      `str` (sent as UTF-8) or `None`. A `None` value is a tombstone on a compacted topic.
     * `partition`: a number from 0, or `None` to let the partitioner choose.
     * `timestamp`: milliseconds since the epoch, or `None` for the moment of `send()`.
     * `headers`: a mapping, or pairs of name and value. A value takes the types that `value` takes without a serializer.
@@ -68,7 +68,7 @@ class RecordMetadata(NamedTuple):
 
     topic: str
     partition: int
-    offset: int  # -1 if the broker gave none: with acks=0, or if an acknowledgement was lost and inferred
+    offset: int  # -1 if the broker gave none: with acks=0, or if librdkafka inferred a lost acknowledgement
     timestamp: int  # milliseconds since the epoch
     serialized_key_size: int  # bytes; -1 for a null key
     serialized_value_size: int  # bytes; -1 for a null value
@@ -94,8 +94,8 @@ class BulkMetadata(_BulkMetadata):
     * `bytes`: the size of their keys and values.
     * `partitions`: maps each partition of the topic to `(count, first offset, last offset)`. An offset is -1 if the
       broker gave none.
-    * `other_topics`: maps other topics to the same, for records that interceptors sent there. It is an attribute, not
-      an item of the tuple.
+    * `other_topics`: maps each topic to which interceptors moved records to a mapping like `partitions`. It is an
+      attribute, not an item of the tuple.
 
     ```python
     report = producer.send_many("orders", [b"one", b"two"]).result(timeout=10)

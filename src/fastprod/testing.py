@@ -1,7 +1,9 @@
-"""An embedded broker for tests: librdkafka's mock cluster, with faults to order.
+"""An embedded broker for tests: librdkafka's mock cluster, and calls that make it fail.
 
-``python -m fastprod.testing --brokers 1 --topic orders:12`` runs one by hand: it prints the
-bootstrap servers and serves until interrupted.
+``python -m fastprod.testing --brokers 1 --topic orders:12`` starts one from a shell. It prints the
+bootstrap servers and serves until you interrupt it.
+
+Source: rdkafka_mock.h of librdkafka.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any, Protocol
 
 from .librdkafka import loader as librdkafka
 
-# Kafka's number of each request the mock cluster answers and a producer or consumer sends.
+# The API keys of Kafka's protocol that the mock cluster answers.
 API_KEYS = {
     "Produce": 0,
     "Fetch": 1,
@@ -62,16 +64,20 @@ _LEGAL_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 class MockCluster:
     """A Kafka cluster made of librdkafka's mock brokers, as a context manager.
 
-    * `brokers`: how many. Their ids count from 1.
-    * `topics`: maps names to numbers of partitions. `None`: `orders` with 12 partitions. A client that asks for an
-      unknown topic gets one with 4 partitions, unless it forbids that (`allow.auto.create.topics=false`).
-    * `process`: run the brokers in a child process. They do not share the caller's CPU time then, and can be paused.
+    * `brokers`: the number of brokers. Their ids count from 1.
+    * `topics`: maps topic names to partition counts. `None` creates `orders` with 12 partitions. If a client asks for
+      an unknown topic, the cluster creates it with 4 partitions; `allow.auto.create.topics=false` in the client
+      prevents that.
+    * `process`: run the brokers in a child process. They then use no CPU time of the caller's process, and `pause()`
+      works.
 
     Limits: it listens on loopback, without TLS or SASL. A partition keeps its last 5 MiB and drops what is older.
-    Timestamps are LogAppendTime, and not the clock's. A repeated batch of an idempotent producer is stored again.
+    Timestamps are LogAppendTime, but do not follow the clock. The cluster stores a repeated batch of an idempotent
+    producer again.
 
-    Any thread may call it. `ValueError`: a broker, topic or partition is unknown. `RuntimeError`: it is closed, or this
-    librdkafka has no mock cluster (librdkafka does not promise to keep its functions).
+    All methods are thread-safe. They raise `ValueError` for an unknown broker, topic or partition. They raise
+    `RuntimeError` if the cluster is closed or this librdkafka has no mock cluster; its functions are not part of
+    librdkafka's stable API.
 
     ```python
     from fastprod.testing import MockCluster
@@ -109,12 +115,12 @@ class MockCluster:
         return self._pid
 
     def create_topic(self, name: str, partitions: int) -> None:
-        """Creates a topic. `ValueError`: it exists."""
+        """Creates a topic. Raises `ValueError` if it exists."""
         _check_topic(name, partitions)
         self._call("topic_create", name, partitions, min(3, self._brokers))
 
     def delete_topic(self, name: str) -> None:
-        """Removes the topic and its records. `RuntimeError`: librdkafka is older than 2.15."""
+        """Removes the topic and its records. Raises `RuntimeError` if librdkafka is older than 2.15."""
         _check_topic(name, 1)
         self._call("topic_delete", name)
 
@@ -122,23 +128,25 @@ class MockCluster:
         """Makes a broker the partition's leader. The topic is created if it does not exist."""
         _check_topic(topic, 1)
         if broker_id == -1:
-            raise ValueError("a mock partition cannot be without a leader (librdkafka crashes): take its broker down")
+            raise ValueError(
+                "broker_id is -1, but a mock partition needs a leader (librdkafka crashes): use broker_down() instead"
+            )
         self._call("partition_set_leader", topic, _ranged("partition", partition, 0), self._known(broker_id))
 
     def push_request_errors(self, api_key: int | str, errors: Sequence[int]) -> None:
-        """Makes the next requests of one kind fail, with these error codes one after the other.
+        """Makes the next requests of one kind fail. Each request takes the next error code.
 
         * `api_key`: a name in `API_KEYS`, such as `"Produce"`, or a number.
         * `errors`: Kafka's error codes. -195 closes the connection instead of answering, and 0 lets a request pass.
         """
         if isinstance(api_key, str) and api_key not in API_KEYS:
-            raise ValueError(f"no request is called {api_key!r}; known are {', '.join(API_KEYS)}")
+            raise ValueError(f"unknown request {api_key!r}: use one of {', '.join(API_KEYS)}")
         number = API_KEYS[api_key] if isinstance(api_key, str) else _ranged("api_key", api_key, 0, 2**15 - 1)
         codes = [_ranged("error code", code, -(2**15), 2**15 - 1) for code in errors]
         self._call("push_request_errors_array", number, len(codes), codes)
 
     def set_round_trip_time(self, broker_id: int, milliseconds: int) -> None:
-        """Delays each answer of a broker, or of all brokers with `ALL_BROKERS`."""
+        """Delays each answer of a broker by some milliseconds. `ALL_BROKERS` stands for every broker."""
         self._call("broker_set_rtt", self._known_or_all(broker_id), _ranged("milliseconds", milliseconds, 0))
 
     def broker_down(self, broker_id: int) -> None:
@@ -150,7 +158,7 @@ class MockCluster:
         self._call("broker_set_up", self._known_or_all(broker_id))
 
     def pause(self) -> None:
-        """Stops the cluster's process (SIGSTOP): connections stay open and nothing answers. Needs `process=True`."""
+        """Stops the cluster's process (SIGSTOP). Connections stay open, and no broker answers. Needs `process=True`."""
         with self._lock:
             self._child().pause()
 
@@ -220,7 +228,7 @@ class _Native:
         self._cluster = new(self._carrier, brokers)
         if not self._cluster:
             self._destroy_carrier(self._carrier)
-            raise RuntimeError(f"librdkafka made no mock cluster of {brokers} brokers")
+            raise RuntimeError(f"librdkafka cannot create a mock cluster of {brokers} brokers")
         self.bootstrap_servers = bootstraps(self._cluster).decode()
 
     def call(self, name: str, *arguments: Any) -> None:
@@ -234,11 +242,11 @@ class _Native:
         if os.getpid() != self.pid:
             return  # a forked child has no brokers: their threads stayed in the parent
         self._destroy_cluster(self._cluster)
-        self._destroy_carrier(self._carrier)  # the cluster uses it to the last
+        self._destroy_carrier(self._carrier)  # last: the cluster uses it until it is destroyed
 
 
 class _Child:
-    """The cluster in a process of its own: one JSON line per call, one per answer; it ends when the pipe closes."""
+    """The cluster in a child process. Each call and each answer is a JSON line. The child ends when the pipe closes."""
 
     def __init__(self, brokers: int) -> None:
         self._owner = os.getpid()
@@ -252,7 +260,7 @@ class _Child:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
-            start_new_session=True,  # Ctrl-C is the caller's, who may still have records to flush
+            start_new_session=True,  # Ctrl-C must not reach the child: the caller may still flush records to it
         )
         self.pid = self._process.pid
         try:
@@ -265,7 +273,7 @@ class _Child:
         if self._paused:
             raise RuntimeError(f"the mock cluster is paused and cannot do {name}: resume() it first")
         assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # the missing answer tells more
+        with contextlib.suppress(BrokenPipeError):  # _answer() then raises a clearer error
             print(json.dumps([name, *arguments]), file=self._process.stdin, flush=True)
         self._answer()
 
@@ -327,7 +335,7 @@ def _missing(name: str) -> str:
 
 
 def _new_carrier() -> Any:
-    """The client handle that a mock cluster hangs on; nothing is sent through it."""
+    """The client handle that a mock cluster needs. It sends nothing."""
     conf = _symbol("rd_kafka_conf_new", ctypes.c_void_p)()
     text = ctypes.create_string_buffer(512)
     conf_set = _symbol("rd_kafka_conf_set", _INT, ctypes.c_void_p, _NAME, _NAME, ctypes.c_char_p, ctypes.c_size_t)
@@ -336,7 +344,7 @@ def _new_carrier() -> Any:
     producer = 0
     handle = new(producer, conf, text, len(text))
     if not handle:
-        raise RuntimeError(f"librdkafka made no client for the mock cluster: {text.value.decode()}")
+        raise RuntimeError(f"librdkafka cannot create a client for the mock cluster: {text.value.decode()}")
     return handle
 
 
@@ -347,7 +355,7 @@ def _to_c(value: Any) -> Any:
 
 
 def _ranged(name: str, value: int, low: int, high: int = 2**31 - 1) -> int:
-    # C would cut a larger number silently.
+    # ctypes truncates a larger number silently.
     if not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"{name} is {value!r}, but must be a whole number from {low} to {high}")
     return value
@@ -355,7 +363,7 @@ def _ranged(name: str, value: int, low: int, high: int = 2**31 - 1) -> int:
 
 def _check_topic(name: str, partitions: int) -> None:
     if not _LEGAL_TOPIC.fullmatch(name) or name in (".", ".."):
-        raise ValueError(f"{name!r} is no topic name: up to 249 letters, digits, '.', '_' and '-'")
+        raise ValueError(f"{name!r} is not a topic name: use up to 249 letters, digits, '.', '_' and '-'")
     _ranged(f"the number of partitions of {name}", partitions, 1, 100_000)
 
 

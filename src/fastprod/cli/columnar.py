@@ -1,4 +1,4 @@
-"""Reads Parquet and Arrow files: columns, which go to the producer as they are, without an object for each record."""
+"""Reads Parquet and Arrow files. Their columns go to the producer without a Python object for each record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILE_MAGIC = b"ARROW1"
 
 
 class Source(Protocol):
-    """What is read here: a file, how far it has been read, and what is wanted of it."""
+    """A Parquet or Arrow file, its columns to read, and how far it has been read."""
 
     path: str
     format: str
@@ -40,7 +40,7 @@ class Source(Protocol):
 
 
 class Rows(NamedTuple):
-    """Records side by side. batch: a pyarrow.RecordBatch. first: the number of its first row in the file, from 1."""
+    """Rows of a file. batch: a pyarrow.RecordBatch. first: the number of its first row in the file, from 1."""
 
     batch: Any
     value: str
@@ -48,7 +48,7 @@ class Rows(NamedTuple):
     first: int
 
     def records(self) -> Iterator[Record]:
-        """Key and value of each; None in a column is none."""
+        """Key and value of each row. A null is None."""
         values = self.batch.column(self.value).to_pylist()
         keys = self.batch.column(self.key).to_pylist() if self.key is not None else [None] * len(values)
         for key, value in zip(keys, values, strict=True):
@@ -64,7 +64,7 @@ def check(name: str, path: str, format: str) -> None:
     if importlib.util.find_spec("pyarrow") is None:
         raise ValueError(f"{name} is read with pyarrow, which is not installed: pip install 'fastprod[arrow]'")
     if path == "-" and format == "parquet":
-        raise ValueError("a Parquet file has its index at its end, so it cannot come from standard input")
+        raise ValueError("standard input cannot be Parquet, because the index is at the end of a Parquet file")
     if content.packing_of_suffix(path) is not None:
         raise ValueError(f"{name} is not unpacked: {format} files are compressed inside")
 

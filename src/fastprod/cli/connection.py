@@ -25,7 +25,7 @@ SILENT_SECONDS = 1.0  # of them, before it says that it waits
 
 
 class Producer(Protocol):
-    """The part of ``fastprod.Producer`` that is used here."""
+    """The methods of ``fastprod.Producer`` that the command uses."""
 
     def send(self, topic: str, value: bytes | None, key: bytes | None) -> Future: ...
 
@@ -55,13 +55,13 @@ def read_options(arguments: argparse.Namespace) -> Settings:
     for name, origin in options.origins.items():
         if settings.setting(name) == "transactional.id":
             given = f"-X {name}={options.options[name]}" if origin == "-X" else f"{name} from {origin}"
-            raise RefusedError(f"{given}: this command opens no transaction; leave {name} out")
+            raise RefusedError(f"{given}: this command does not use transactions; leave {name} out")
     return options
 
 
 @contextlib.contextmanager
 def brokers(arguments: argparse.Namespace, options: Settings) -> Iterator[dict[str, str]]:
-    """The producer's configuration; the embedded broker, if one is asked for, runs as long."""
+    """The producer's configuration. With --embedded, the broker runs until the block ends."""
     given = options.origin_of("bootstrap.servers")
     if (
         arguments.bootstrap_servers
@@ -70,11 +70,11 @@ def brokers(arguments: argparse.Namespace, options: Settings) -> Iterator[dict[s
     ):
         raise RefusedError("--bootstrap-servers, --embedded and -X bootstrap.servers exclude each other")
     if arguments.partitions is not None and not arguments.embedded:
-        raise RefusedError("--partitions is for --embedded; the topic of a real cluster has those it has")
+        raise RefusedError("--partitions needs --embedded; it does not change a topic of a real cluster")
     if arguments.bootstrap_servers:
         options.add({"bootstrap.servers": arguments.bootstrap_servers}, {"bootstrap.servers": "--bootstrap-servers"})
     elif not arguments.embedded and not given:
-        raise RefusedError("say where to send: --bootstrap-servers HOST:PORT,... or --embedded")
+        raise RefusedError("no brokers are given: use --bootstrap-servers HOST:PORT,... or --embedded")
     shown = settings.in_clear(arguments.options)
     if shown:
         say(
@@ -134,7 +134,7 @@ def close(producer: Producer) -> None:
 
 
 class _FirstOfItsKind(logging.Filter):
-    """Lets a line pass once: a client that cannot connect says so many times a second."""
+    """Passes each kind of line once. A client that cannot connect logs many of them each second."""
 
     def __init__(self) -> None:
         super().__init__()

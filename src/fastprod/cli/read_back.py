@@ -29,8 +29,8 @@ def _checksum(value: bytes | None, before: int = 0) -> int:
 class ReadBack:
     """Reads the embedded broker's topic while it is written, and compares it with what was sent.
 
-    For each key a running checksum over its values is kept on both sides: they agree only if the same values
-    came in the same order.
+    It keeps a checksum over the values of each key, once for the records sent and once for those read. The two are
+    equal only if the same values came in the same order.
     """
 
     def __init__(self, bootstrap_servers: str, topic: str, partitions: int) -> None:
@@ -100,18 +100,18 @@ class ReadBack:
         lines = [f"read back: {self._count:,} of {tally.acknowledged:,} records"]
         lines += [f"  {sample}" for sample in self._samples]
         if self._sent:
-            most = " (of more, only these were followed)" if len(self._sent) == MAX_KEYS else ""
+            most = " (the topic has more; only these were checked)" if len(self._sent) == MAX_KEYS else ""
             lines.append(f"  {len(self._received):,} keys{most}, {len(self._split):,} of them in several partitions")
         if self._dropped:
-            lines.append(f"  {self._dropped:,} records were dropped by the broker before they could be read")
+            lines.append(f"  the broker dropped {self._dropped:,} records before they were read")
         intact = self._count + self._dropped == tally.acknowledged and not self._split
         if not (self._count == self._expected == tally.acknowledged) or tally.failed or tally.unsettled:
-            lines.append("  the order was not checked, because the records read are not all that were sent")
+            lines.append("  the order was not checked: some of the records sent were not read back")
         elif self._same_keys() and self._received_keyless == self._sent_keyless:
-            lines.append("  every record as it was sent, and those of each key in the order in which they were sent")
+            lines.append("  every record is unchanged, and the records of each key are in order")
         else:
             intact = False
-            lines.append("  PROBLEM: records came changed or out of order")
+            lines.append("  PROBLEM: records are changed or out of order")
         return intact, lines
 
     def _same_keys(self) -> bool:

@@ -67,13 +67,13 @@ class Source:
         self.format = format or self._format_of_suffix()
         self.stop = stop or Stop()
         if key is not None and self.format == "lines":
-            raise ValueError(f"{self.name} is read as lines, which have no field {key!r} for the key")
+            raise ValueError(f"{self.name} has the format lines, so it has no field {key!r} for the key")
         if self.format in columnar.FORMATS:
             columnar.check(self.name, path, self.format)
         elif value is not None:
-            raise ValueError(f"{self.name} is read as {self.format}, which has no column {value!r} for the value")
+            raise ValueError(f"{self.name} has the format {self.format}, so it has no column {value!r} for the value")
         if delimiter is not None and self.format != "csv":
-            raise ValueError(f"{self.name} is read as {self.format}, which has no delimiter")
+            raise ValueError(f"{self.name} has the format {self.format}, so --delimiter does not apply")
         self.key = key
         self.value = value
         self.delimiter = delimiter

@@ -29,7 +29,7 @@ def show(*lines: str) -> None:
 
 
 def summary(topic: str, tally: Tally, partitions: int, seconds: float, pace: str = "") -> Iterator[str]:
-    """The lines that say what became of the records. partitions: how many the topic has. pace: note to the rate."""
+    """The lines of the summary. partitions: the topic's number of partitions. pace: a remark after the rate."""
     yield f"{topic}: {tally.acknowledged:,} records acknowledged, {tally.failed:,} failed"
     if tally.unsettled:
         yield f"  {tally.unsettled:,} records were still pending; they may have been written"
@@ -46,7 +46,7 @@ def summary(topic: str, tally: Tally, partitions: int, seconds: float, pace: str
     )
     others = tally.acknowledged - sum(counts)
     if others:
-        yield f"  {others:,} others are not in these counts: they were sent in one call with records that failed"
+        yield f"  {others:,} acknowledged records are not in these counts, because records of the same call failed"
     if 1 < len(counts) <= MAX_BARS and any(counts):
         for number, count in enumerate(counts):
             yield f"  {number:4} {count:>12,} {'#' * round(40 * count / max(counts))}"

@@ -31,30 +31,34 @@ INTERRUPT_TIMEOUT = GRACE  # seconds that pending records get after Ctrl-C
 _DESCRIPTION = """
 Sends the records of files to a topic and waits until the brokers have acknowledged them all.
 
-lines:  a value is a line without its end; there are no keys
-ndjson: a value is the line's bytes as they stand
-csv:    a value is the row as a JSON object of strings, named by the header line
-parquet, arrow: a value is what the column "value" has, or that of --value; bytes or text, and null is a tombstone
+formats, by suffix:
+  lines    .txt, .log, no suffix, standard input    each line is a value; records have no key
+  ndjson   .ndjson, .jsonl                          each line is a value, byte for byte
+  csv      .csv, .tsv                               each row is a value: a JSON object of strings, named by the header
+  parquet  .parquet                                 each row is a value: the column "value", or the one of --value
+  arrow    .arrow, .arrows, .feather, .ipc          as parquet
 
-The format follows the suffix: .csv, .tsv, .ndjson or .jsonl, .parquet, .arrow, .arrows, .feather or .ipc; .txt, .log,
-none and standard input are lines; any other needs --format. Parquet and Arrow need pyarrow:
-pip install 'fastprod[arrow]'
+Any other suffix needs --format. Columns for parquet and arrow hold bytes or text; a null value is a tombstone. Both
+formats need pyarrow: pip install 'fastprod[arrow]'
 
-The first bytes tell whether text is packed, from standard input, too: gzip, bzip2 and xz are unpacked; so is zstd with
-Python 3.14 or the package backports.zstd, and lz4 with the package lz4. Text is UTF-8. What is something else than its
-format is refused.
+Text is UTF-8. gzip, bzip2 and xz data is decompressed, also from standard input. zstd needs Python 3.14 or the package
+backports.zstd, and lz4 needs the package lz4. A file that is not in its format is refused.
 """
 _EXIT_CODES = """
-options: -X is stronger than -F, which is stronger than the environment: FASTPROD_SASL_PASSWORD is sasl.password, and
-FASTPROD_LIBRDKAFKA_<PROPERTY> a property of librdkafka. Other users of the machine can read a command line: give
-secrets by another way than -X KEY=VALUE.
+precedence: -X overrides -F, and -F overrides the environment. FASTPROD_SASL_PASSWORD sets sasl.password.
+FASTPROD_LIBRDKAFKA_<PROPERTY> sets a property of librdkafka. Other users of the machine can read a command line. Give
+secrets with -F, -X KEY=@FILE or the environment.
 
-signals: SIGINT (Ctrl-C), SIGTERM and SIGHUP end the input. What was read by then, and what the pipe holds, is sent and
-waited for, up to 10 s; a second SIGINT or SIGTERM ends that wait, and a third the process. The summary is printed.
+signals: SIGINT (Ctrl-C), SIGTERM and SIGHUP end the input. The command then sends the records that it has read and
+those in the pipe. It waits up to 10 s for the acknowledgements and prints the summary. A second SIGINT or SIGTERM ends
+the wait. A third ends the process.
 
-exit code: 0 all records were acknowledged; 1 some were not, or the input is malformed; 2 nothing was sent, because
-the arguments, the configuration, the topic, the brokers or the first record did not allow it; 130 ended by SIGINT,
-143 by SIGTERM, 129 by SIGHUP. A closed standard output or standard error changes nothing
+exit codes:
+  0    the brokers acknowledged all records
+  1    some records were not acknowledged, or the input is malformed
+  2    nothing was sent: the arguments, the configuration, the topic, the brokers or the first record did not allow it
+  130  SIGINT ended the input (143: SIGTERM, 129: SIGHUP)
+A closed standard output or standard error does not change the exit code.
 """
 
 
@@ -72,24 +76,26 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--topic", required=True)
     parser.add_argument("--bootstrap-servers", metavar="HOST:PORT,...")
     parser.add_argument("--embedded", action="store_true", help="send to a mock broker and read everything back")
-    parser.add_argument("--partitions", type=int, metavar="N", help="of the topic of --embedded (default: 12)")
+    parser.add_argument("--partitions", type=int, metavar="N", help="number of partitions for --embedded (default: 12)")
     parser.add_argument("--key", metavar="FIELD", help="the field or column that becomes the key")
-    parser.add_argument("--value", metavar="COLUMN", help='the column of the values, for parquet and arrow ("value")')
+    parser.add_argument(
+        "--value", metavar="COLUMN", help='the column that becomes the value, for parquet and arrow (default: "value")'
+    )
     parser.add_argument(
         "--delimiter",
         type=_delimiter,
         metavar="CHARACTER",
-        help="between the fields of CSV, tab for a tab (default: the one of , ; | and tab that the header line shows)",
+        help="the delimiter of CSV; write tab for a tab (default: inferred from the header line: , ; | or tab)",
     )
-    parser.add_argument("--format", choices=FORMATS, help="of all files (default: by the suffix of each)")
+    parser.add_argument("--format", choices=FORMATS, help="the format of all files (default: by the suffix of each)")
     parser.add_argument(
         "-X",
         dest="options",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an option of the producer, such as linger.ms=100; KEY=@FILE takes the file's text without its last line "
-        "end, and KEY=@@ is a value that begins with @",
+        help="an option of the producer, for example linger.ms=100; KEY=@FILE reads the value from a file, without the "
+        "last line end; write a value that begins with @ as KEY=@@...",
     )
     parser.add_argument(
         "-F",
@@ -97,7 +103,7 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="options of the producer, as a .properties file of Java",
+        help="a .properties file, as in Java, with options of the producer",
     )
     parser.add_argument(
         "--progress",
@@ -165,7 +171,7 @@ def _transfer(
     def announce() -> None:
         say(f"{stop.reason}; waiting up to {INTERRUPT_TIMEOUT:.0f} s for pending records")
 
-    # Closing ends whatever waits for the producer: send(), flush(), the result of a future.
+    # close() ends every call that waits: send(), flush() and the result of a future.
     with stop.graceful(announce, lambda: close(producer)), progress(arguments.progress, records, tally):
         code = _send_all(producer, arguments.topic, records, outstanding, stop, read_back)
         if not _flush(producer, INTERRUPT_TIMEOUT if code == 130 else None) and code != 130:
@@ -174,7 +180,7 @@ def _transfer(
         outstanding.finish()
         seconds = time.monotonic() - started
     if stop.number:
-        left_out = ", but for the record that was not read to its end" if records.unfinished else ""
+        left_out = "; its last record is incomplete and was not sent" if records.unfinished else ""
         say(f"the input was read up to {records.place}{left_out}")
     pace = "" if read_back is None else ", at the pace of reading back"
     show(*summary(arguments.topic, tally, partitions, seconds, pace))
@@ -195,9 +201,9 @@ def _send_all(
     stop: Stop,
     read_back: ReadBack | None,
 ) -> int:
-    """Sends until the input ends or something stops it, says what, and returns the exit code so far.
+    """Sends until the input ends or an error stops it, prints that error, and returns the exit code so far.
 
-    RefusedError if the input does not get as far as a record.
+    Raises RefusedError if it fails before the first record is sent.
     """
     try:
         for item in records:
@@ -224,7 +230,7 @@ def _send_all(
     except (KafkaError, OSError) as error:
         if isinstance(error, OSError) and not isinstance(error, KafkaError) and not outstanding.begun:
             raise RefusedError(f"{records.place}: {error}") from None
-        if not stop.hurried:
+        if not stop.wait_ended:
             say(f"stopped at {records.place}: {error}")
         return 1
     return 0
@@ -233,7 +239,7 @@ def _send_all(
 def _send_rows(
     producer: Producer, topic: str, rows: Rows, name: str, outstanding: Outstanding, read_back: ReadBack | None
 ) -> None:
-    """Sends all but those that are too large, which count as failed."""
+    """Sends the rows. Counts those that are too large as failed."""
     expected = iter(() if read_back is None else rows.records())
 
     def taken(future: Any, count: int) -> None:
@@ -259,11 +265,11 @@ def _send_rows(
 
 
 def _flush(producer: Producer, timeout: float | None) -> bool:
-    """Waits until all is settled, or the timeout; False if interrupted."""
+    """Waits until all records have settled, or for the timeout. Returns False if interrupted."""
     try:
         producer.flush(timeout)
     except KeyboardInterrupt:
         return False
     except (KafkaError, TimeoutError):
-        pass  # each future tells its own record's failure
+        pass  # each future has the error of its own record
     return True

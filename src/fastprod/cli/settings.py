@@ -1,6 +1,6 @@
-"""The producer's options from where a user may put them: the command line, files, and the environment.
+"""The producer's options, read from the command line, from files and from the environment.
 
-A command line can be read by every process of the machine, so secrets have other places.
+Every process of the machine can read a command line. Files and the environment are for secrets.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..config.options import ALIASES, OPTIONS, dotted, is_sensitive, redact
 
 ENVIRONMENT = "FASTPROD_"
-_OTHER_VARIABLES = ("FASTPROD_LIBRDKAFKA",)  # which is read before there is a producer
+_OTHER_VARIABLES = ("FASTPROD_LIBRDKAFKA",)  # the library to load, and not an option
 _FORCED = "librdkafka."
-# Of a sensitive option's name: what other processes may well see.
+# Parts of sensitive options' names whose values are not secret.
 _PUBLIC = re.compile(r"username|certificate|(?<!key)\.pem")
 
 
 class SettingsError(ValueError):
-    """An option cannot be read; the message says where it stands, and shows no secret."""
+    """An option cannot be read. The message says where it is given, and shows no secret."""
 
 
 class Settings:
-    """Options by the names they were given, and where each came from. What is added later outdoes what is there."""
+    """Options by name, and the origin of each. A later option replaces an earlier one with the same meaning."""
 
     def __init__(self) -> None:
         self.options: dict[str, str] = {}
@@ -41,14 +41,14 @@ class Settings:
         return next((origin for name, origin in self.origins.items() if setting(name) == wanted), None)
 
     def explained(self, message: str, credentials: bool = False) -> str:
-        """An error's message, and where the options that it names came from; or all credentials, if they are wrong."""
-        told = [
+        """An error's message with the origins of its options. credentials: adds the origins of all credentials."""
+        origins = [
             f"{name} is from {origin}"
             for name, origin in self.origins.items()
             if (credentials and setting(name).startswith(("sasl.", "ssl.")) and is_sensitive(name))
             or (origin != "-X" and re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.]*\w)", message))
         ]
-        return f"{message} ({'; '.join(told)})" if told else message
+        return f"{message} ({'; '.join(origins)})" if origins else message
 
 
 def read(environment: Mapping[str, str], files: Sequence[str], arguments: Sequence[str]) -> Settings:
@@ -111,7 +111,7 @@ def _from_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], dict[str,
 def _content(name: str, path: str) -> str:
     """A file's text without its last line end."""
     if not path:
-        raise SettingsError(f"-X {name}=@ names no file; a value that begins with @ is given as @@")
+        raise SettingsError(f"-X {name}=@ names no file; write a value that begins with @ as @@...")
     try:
         with open(path, "rb") as file:
             text = file.read().decode()
@@ -119,13 +119,13 @@ def _content(name: str, path: str) -> str:
         raise SettingsError(f"-X {name}=@{path}: the file is not UTF-8, at byte {error.start + 1}") from None
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"-X {name}=@{path}: {getattr(error, 'strerror', None) or error}; a value that begins with @ is given as @@"
+            f"-X {name}=@{path}: {getattr(error, 'strerror', None) or error}; write a value that begins with @ as @@..."
         ) from None
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
 
 
 def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """``FASTPROD_SASL_PASSWORD`` is sasl.password. A variable that is empty, or of no option, is none."""
+    """``FASTPROD_SASL_PASSWORD`` is sasl.password. Ignores empty variables and other names."""
     options: dict[str, str] = {}
     for key, value in environment.items():
         if not key.startswith(ENVIRONMENT) or key in _OTHER_VARIABLES or not value:
@@ -134,7 +134,7 @@ def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, str], d
         if setting(name) in OPTIONS or name.startswith(_FORCED):
             options[name] = value
         elif near := difflib.get_close_matches(name, [*OPTIONS, *ALIASES], n=1, cutoff=0.85):
-            raise SettingsError(f"{key} names no option: did you mean {variable(near[0])}?")
+            raise SettingsError(f"{key} is not an option: did you mean {variable(near[0])}?")
     return options, {name: variable(name) for name in options}
 
 
@@ -161,9 +161,10 @@ _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 
 def properties(path: str, data: bytes) -> Iterator[tuple[str, str, int]]:
-    """Name, value and line number of each entry of a .properties file, as Java reads it; of two alike the last holds.
+    """Name, value and line number of each entry of a .properties file, by Java's rules.
 
-    Java takes the bytes for ISO-8859-1. What is valid UTF-8 is taken for UTF-8 here: nobody means what Java would read.
+    The last of two equal names applies. A file that is valid UTF-8 is read as UTF-8, and any other as ISO-8859-1. Java
+    reads all files as ISO-8859-1.
 
     Source: java.util.Properties.load.
     """
@@ -184,7 +185,7 @@ def properties(path: str, data: bytes) -> Iterator[tuple[str, str, int]]:
         assert separator
         name = _unescaped(path, number, key[0])
         if not name:
-            raise SettingsError(f"{path}:{number}: no name stands before the value")
+            raise SettingsError(f"{path}:{number}: the name before the value is missing")
         yield name, _unescaped(path, number, entry[separator.end() :]), number
 
 
@@ -202,5 +203,5 @@ def _unescaped(path: str, number: int, text: str) -> str:
             )
         return chr(int(found[1], 16))
 
-    # Java's characters are halves of what \ud83d\ude00 means.
+    # \ud83d\ude00 is one character, written as a surrogate pair.
     return _ESCAPE.sub(character, text).encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")

@@ -35,7 +35,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.number = 0  # of the first signal
-        self.hurried = False
+        self.wait_ended = False
         self._reader = self._writer = -1  # a pipe that the interpreter writes to at each signal; -1 if none is handled
         self._previous_writer = -1
         self._raises = False
@@ -120,7 +120,7 @@ class Stop:
             with contextlib.suppress(queue.Empty):
                 if not self._seen.get(timeout=GRACE):
                     return
-            self.hurried = True
+            self.wait_ended = True
             hurry()
 
         self._raises = False

@@ -38,7 +38,7 @@ _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v
 
 
 class Login(NamedTuple):
-    """What a login module is told."""
+    """The options of a login module."""
 
     mechanisms: tuple[str, ...]  # of SASL: those that the module is for
     options: dict[str, str]  # option of fastprod -> value
@@ -64,7 +64,7 @@ def parse(text: str) -> Login:
         if equals != ("=", True) or is_sign:
             raise ValueError('options must be name="value"')
         if name not in names:
-            raise ValueError(f"librdkafka can do nothing with other options of this module than {', '.join(names)}")
+            raise ValueError(f"librdkafka supports only these options of the module: {', '.join(names)}")
         if "\0" in value:
             raise ValueError("librdkafka takes no NUL in a value")
         options[names[name]] = value

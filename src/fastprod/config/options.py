@@ -1,6 +1,6 @@
-"""Every option: its name, unit, default, range, and who acts on it: fastprod, librdkafka, or nobody.
+"""The table of all options: name, unit, default, range, and whether fastprod or librdkafka acts on it.
 
-``OPTIONS`` is the one source: ``config.resolve()`` reads by it, and the tables of docs/options.md are printed from it.
+``config.resolve()`` reads options by ``OPTIONS``, and docs/options.md is generated from it.
 Names, meanings and defaults are those of Kafka's Java producer 4.x, except that ``linger.ms`` is 0, the guide's
 default, ``allow.auto.create.topics`` is false, and the socket buffers are left to the operating system.
 """
@@ -97,7 +97,7 @@ _ROWS = (
     _rdk("client.dns.lookup", "text", "use_all_dns_ips",
          ("use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"), "How host names are resolved."),
     _own("client.id", "text", "", None, "Name in the broker's logs and quotas; default producer-N.", "client.id"),
-    _rdk("client.rack", "text", "", None, "Rack of this client, told to the broker."),
+    _rdk("client.rack", "text", "", None, "Rack of this client, sent to the broker."),
     _own("metadata.max.age.ms", "ms", 300_000, range(1, 3_600_001), "Metadata older than this is refreshed.",
          "topic.metadata.refresh.interval.ms"),
     _own("metadata.max.idle.ms", "ms", 300_000, range(5000, 2**31), "A topic not used for this long is forgotten."),
@@ -120,7 +120,7 @@ _ROWS = (
     _rdk("enable.metrics.push", "bool", True, None, "Let brokers subscribe to client metrics (KIP-714)."),
     _unused("metrics.sample.window.ms", "ms", 30_000, "metrics() are counters, not samples"),
     _unused("metrics.num.samples", "count", 2, "metrics() are counters, not samples"),
-    _unused("metrics.recording.level", "text", "INFO", "all metrics are always kept"),
+    _unused("metrics.recording.level", "text", "INFO", "fastprod always records all metrics"),
     _refused("metric.reporters", _JAVA + "metrics.JmxReporter", _JAVA_CLASS + "read producer.metrics()"),
     _refused("config.providers", None, "values are taken literally; read secrets before making the producer"),
     _refused("security.providers", None, _JVM),
@@ -251,7 +251,7 @@ FOREIGN = {
     "sasl.plain.password": "use sasl.password",
     "sasl.oauth.token.provider": "use sasl.oauthbearer.token.provider",
     "sasl.kerberos.name": "use sasl.kerberos.service.name",
-    "sasl.kerberos.domain.name": "leave it out: it is the broker's host name, as bootstrap.servers and brokers tell it",
+    "sasl.kerberos.domain.name": "leave it out: librdkafka uses the broker's host name",
     "max.batch.size": "use batch.size",
     "buffer.timeout": "use linger.ms",
     "bootstrap.timeout.ms": "use max.block.ms, or give wait_ready() a timeout",

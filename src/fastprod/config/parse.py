@@ -1,4 +1,4 @@
-"""One value of one option: its text or object becomes what the option's unit says, or a ConfigError."""
+"""Parses and checks the value of one option. ConfigError if it is not valid."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _bool(option: Option, key: str, value: Any) -> bool:
 
 
 def _string(option: Option, key: str, value: Any) -> str:
-    """As Java, it trims; but not secrets, which go through as they are."""
+    """Trims white space, as Java does. Secrets keep theirs."""
     text = _clean(option, key, value, "a str")
     if not is_sensitive(option.name):
         text = text.strip(_SPACE)
@@ -113,10 +113,12 @@ _HOST = re.compile(r"(?:(?P<scheme>[\w\-%.]*)://)?(?P<host>\[[\w.:%]*:[\w.:%]*\]
 
 def _hosts(option: Option, key: str, value: Any) -> str:
     if "@" in repr(value):  # a password may stand before it
-        raise ConfigError(f"{key}: an entry has an @; it must be host:port, and credentials belong into sasl.*")
+        raise ConfigError(f"{key}: an entry contains an @; entries are host:port, and credentials go into sasl.*")
     hosts = _list(option, key, value).split(",")
     if len(hosts) > 1000:
-        raise ConfigError(f"{key} names {len(hosts)} hosts; a few are enough, since brokers name the others")
+        raise ConfigError(
+            f"{key} names {len(hosts)} hosts, but the limit is 1000; a few are enough, because brokers name the others"
+        )
     for entry in hosts:
         match = _HOST.fullmatch(entry)
         if not entry:
@@ -137,7 +139,7 @@ def _file(option: Option, key: str, value: Any) -> str:
     else:
         path = _string(option, key, value)
     try:
-        if os.path.isfile(path):  # a pipe must be left for librdkafka to read
+        if os.path.isfile(path):  # a pipe can be read once only, and librdkafka reads it
             with open(path, "rb") as file:
                 if option.unit == "PEM file" and b"-----BEGIN" not in file.read():
                     raise ConfigError(f"{key}={show(key, path)}: is not PEM; convert it, or use ssl.keystore.location")
@@ -196,7 +198,7 @@ _PARSERS: dict[str, Callable[[Option, str, Any], Any]] = {
 
 
 def parse(option: Option, key: str, value: Any) -> Any:
-    """The value as the option's unit has it. key: the option as the user spelt it. ConfigError if it is none."""
+    """The value in the option's unit. key: the option's name as the user wrote it. ConfigError if it is not valid."""
     return _PARSERS[option.unit](option, key, value)
 
 
@@ -211,7 +213,7 @@ def text_of(value: Any) -> str:
 
 
 def compact(value: Any) -> str:
-    """For comparison: as Java, without white space around it or the items of a list, and true in any case."""
+    """Text to compare values by: in lower case, and without white space around the value or the items of a list."""
     return ",".join(item.strip(_SPACE) for item in text_of(value).split(",")).lower()
 
 
@@ -224,5 +226,5 @@ def property_text(key: str, value: Any) -> str:
 
 
 def _is_clean(text: str) -> bool:
-    """Whether C can be given it."""
+    """Whether the text can be passed to C."""
     return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)

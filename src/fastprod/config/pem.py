@@ -17,9 +17,9 @@ _ENCRYPTED = re.compile(r"Proc-Type:\s*4,\s*ENCRYPTED\s+DEK-Info:\s*([\w-]+),\s*
 
 
 def normalize(text: str, kind: str) -> str:
-    """The blocks of a kind, CERTIFICATE or PRIVATE_KEY, without what stands around them.
+    """The PEM blocks of one kind, CERTIFICATE or PRIVATE_KEY, without the text around them.
 
-    ValueError says what is wrong, and never shows what may be a key.
+    ValueError says why the text is malformed. It never quotes the text, which may be a key.
     """
     text = _ESCAPED_BREAK.sub("\n", text)
     begun = [" ".join(label.split()) for label in _BEGIN.findall(text)]
@@ -49,12 +49,12 @@ def _written(label: str, body: str) -> str:
         header = f"Proc-Type: 4,ENCRYPTED\nDEK-Info: {encrypted[1]},{encrypted[2]}\n\n"
         body = body[encrypted.end() :]
     else:
-        body = re.sub(r"^.*:.*$", "", body, flags=re.MULTILINE)  # other headers mean nothing, to Java neither
+        body = re.sub(r"^.*:.*$", "", body, flags=re.MULTILINE)  # Java ignores other headers too
     data = "".join(body.split())
     try:
         if not base64.b64decode(data, validate=True):
             raise ValueError
     except ValueError:
-        raise ValueError(f"the {label} holds something else than base64 between its BEGIN and END") from None
+        raise ValueError(f"the {label} has no valid base64 between its BEGIN and END") from None
     lines = "".join(f"{data[i : i + 64]}\n" for i in range(0, len(data), 64))
     return f"-----BEGIN {label}-----\n{header}{lines}-----END {label}-----\n"

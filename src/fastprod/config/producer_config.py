@@ -1,4 +1,4 @@
-"""ProducerConfig: from what a user wrote to checked options. `resolve()` does all of it."""
+"""ProducerConfig: the checked options of a producer. `resolve()` makes them from the user's options."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .rules import check_security, check_together, read_pem, take_schemes
 
 
 class ProducerConfig:
-    """Checked options. The attributes are what fastprod acts on itself, ``librdkafka`` what the transport sets.
+    """Checked options. fastprod itself reads the attributes; the transport passes ``librdkafka`` on.
 
-    given: the names in ``OPTIONS`` that the user gave; everything else is a default or follows from one.
-    The repr hides secrets, and it cannot be pickled, which would write them out.
+    given: the names in ``OPTIONS`` that the user gave. All others have defaults.
+    The repr hides secrets. Pickling is refused, because it would write them out.
     """
 
     librdkafka: dict[str, str]  # exactly the properties to set on rd_kafka_conf_t
@@ -66,11 +66,11 @@ class ProducerConfig:
         return f"ProducerConfig({', '.join(f'{k}={v}' for k, v in shown.items())}, librdkafka={properties})"
 
     def forget_secrets(self) -> None:
-        """Once librdkafka has the properties, nobody needs them here."""
+        """Hides the secrets. Called when librdkafka has the properties."""
         self.librdkafka = {name: redact(name, text) for name, text in self.librdkafka.items()}
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a ProducerConfig may hold secrets and is not pickled: pass the options on instead")
+        raise TypeError("a ProducerConfig cannot be pickled, because it may hold secrets: pass the options instead")
 
 
 def resolve(
@@ -79,17 +79,16 @@ def resolve(
     librdkafka_knows: Callable[[str], bool] = lambda name: False,
     warn: Callable[..., object] = warnings.warn,
 ) -> ProducerConfig:
-    """The configuration a producer runs by.
+    """The checked configuration of a producer.
 
-    config: dotted names, as in Java; names with underscores are read too. None for none.
-    options: keyword arguments, the same names with underscores. One setting given twice must agree.
-    In both, an option that is None is not given: its default holds, or what another spelling of it says. Its name is
-    checked all the same.
-    librdkafka_knows: whether a name is a property of librdkafka; such a one passes through as it is.
-    warn: called as ``warnings.warn`` for what is permitted but risky.
+    config: a mapping with dotted names, as in Java, or with underscores. None means no options.
+    options: keyword arguments with underscores. If an option is given twice, both values must be equal.
+    A value of None counts as not given, but its name is checked.
+    librdkafka_knows: whether a name is a property of librdkafka. These properties pass through unchanged.
+    warn: called like ``warnings.warn`` for options that are risky.
 
-    ConfigError names the option, the value (unless it is a secret) and what is allowed. TypeError: ``config`` is not
-    a mapping, or a name in it is not a str.
+    Raises ConfigError with the option, the value (unless it is a secret) and the allowed values. Raises TypeError if
+    ``config`` is not a mapping or a name is not a str.
     """
     if config is None:
         config = {}
@@ -153,7 +152,9 @@ def _property(key: str, librdkafka_knows: Callable[[str], bool]) -> str:
         return OPTIONS[ALIASES[name]].maps_to or "linger.ms"
     if name == "delivery.timeout.ms":
         return "message.timeout.ms"
-    if name.isascii() and name.isprintable():  # a NUL would end the name early and hide what follows from our checks
+    if (
+        name.isascii() and name.isprintable()
+    ):  # a NUL would end the name early, so librdkafka would see another name than these checks
         for spelt in (key, name):
             if librdkafka_knows(spelt):
                 return spelt
@@ -161,13 +162,13 @@ def _property(key: str, librdkafka_knows: Callable[[str], bool]) -> str:
 
 
 def _hint(name: str) -> str:
-    """What to do about a dotted name in lower case that nobody knows."""
+    """The advice about an unknown option. name: dotted and in lower case."""
     if name in FOREIGN:
         return FOREIGN[name]
     import difflib  # only here: it costs a millisecond to import
 
     names = [*(option.name for option in OPTIONS.values() if option.owner != "refused"), *ALIASES]
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)  # by less, names match that only sound alike
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)  # a lower cutoff matches unrelated names
     return f"did you mean {near[0]}?" if near else "neither fastprod nor this librdkafka knows it"
 
 

@@ -18,14 +18,17 @@ _client_numbers = itertools.count(1)
 
 
 def take_schemes(values: dict[str, Any]) -> set[str]:
-    """Takes the schemes from bootstrap.servers, as Java does; those that are security protocols, in capitals."""
+    """Removes the schemes from bootstrap.servers, as Java does. Returns the security protocols among them, in capitals.
+
+    Source: org.apache.kafka.common.utils.Utils.getHost.
+    """
     found = [entry.rpartition("://") for entry in (values["bootstrap.servers"] or "").split(",")]
     values["bootstrap.servers"] = ",".join(dict.fromkeys(host for _, _, host in found))
     return {scheme.upper() for scheme, _, _ in found}.intersection(OPTIONS["security.protocol"].valid or ())
 
 
 def read_pem(properties: dict[str, str], spelling: Mapping[str, str]) -> None:
-    """Writes PEM as librdkafka reads it. A file whose PEM it could not read is given as text."""
+    """Normalizes PEM for librdkafka. If librdkafka cannot read a file's PEM, the text replaces the path."""
     spelling = dict(spelling)
     for part in ("ca", "certificate", "key"):
         file = properties.get(f"ssl.{part}.location", "")
@@ -46,7 +49,10 @@ def read_pem(properties: dict[str, str], spelling: Mapping[str, str]) -> None:
 
 
 def check_together(values: dict[str, Any], given: Mapping[str, Any], notes: list[str]) -> None:
-    """Java's rules between options; changes ``values`` where a default has to give way."""
+    """Java's rules between options. If a default contradicts a given option, ``values`` gets the default's replacement.
+
+    Source: ProducerConfig.postProcessParsedConfig and KafkaProducer.configureDeliveryTimeout.
+    """
     if not values["bootstrap.servers"]:
         raise ConfigError("bootstrap.servers is required: host:port of one or more brokers")
     if values["batch.size"] > values["buffer.memory"]:
@@ -57,7 +63,7 @@ def check_together(values: dict[str, Any], given: Mapping[str, Any], notes: list
     if "batch.size" in given and values["batch.size"] > values["max.request.size"]:
         raise ConfigError(
             f"batch.size={values['batch.size']} is larger than max.request.size={values['max.request.size']}: "
-            "such a batch could not be sent; lower the one or raise the other"
+            "a full batch could not be sent; lower batch.size or raise max.request.size"
         )
     _check_delivery_timeout(values, given, notes)
     _check_idempotence(values, given)
@@ -70,7 +76,7 @@ def check_together(values: dict[str, Any], given: Mapping[str, Any], notes: list
                 values[longest] = values[first]
             else:
                 if first in given:
-                    notes.append(f"{first}={values[first]} is cut to {longest}={values[longest]}")
+                    notes.append(f"{first}={values[first]} is lowered to {longest}={values[longest]}")
                 values[first] = values[longest]
     if not values["client.id"]:
         values["client.id"] = f"producer-{values['transactional.id'] or next(_client_numbers)}"
@@ -83,7 +89,7 @@ def _check_delivery_timeout(values: dict[str, Any], given: Mapping[str, Any], no
         return
     rule = f"delivery.timeout.ms={delivery} is less than linger.ms={linger:g} + request.timeout.ms={request}"
     if "delivery.timeout.ms" in given:
-        raise ConfigError(f"{rule}: it must be at least {least}, or one attempt could not finish")
+        raise ConfigError(f"{rule}: it must be at least {least}, so that one attempt can finish")
     values["delivery.timeout.ms"] = least
     notes.append(f"{rule}: it is raised to {least}")
 
@@ -94,7 +100,7 @@ def _check_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None
         if in_flight > 5:
             raise ConfigError(
                 f"max.in.flight.requests.per.connection={in_flight}: must be at most 5 with enable.idempotence=true, "
-                "the default; set enable.idempotence=false to allow more, and reordering"
+                "the default; enable.idempotence=false allows more, but retries may then reorder records"
             )
         for name, wanted, kept in (
             ("acks", "all", values["acks"] == "all"),
@@ -102,7 +108,7 @@ def _check_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None
         ):
             if not kept and "enable.idempotence" in given:
                 raise ConfigError(f"{name}={values[name]}: must be {wanted} with enable.idempotence=true")
-            values["enable.idempotence"] &= kept  # not asked for, so it gives way, as in Java
+            values["enable.idempotence"] &= kept  # only a default, so it is switched off, as in Java
     if values["transactional.id"] and not values["enable.idempotence"]:
         raise ConfigError("transactional.id needs enable.idempotence=true, acks=all and retries of at least 1")
 
@@ -115,13 +121,13 @@ def check_security(properties: Mapping[str, str], values: Mapping[str, Any], not
     if values["sasl.oauthbearer.token.provider"]:
         secrets.append("sasl.oauthbearer.token.provider")
     if secrets and not protocol.endswith("SSL"):
-        risk = f"{', '.join(secrets)} set while security.protocol={protocol}: credentials would travel unencrypted"
+        risk = f"{', '.join(secrets)} set while security.protocol={protocol}: credentials would be sent unencrypted"
         if not values["allow.plaintext.credentials"]:
             raise ConfigError(f"{risk}; use SASL_SSL, or allow it with allow.plaintext.credentials=true")
         notes.append(risk)
     for name in ("enable.ssl.certificate.verification", "ssl.endpoint.identification.algorithm"):
         if properties.get(name) in ("false", "f", "0", "none") and protocol.endswith("SSL"):
-            notes.append(f"{name}={properties[name]}: anyone on the way to the broker can pose as it")
+            notes.append(f"{name}={properties[name]}: an attacker on the network can impersonate the broker")
     has_key, has_certificate = (
         bool({f"ssl.{part}.location", f"ssl.{part}.pem"} & properties.keys()) for part in ("key", "certificate")
     )
@@ -131,15 +137,15 @@ def check_security(properties: Mapping[str, str], values: Mapping[str, Any], not
 
 
 def _check_unsecured_token(properties: Mapping[str, str]) -> None:
-    """librdkafka's own errors about it would quote it."""
+    """Checks the syntax here, because librdkafka's errors would quote the value."""
     text = properties.get("sasl.oauthbearer.config", "")
     if properties.get("enable.sasl.oauthbearer.unsecure.jwt") == "true" and text:
         names = "principal|principalClaimName|scope|scopeClaimName|extension_[A-Za-z]+"
         pair = f"(?:(?:{names})=[^ ]+|lifeSeconds=[0-9]{{1,9}})"
         if not re.fullmatch(f"{pair}(?: +{pair})*", text):
             raise ConfigError(
-                "sasl.oauthbearer.config=[hidden]: must be name=value, separated by spaces, of principal, "
-                "principalClaimName, scope, scopeClaimName, lifeSeconds, extension_<name>"
+                "sasl.oauthbearer.config=[hidden]: must be name=value pairs, separated by spaces; the names are "
+                "principal, principalClaimName, scope, scopeClaimName, lifeSeconds and extension_<name>"
             )
 
 
@@ -153,5 +159,6 @@ def _check_mechanism(mechanism: str, values: Mapping[str, Any]) -> None:
             raise ConfigError(f"sasl.oauthbearer.token.provider needs sasl.mechanism=OAUTHBEARER, not {mechanism}")
         if values["sasl.oauthbearer.token.endpoint.url"]:
             raise ConfigError(
-                "tokens come from sasl.oauthbearer.token.provider or .token.endpoint.url: give one of them"
+                "sasl.oauthbearer.token.provider and sasl.oauthbearer.token.endpoint.url exclude each other: "
+                "give one of them"
             )
