@@ -188,8 +188,8 @@ def test_records_that_fail_are_reported_one_by_one_and_those_beside_them_count(t
 @pytest.mark.mock
 @pytest.mark.parametrize("key", [(), ("--key", "id")])
 @pytest.mark.parametrize("taken", [0, 3])
-@pytest.mark.parametrize("refusal", [BufferExhaustedError, KeyboardInterrupt])
-def test_embedded_does_not_expect_what_was_not_taken(tmp_path, capsys, key, taken, refusal):
+@pytest.mark.parametrize("error_class", [BufferExhaustedError, KeyboardInterrupt])
+def test_embedded_does_not_expect_what_was_not_taken(tmp_path, capsys, key, taken, error_class):
     class Refusing:
         """Takes some of the second portion."""
 
@@ -204,7 +204,7 @@ def test_embedded_does_not_expect_what_was_not_taken(tmp_path, capsys, key, take
             self.portions += 1
             if self.portions == 1:
                 return self.inner.send_arrow(topic, data, **columns)
-            error = refusal("no room")
+            error = error_class("no room")
             error.index, error.sent = taken, self.inner.send_arrow(topic, data.slice(0, taken), **columns)
             raise error
 
@@ -213,7 +213,7 @@ def test_embedded_does_not_expect_what_was_not_taken(tmp_path, capsys, key, take
         for _ in range(2):
             out.write_table(TABLE)
     code = send.run(parse("--embedded", path, *key), producer_factory=Refusing)
-    assert code == (130 if refusal is KeyboardInterrupt else 1)
+    assert code == (130 if error_class is KeyboardInterrupt else 1)
     out, _ = capsys.readouterr()
     assert f"read back: {5 + taken} of {5 + taken} records" in out
     assert "every record is unchanged" in out and "PROBLEM" not in out

@@ -73,15 +73,15 @@ def test_embedded_notices_what_is_wrong(write, capsys, monkeypatch, change):
     arguments = parse(write("a.ndjson", rows), "--key", "id", "--embedded")
     assert send.run(arguments, producer_factory=Wrong) == 1
     out = capsys.readouterr().out
-    told = "  1 keys, 1 of them in several partitions" if change == "partition" else "  PROBLEM: records are changed"
-    assert "read back: 20 of 20 records\n" in out and told in out
+    said = "  1 keys, 1 of them in several partitions" if change == "partition" else "  PROBLEM: records are changed"
+    assert "read back: 20 of 20 records\n" in out and said in out
 
 
 @pytest.mark.mock
 @pytest.mark.parametrize("key", [(), ("--key", "id")])
 @pytest.mark.parametrize("count", [0, 19])
-@pytest.mark.parametrize("refusal", [BufferExhaustedError, KeyboardInterrupt])
-def test_embedded_does_not_expect_what_was_not_taken(write, capsys, key, count, refusal):
+@pytest.mark.parametrize("error_class", [BufferExhaustedError, KeyboardInterrupt])
+def test_embedded_does_not_expect_what_was_not_taken(write, capsys, key, count, error_class):
     from fastprod import Producer
 
     class Refusing:
@@ -93,12 +93,12 @@ def test_embedded_does_not_expect_what_was_not_taken(write, capsys, key, count, 
 
         def send(self, topic, value, key):
             if value == rows[count].encode():
-                raise refusal("no room")
+                raise error_class("no room")
             return self.inner.send(topic, value, key)
 
     rows = [f'{{"id":{number % 3},"n":{number}}}' for number in range(20)]
     arguments = parse(write("a.ndjson", "\n".join(rows)), *key, "--embedded")
-    assert send.run(arguments, producer_factory=Refusing) == (130 if refusal is KeyboardInterrupt else 1)
+    assert send.run(arguments, producer_factory=Refusing) == (130 if error_class is KeyboardInterrupt else 1)
     out = capsys.readouterr().out
     assert f"read back: {count} of {count} records\n" in out
     assert "  every record is unchanged" in out and "PROBLEM" not in out

@@ -226,12 +226,12 @@ def test_long_csv_fields(write):
     assert len(list(Source(write("a.csv", b"a\n" + b"x" * 300_000)))[0][1]) == 300_000 + len('{"a":""}')
 
 
-@pytest.mark.parametrize(("cut", "told"), [(slice(0, -9), "ended"), (slice(3, None), "Not a gzipped file")])
-def test_damaged_gzip(tmp_path, cut, told):
+@pytest.mark.parametrize(("cut", "said"), [(slice(0, -9), "ended"), (slice(3, None), "Not a gzipped file")])
+def test_damaged_gzip(tmp_path, cut, said):
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(b"line\n" * 9, mtime=0)[cut])
     complaint = complaint_about(Source(str(path)))
-    assert complaint.startswith("a.txt.gz:") and "the gzip data is damaged" in complaint and told in complaint
+    assert complaint.startswith("a.txt.gz:") and "the gzip data is damaged" in complaint and said in complaint
 
 
 def test_endless_input_is_read_as_it_comes(monkeypatch):

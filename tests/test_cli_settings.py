@@ -127,8 +127,8 @@ def test_variables_that_are_no_options_are_left_alone(source, monkeypatch, capsy
 def test_a_misspelt_variable_is_a_usage_error(source, monkeypatch, capsys):
     monkeypatch.setenv("FASTPROD_SASL_PASWORD", CANARY)
     assert run(FakeProducer(), source) == 2
-    told = "fastprod send: FASTPROD_SASL_PASWORD is not an option: did you mean FASTPROD_SASL_PASSWORD?\n"
-    assert capsys.readouterr().err == told
+    said = "fastprod send: FASTPROD_SASL_PASWORD is not an option: did you mean FASTPROD_SASL_PASSWORD?\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(
@@ -174,10 +174,10 @@ def test_values_that_cannot_be_read(source, write, capsys, monkeypatch, tmp_path
     assert err.startswith(f"fastprod send: {complaint}") and CANARY not in err
 
 
-@pytest.mark.parametrize(("name", "told"), [("none", "No such file or directory"), (".", "Is a directory")])
-def test_a_file_that_cannot_be_read(source, capsys, name, told):
+@pytest.mark.parametrize(("name", "said"), [("none", "No such file or directory"), (".", "Is a directory")])
+def test_a_file_that_cannot_be_read(source, capsys, name, said):
     assert run(FakeProducer(), source, "-F", name) == 2
-    assert capsys.readouterr().err == f"fastprod send: -F {name}: {told}\n"
+    assert capsys.readouterr().err == f"fastprod send: -F {name}: {said}\n"
 
 
 def test_a_secret_in_clear_is_noted(source, capsys):
@@ -201,8 +201,8 @@ def test_an_error_tells_where_the_option_came_from(source, write, monkeypatch, c
             raise ConfigError("linger.ms=never and acks=some: nonsense")
 
     assert run(Refusing(), source, "-F", file, "-X", "retries=1") == 2
-    told = f"linger.ms=never and acks=some: nonsense (acks is from FASTPROD_ACKS; linger.ms is from {file}:2)"
-    assert capsys.readouterr().err == f"fastprod send: {told}\n"
+    said = f"linger.ms=never and acks=some: nonsense (acks is from FASTPROD_ACKS; linger.ms is from {file}:2)"
+    assert capsys.readouterr().err == f"fastprod send: {said}\n"
 
 
 def test_wrong_credentials_tell_where_they_came_from_and_not_what_they_are(source, write, monkeypatch, capsys):
@@ -229,7 +229,7 @@ def test_a_transactional_id_is_refused_wherever_it_stands(source, write, monkeyp
 
 @pytest.mark.mock
 def test_a_process_with_all_of_it(tmp_path, write):
-    """The real options: what is wrong is told with its place, and no secret is shown."""
+    """The real options: what is wrong is said with its place, and no secret is shown."""
     with MockCluster(topics={"t": 1}, process=True) as cluster:
         servers = cluster.bootstrap_servers
         file = write("client.properties", f"bootstrap.servers = {servers}\nlinger.ms : 1\n".encode())

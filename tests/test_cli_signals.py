@@ -63,7 +63,7 @@ def end(process):
     return code, texts.get("out", ""), texts.get("err", "")
 
 
-def held(stream):
+def unread(stream):
     """How many bytes a pipe or terminal holds."""
     return struct.unpack("i", fcntl.ioctl(stream, termios.FIONREAD, bytes(4)))[0]
 
@@ -72,7 +72,7 @@ def give(process, data):
     """Writes to its standard input and waits until it has read that."""
     process.stdin.write(data)
     process.stdin.flush()
-    assert eventually(lambda: not held(process.stdin), LONG)
+    assert eventually(lambda: not unread(process.stdin), LONG)
 
 
 @pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
@@ -136,7 +136,7 @@ def test_a_signal_ends_the_wait_for_input_without_interrupting_it():
         late.start()
         asked.wait_readable(reader)
         late.cancel()
-        assert asked.number == signal.SIGTERM and not held(reader)
+        assert asked.number == signal.SIGTERM and not unread(reader)
         early.join()
 
 
@@ -193,9 +193,9 @@ def test_a_signal_while_it_waits_for_memory(cluster, number):
 
 def blocked(process):
     """Whether it has stopped reading, as far as one can see from outside."""
-    before = held(process.stdin)
+    before = unread(process.stdin)
     time.sleep(0.3)
-    return held(process.stdin) == before > 50_000
+    return unread(process.stdin) == before > 50_000
 
 
 @contextlib.contextmanager
@@ -222,7 +222,7 @@ def test_a_second_signal_hurries(cluster, number, options):
             assert eventually(lambda: blocked(process), LONG)
         else:
             writer.join()
-            assert eventually(lambda: not held(process.stdin), LONG)
+            assert eventually(lambda: not unread(process.stdin), LONG)
         process.send_signal(number)
         process.stderr.readline()
         process.send_signal(number)
@@ -309,11 +309,11 @@ def test_a_terminal_that_hangs_up(cluster, tmp_path, out_too):
 
     with (tmp_path / "out").open("wb") as out:
         os.write(ours, b"1\n2\n")
-        assert eventually(lambda: held(theirs) == 4, LONG)
+        assert eventually(lambda: unread(theirs) == 4, LONG)
         streams = {"stdin": theirs, "stdout": theirs if out_too else out, "stderr": theirs}
         streams["env"] = {**ENVIRONMENT, "TERM": "xterm"}  # with a bar
         with sending(cluster, "-", "-X", "linger.ms=100000", preexec_fn=take_terminal, **streams) as process:
-            assert eventually(lambda: held(theirs) == 0, LONG)
+            assert eventually(lambda: unread(theirs) == 0, LONG)
             os.close(ours)
             assert process.wait(LONG) == 129
             os.close(theirs)
@@ -397,8 +397,8 @@ def test_a_file_that_vanishes_before_its_turn(cluster, tmp_path, gone):
             writer.write(b"1\n")
         code, out, err = end(process)
     assert code == 1 and "t: 1 records acknowledged, 0 failed\n" in out
-    told = "No such file or directory" if gone == "removed" else "Is a directory"
-    assert err.startswith(f"fastprod send: stopped at {second}: ") and told in err and err.count("\n") == 1
+    said = "No such file or directory" if gone == "removed" else "Is a directory"
+    assert err.startswith(f"fastprod send: stopped at {second}: ") and said in err and err.count("\n") == 1
 
 
 def test_an_embedded_broker_outlives_the_signal(tmp_path):

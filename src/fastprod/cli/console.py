@@ -9,7 +9,10 @@ from typing import Any, TextIO
 
 
 def open_standard_streams() -> None:
-    """Opens what a shell has closed (``>&-``) to nothing: the next file or connection would get its number."""
+    """Opens /dev/null for each standard stream that the shell closed (``>&-``).
+
+    Otherwise the next file or connection would get the stream's descriptor.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -21,7 +24,7 @@ def open_standard_streams() -> None:
 
 
 def write(stream: TextIO, text: str) -> OSError | None:
-    """Writes and flushes; gives the error, after which the stream leads to nothing."""
+    """Writes and flushes. After an error, returns it and redirects the stream to /dev/null."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -36,7 +39,7 @@ def write(stream: TextIO, text: str) -> OSError | None:
 
 
 class Lenient:
-    """A stream whose errors are passed over."""
+    """A stream that ignores errors."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""What a file holds, by its first bytes; and its bytes, unpacked.
+"""Recognizes the content of a file by its first bytes, and decompresses it.
 
 Files are not what they are called: a pipe has no name, and lines of compressed data would be sent as records.
 """
@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 from .stop import Stop
 
 CHUNK = 1 << 16  # bytes
-_ENOUGH = 16  # bytes tell how a file is packed
-_HEADER = 262  # bytes tell what else it is: tar says it last
+_ENOUGH = 16  # bytes identify the compression
+_HEADER = 262  # bytes identify other content; tar has its mark last
 
 
 class DamagedError(ValueError):
-    """Packed data cannot be unpacked."""
+    """Compressed data is damaged."""
 
 
 class _Zlib:
@@ -143,7 +143,7 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
 )
 _PATTERNS = tuple((re.compile(start, re.DOTALL), what, advice) for start, what, advice in _OTHERS)
 
-# What the suffixes say that are none of a format.
+# Suffixes of other content, and what to do about each.
 SUFFIXES = {
     ".json": "give --format, which is ndjson for one object per line",
     **dict.fromkeys((".tar", ".tgz", ".tbz2", ".txz", ".zip", ".7z", ".rar", ".jar"), f"it is an archive; {_ARCHIVE}"),
@@ -156,7 +156,7 @@ SUFFIXES = {
 
 
 def packing_of(head: bytes) -> Packing | None:
-    """How a file that begins so is packed."""
+    """The compression of a file with these first bytes, or None."""
     return next((packing for packing in PACKINGS if packing.start.match(head)), None)
 
 
@@ -171,12 +171,12 @@ def without_packing(path: str) -> str:
 
 
 def other_than_text(head: bytes) -> tuple[str, str] | None:
-    """What a file that begins so is, and what to do about it; None if it may be text."""
+    """The content of a file with these first bytes, and what to do about it. None if it may be text."""
     return next(((what, advice) for start, what, advice in _PATTERNS if start.match(head)), None)
 
 
 class Bytes(io.RawIOBase):
-    """Bytes as they come: a read() waits for the first of them only."""
+    """A stream whose read() returns as soon as any bytes are there."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -185,10 +185,10 @@ class Bytes(io.RawIOBase):
         return True
 
     def look(self) -> bytes:
-        """The first bytes, which will be read all the same; as many as it takes to tell what they are.
+        """Returns as many of the first bytes as identify the content. A later read() returns them too.
 
-        A line tells it too, but for one that ORC files begin with. Before there is a line there is no record, so none
-        waits for this.
+        A complete line is enough, except the line with which ORC files begin. No record waits for this, because the
+        first record needs a complete line.
         """
         while len(self._head) < _HEADER:
             if len(self._head) >= _ENOUGH and packing_of(self._head):  # a little of it may unpack to a line
@@ -202,7 +202,7 @@ class Bytes(io.RawIOBase):
         return self._head
 
     def some(self, size: int) -> bytes:
-        """Up to so many bytes; none at the end."""
+        """Returns at most that many bytes, or none at the end."""
         if not self._head:
             return self._more(size)
         data, self._head = self._head[:size], self._head[size:]
@@ -238,7 +238,7 @@ class File(Bytes):
         else:
             try:
                 self._fd = sys.stdin.fileno()
-            except (OSError, ValueError):  # an object of whoever runs this in the process
+            except (OSError, ValueError):  # a caller in this process has replaced stdin
                 self._read = sys.stdin.buffer.readline
         self._pipe = self._waits = False
         if self._fd >= 0:
@@ -265,7 +265,7 @@ class File(Bytes):
                 size = min(size, self._left)
             try:
                 data = self._read(size)
-            except BlockingIOError:  # the descriptor is shared with a process that has taken what was there
+            except BlockingIOError:  # another process shares the descriptor and has read the bytes
                 continue
             if self._left is not None:
                 self._left -= len(data)
@@ -280,10 +280,10 @@ class File(Bytes):
 
 
 class Unpacked(Bytes):
-    """The content of a packed file, of all its members. DamagedError if it cannot be unpacked."""
+    """The decompressed content of all members of a file. DamagedError if the data is damaged."""
 
     def __init__(self, file: File, packing: Packing) -> None:
-        """ImportError if nothing here can unpack it."""
+        """Raises ImportError if no installed module can decompress it."""
         super().__init__()
         self._file = file
         self._packing = packing
@@ -311,7 +311,7 @@ class Unpacked(Bytes):
                 return unpacked
 
     def _next_member(self) -> bytes:
-        """The first bytes after a member, but for zeros, with which tapes and xz fill up."""
+        """The first bytes after a member. Skips zeros, which tapes and xz use as padding."""
         data: bytes = self._member.unused_data or b""
         while not (data := data.lstrip(b"\0")):
             data = self._file.some(CHUNK)

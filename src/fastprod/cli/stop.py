@@ -1,4 +1,4 @@
-"""How signals end a command: the input ends, and what was read of it is still delivered."""
+"""Ends a command at a signal: it reads no more input, and delivers the records that it has read."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SIGNALS = {
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal came where nothing is lost by an exception."""
+    """A signal came while no record was being sent."""
 
 
 class Stop:
-    """Whether a signal has asked for the end. Handles SIGINT, SIGTERM and SIGHUP while it is entered.
+    """Knows whether a signal has ended the input. Handles SIGINT, SIGTERM and SIGHUP while it is entered.
 
     The first signal sets `number`, and in `raising()` it raises Stopped, unless `graceful()` is entered there.
     The second hurries, and the third kills the process. A further SIGHUP does neither: when a terminal hangs up, both
@@ -44,7 +44,7 @@ class Stop:
 
     @property
     def code(self) -> int:
-        """The exit code, as a shell has it."""
+        """The exit code by the shell's rule: 128 + the signal."""
         return 128 + (self.number or signal.SIGINT)
 
     @property
@@ -96,7 +96,7 @@ class Stop:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """For a call that waits and of which nothing is lost: a signal raises Stopped; so does one that came before."""
+        """In the body, a signal raises Stopped, also an earlier one. For calls that can be cut off without loss."""
         before, self._raises = self._raises, True
         try:
             if self.number:

@@ -1,4 +1,4 @@
-"""Counts what became of the records of ``fastprod send``."""
+"""Counts acknowledged, failed and unsettled records of ``fastprod send``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class HopelessError(Exception):
 
 
 class Future(Protocol):
-    """The part of ``FutureRecordMetadata`` and of ``BulkFuture`` that is used here."""
+    """The methods of ``FutureRecordMetadata`` and ``BulkFuture`` that the command uses."""
 
     def done(self) -> bool: ...
 

@@ -1,4 +1,4 @@
-"""Java's ``sasl.jaas.config``: ``<login module> <flag> <name>=<value> ... ;``, as far as librdkafka can do the same.
+"""Java's ``sasl.jaas.config``: ``<login module> <flag> <name>=<value> ... ;``, for librdkafka's mechanisms.
 
 Source: org.apache.kafka.common.security.JaasConfig, and java.io.StreamTokenizer by which it reads.
 """
@@ -45,7 +45,7 @@ class Login(NamedTuple):
 
 
 def parse(text: str) -> Login:
-    """ValueError says what is wrong, and never shows a value, which may be a password."""
+    """Parses the text. ValueError says why it is malformed, and never shows a value, which may be a password."""
     tokens = _tokens(text)
     module, flag = tokens[0][0] if tokens else "", tokens[1][0] if len(tokens) > 1 else ""
     if module.rpartition(".")[2] == "Krb5LoginModule":
@@ -66,7 +66,7 @@ def parse(text: str) -> Login:
         if name not in names:
             raise ValueError(f"librdkafka supports only these options of the module: {', '.join(names)}")
         if "\0" in value:
-            raise ValueError("librdkafka takes no NUL in a value")
+            raise ValueError("a value contains NUL, which librdkafka does not support")
         options[names[name]] = value
     if names is _PASSWORD and len(options) < len(names):
         raise ValueError("the module needs both username and password")
