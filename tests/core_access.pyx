@@ -30,7 +30,8 @@ from fastprod.internals.producer_batch cimport (
 )
 from fastprod.internals.record cimport fp_record, fp_ts_wire, fp_wire_size
 from fastprod.internals.record_accumulator cimport RecordAccumulator
-from fastprod.internals.sync cimport fp_monotonic_ns
+from fastprod.internals.sender cimport Sender
+from fastprod.internals.sync cimport fp_atomic_load, fp_monotonic_ns, fp_mutex_lock, fp_mutex_unlock
 
 cimport cython
 
@@ -39,6 +40,7 @@ from array import array
 from fastprod.internals.partitioner import KINDS
 
 PHASES = {"FIRST_RECORD": FIRST_RECORD, "FIRST_REQUEST": FIRST_REQUEST, "STEADY": STEADY, "SPLITTING": SPLITTING}
+SENDER_STATES = ("WORKING", "POLLING", "WAKING", "YIELDING", "ENDED")   # as SenderState has them
 
 
 cdef class ManualPool(BufferPool):
@@ -586,3 +588,50 @@ cdef class InFlight:
             batch = batch.transit_previous
         assert forwards == backwards
         return forwards
+
+
+cdef class ManualSender(Sender):
+    """A Sender without a thread: a test makes the thread's moves itself."""
+
+    @property
+    def thread_state(self):
+        return SENDER_STATES[fp_atomic_load(&self.state)]
+
+    @property
+    def delivered(self):
+        return self.completion.records_sent
+
+    def do_step(self, int64_t limit=1 << 20):
+        """Whether there was anything to do."""
+        with nogil:
+            fp_mutex_lock(&self.sender_lock)
+            done = self.step(limit)
+            fp_mutex_unlock(&self.sender_lock)
+        return bool(done)
+
+    def do_poll(self):
+        with nogil:
+            fp_mutex_lock(&self.sender_lock)
+            self.next_expiry_ns = fp_monotonic_ns() + 1_000_000_000
+            self.poll()
+            fp_mutex_unlock(&self.sender_lock)
+
+    def do_yield(self):
+        with nogil:
+            fp_mutex_lock(&self.sender_lock)
+            self.next_expiry_ns = fp_monotonic_ns() + 1_000_000_000
+            self.yield_to_app()
+            fp_mutex_unlock(&self.sender_lock)
+
+    def do_assist(self):
+        with nogil:
+            self.assist()
+
+    def wake(self):
+        """Returns the state right after it."""
+        with nogil:
+            fp_mutex_lock(&self.sender_lock)
+            self.wake_thread()
+            state = fp_atomic_load(&self.state)
+            fp_mutex_unlock(&self.sender_lock)
+        return SENDER_STATES[state]

@@ -7,6 +7,10 @@ from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.transport cimport Report, Transport
 
+cdef enum:
+    TOPIC_NAME_SIZE = 250
+    SLOW_TOPICS = 8
+
 cdef class Completion:
     cdef RecordAccumulator accumulator
     cdef BufferPool pool
@@ -31,11 +35,12 @@ cdef class Completion:
     # the first record that failed in a transaction; written under sender_lock
     cdef int failure_code           # atomic, written last; 0: none did
     cdef int8_t failure_persisted
-    cdef char failure_topic[250]
+    cdef char failure_topic[TOPIC_NAME_SIZE]
     cdef int32_t failure_partition
 
     cdef int add(self, ProducerBatch *batch) noexcept nogil
     cdef int has_older(self, int64_t created_ns) noexcept nogil
+    cdef int slow_topics(self, char (*names)[TOPIC_NAME_SIZE], int64_t created_ns) noexcept nogil
     cdef void record_report(self, ProducerBatch *batch, const Report *report) noexcept nogil
     cdef int8_t persisted(self, ProducerBatch *batch, const Report *report) noexcept nogil
     cdef void record_outcome(self, ProducerBatch *batch, int32_t first, int32_t count, int code, int64_t offset,

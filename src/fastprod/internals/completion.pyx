@@ -6,7 +6,7 @@ Source: org.apache.kafka.clients.producer.internals.Sender.completeBatch() and f
 cimport cython
 from libc.stdint cimport int8_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, strncpy
+from libc.string cimport memcpy, strcmp, strncpy
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.failed_records cimport FailedRecords
@@ -95,6 +95,29 @@ cdef class Completion:
                 if self.slots[i] is not NULL and self.slots[i].created_ns < created_ns:
                     return 1
         return 0
+
+    cdef int slow_topics(self, char (*names)[TOPIC_NAME_SIZE], int64_t created_ns) noexcept nogil:
+        """Names of topics of which librdkafka has a record from before that time, up to SLOW_TOPICS; how many."""
+        cdef const char *name
+        cdef ProducerBatch *batch
+        cdef int count = 0
+        cdef int i
+        cdef int32_t slot
+        for slot in range(self.slot_count if self.transit_count else 0):
+            batch = self.slots[slot]
+            if batch is NULL or batch.unreported == 0 or batch.created_ns > created_ns:
+                continue
+            name = (<PartitionQueue *>batch.queue).topic.name
+            for i in range(count):
+                if strcmp(names[i], name) == 0:
+                    break
+            else:
+                strncpy(names[count], name, TOPIC_NAME_SIZE - 1)
+                names[count][TOPIC_NAME_SIZE - 1] = 0
+                count += 1
+                if count == SLOW_TOPICS:
+                    break
+        return count
 
     # Outcomes
 

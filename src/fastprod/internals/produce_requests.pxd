@@ -4,8 +4,9 @@ from fastprod.internals.completion cimport Completion
 from fastprod.internals.partition_queue cimport PartitionQueue
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.record_accumulator cimport RecordAccumulator
+from fastprod.internals.handle cimport Handle
 from fastprod.internals.transport cimport Report, Transport
-from fastprod.librdkafka.declarations cimport rd_kafka_topic_partition_list_t
+from fastprod.librdkafka.declarations cimport rd_kafka_queue_t, rd_kafka_topic_partition_list_t
 
 # One call of submit_next().
 cdef struct Submission:
@@ -48,6 +49,7 @@ cdef class ProduceRequests:
     cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil
     cdef void submit_unanswered(self) noexcept nogil
     cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil
+    cdef int take_retired(self, Handle *taken, const rd_kafka_queue_t *polled) noexcept nogil
     cdef void fail_expired(self, ProducerBatch *chain, int code) noexcept nogil
     cdef int fail_batch(self, ProducerBatch *batch, int code) noexcept nogil
 

@@ -56,8 +56,9 @@ from fastprod.internals.producer_batch cimport (
 )
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sync cimport fp_atomic_load, fp_monotonic_ns
-from fastprod.internals.handle cimport OpenTopic
+from fastprod.internals.handle cimport Handle, OpenTopic
 from fastprod.internals.transport cimport Report, Transport
+from fastprod.librdkafka.declarations cimport rd_kafka_queue_t
 
 cdef int64_t LAST_MOMENT_NS = 500_000_000
 cdef int64_t UNSETTLED_NS = 60_000_000_000   # for so long after a leader has moved others are expected to
@@ -350,6 +351,30 @@ cdef class ProduceRequests:
         if queue.in_flight.unanswered != unanswered:
             queue.in_flight.unanswered = unanswered
             self.unanswered_count += 1 if unanswered else -1
+
+    cdef int take_retired(self, Handle *taken, const rd_kafka_queue_t *polled) noexcept nogil:
+        """Takes the retired librdkafka producer away, if nothing of it is outstanding and no thread polls its queue.
+
+        Records that it cannot deliver any more are outstanding for ever, so it is made to give them back.
+        """
+        cdef ProducerBatch *batch
+        cdef int32_t slot
+        cdef int stuck = 0
+        memset(taken, 0, sizeof(Handle))
+        for slot in range(self.completion.slot_count):
+            batch = self.completion.slots[slot]
+            if batch is NULL or batch.unreported == 0 or batch.generation == self.transport.generation:
+                continue
+            if (<PartitionQueue *>batch.queue).topic.remade != batch.generation:
+                return 0
+            stuck = 1
+        if stuck:
+            self.transport.purge_retired()
+            return 0
+        if polled is self.transport.retired.queue:
+            return 0
+        self.transport.take_retired(taken)
+        return 1
 
     # Expiry
 

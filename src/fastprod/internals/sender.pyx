@@ -6,18 +6,17 @@ takes the GIL, so an application that loops on send() cannot hold it up.
 
 cimport cython
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uintptr_t
-from libc.string cimport memset, strcmp, strncpy
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
-from fastprod.internals.completion cimport Completion
+from fastprod.internals.completion cimport SLOW_TOPICS, TOPIC_NAME_SIZE, Completion
 from fastprod.internals.produce_request_result cimport notify_completed, wait_completed
 from fastprod.internals.incomplete_batches cimport ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE
-from fastprod.internals.partition_queue cimport PartitionQueue, Topic
+from fastprod.internals.partition_queue cimport Topic
 from fastprod.internals.produce_requests cimport ProduceRequests, requests_on_report
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sync cimport (
-    fp_atomic_add, fp_atomic_exchange, fp_atomic_load, fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal,
+    fp_atomic_add, fp_atomic_load, fp_atomic_store, fp_cond_destroy, fp_cond_init, fp_cond_signal,
     fp_cond_wait_until, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_trylock,
     fp_mutex_unlock, fp_sleep_ns, fp_thread_join, fp_thread_start, fp_yield,
 )
@@ -63,14 +62,15 @@ cdef void sender_acknowledged(void *argument, const Report *report) noexcept nog
 cdef class Sender:
     """The thread between the accumulator and librdkafka.
 
-    Owns a batch from drain() until its last report. Then it completes the result, in the order of the partition, and
-    gives window and arena back. FailedRecords gets what failed and nothing has observed. What librdkafka has
-    of a partition is a prefix of its batches in transit.
+    Owns batches from drain() until their last report. The thread that holds `sender_lock` works on them: it drains,
+    submits (ProduceRequests), and collects reports, which end batches (Completion). That is the sender thread, or an
+    application thread that has just appended, while the sender thread polls or is far behind. A thread of librdkafka's
+    takes the lock, if it is free, to complete a lone record.
 
-    The holder of `sender_lock` does all of this. That is the sender thread while it is awake, or a thread that has just
-    appended, while the sender thread sleeps or is far behind. A thread of librdkafka's takes the lock for a lone
-    record's result, if it is free. Lock order:
-    sender_lock, then the accumulator's lock.
+    Invariant: only one thread at a time has an event that it has not served, so events are served in order. While the
+    state is POLLING or WAKING, that is the sender thread.
+
+    Lock order: sender_lock, then the accumulator's lock.
     """
 
     def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
@@ -99,86 +99,102 @@ cdef class Sender:
             raise RuntimeError("the operating system gives no thread to the sender")
         self.started = 1
 
+    # The thread
+
     cdef void run(self) noexcept nogil:
-        cdef rd_kafka_event_t *event
-        cdef rd_kafka_queue_t *queue
-        cdef ProducerBatch *chain
-        cdef int64_t now, until
-        cdef int timeout_ms, served
         fp_mutex_lock(&self.sender_lock)
-        while True:
+        while self.state != ENDED:
             if self.assisted:
                 self.yield_to_app()
             elif fp_atomic_load(<const int *>&self.assist_waiters):
                 fp_mutex_unlock(&self.sender_lock)   # here, where it has no event that a later one could overtake
                 fp_yield()
                 fp_mutex_lock(&self.sender_lock)
-            now = fp_monotonic_ns()
-            if now >= self.next_expiry_ns:
-                self.next_expiry_ns = now + EXPIRY_INTERVAL_MS * <int64_t>1_000_000
-                if fp_atomic_load(<const int *>&self.requests.purging):
-                    self.give_up_all(now)
-                else:
-                    self.look_after_time(now)
-            if self.completion.unanswered_freed:
-                self.requests.submit_unanswered()
-            chain = self.accumulator.drain(now, DRAIN_LIMIT)
-            if chain is not NULL:
-                self.requests.add(chain)
-                event = self.transport.next_event(0)
-            else:
-                # Whoever appends after this store sees it and does something
-                # about it; whoever appended before it is seen by
-                # prepare_sleep(), which takes the lock of the appends.
-                fp_atomic_store(&self.sleeping, 1)
-                now = fp_monotonic_ns()   # the drain's is older than what came meanwhile, which would seem to linger
-                until = self.accumulator.prepare_sleep(now, self.next_expiry_ns)
-                if self.completion.transit_count == 0 and fp_atomic_load(<const int *>&self.requests.stopping) and (
-                        self.accumulator.unsettled == 0):
-                    break
-                if self.completion.transit_count:
-                    until = min(until, self.next_expiry_ns)
-                timeout_ms = 0
-                if until > now:
-                    timeout_ms = <int>min((until - now) // 1_000_000 + 1, LONGEST_SLEEP_MS)
-                self.sleeps_until_ns = now + timeout_ms * <int64_t>1_000_000
-                self.fetching = 1
-                self.polled = queue = self.transport.queue
-                fp_mutex_unlock(&self.sender_lock)
-                event = self.transport.next_of(queue, timeout_ms)
-                fp_mutex_lock(&self.sender_lock)
-                self.fetching = 0
-                self.polled = NULL
-                fp_atomic_store(&self.sleeping, 0)
-            served = 0
-            while event is not NULL:
-                self.transport.serve(event, requests_on_report, <void *>self.requests)
-                served += 1
-                event = self.transport.next_event(0) if served < EVENT_LIMIT else NULL
+            self.look_after_time()
+            if not self.step(DRAIN_LIMIT):
+                self.poll()
             if self.transport.retired.rk is not NULL:
                 self.serve_retired()
-        # The handle will be destroyed. A thread that takes sender_lock from here on neither wakes nor fetches.
-        fp_atomic_store(&self.sleeping, 0)
-        self.fetching = 1
-        self.polled = NULL
         fp_mutex_unlock(&self.sender_lock)
         fp_atomic_store(&self.finished, 1)
         notify_completed()
 
-    cdef void yield_to_app(self) noexcept nogil:
-        """Leaves the work to an application that does it, for as long as it does, but for what is done at intervals.
+    cdef int step(self, int64_t limit) noexcept nogil:
+        """Drains batches up to `limit` bytes, submits them, and collects reports; whether there was anything to do.
 
-        Work of its own in between would cost: the application would wait for
-        sender_lock, and memory that it has in its cache would go to another core. So
-        would waking up, from librdkafka's threads, where cores are few.
+        The sender thread does this, and an application thread in its place. lock: sender_lock
 
-        Whoever begins to wait for what the thread does ends it: it says so in
-        the accumulator, and if it sees `yielding` then, signals `wake_cond` under
-        sender_lock. If it does not see it yet, the thread, which looks into the
-        accumulator after it has set it, sees that somebody waits; and if it does,
-        it gets sender_lock only once the thread waits, which so misses no signal.
+        While the sender thread polls it may have an event already, and wait for sender_lock with it. Events must be
+        served in order, so it collects the reports itself then.
         """
-        fp_atomic_store(&self.yielding, 1)
+        cdef ProducerBatch *chain = self.accumulator.drain(fp_monotonic_ns(), limit)
+        cdef int served = 0
+        if chain is not NULL:
+            self.requests.add(chain)
+        if self.state == WORKING or self.state == YIELDING:
+            served = self.collect(self.transport.next_event(0))
+        return chain is not NULL or served
+
+    cdef int collect(self, rd_kafka_event_t *event) noexcept nogil:
+        """Serves an event and those behind it, up to EVENT_LIMIT; how many. event: NULL if there is none"""
+        cdef int served = 0
+        while event is not NULL:
+            self.transport.serve(event, requests_on_report, <void *>self.requests)
+            served += 1
+            event = self.transport.next_event(0) if served < EVENT_LIMIT else NULL
+        return served
+
+    cdef void poll(self) noexcept nogil:
+        """Waits for an event without sender_lock, or until something is due; ends the thread if nothing can come.
+
+        No append is missed:
+        1. The thread stores POLLING.
+        2. It looks for batches in prepare_sleep(), which takes the lock of the appends.
+        A thread that appends after 1 sees POLLING and acts. What was appended before, 2 finds.
+        """
+        cdef rd_kafka_event_t *event
+        cdef rd_kafka_queue_t *queue = self.transport.queue
+        cdef int64_t now, until
+        cdef int timeout_ms = 0
+        fp_atomic_store(&self.state, POLLING)
+        now = fp_monotonic_ns()   # the drain's is older than newer batches, which would seem to linger
+        until = self.accumulator.prepare_sleep(now, self.next_expiry_ns)
+        if self.completion.transit_count == 0 and fp_atomic_load(<const int *>&self.requests.stopping) and (
+                self.accumulator.unsettled == 0):
+            fp_atomic_store(&self.state, ENDED)   # the handle will be destroyed: nobody may use it from here on
+            return
+        if self.completion.transit_count:
+            until = min(until, self.next_expiry_ns)
+        if until > now:
+            timeout_ms = <int>min((until - now) // 1_000_000 + 1, LONGEST_SLEEP_MS)
+        self.polls_until_ns = now + timeout_ms * <int64_t>1_000_000
+        self.polled = queue
+        fp_mutex_unlock(&self.sender_lock)
+        event = self.transport.next_of(queue, timeout_ms)
+        fp_mutex_lock(&self.sender_lock)
+        self.polled = NULL
+        fp_atomic_store(&self.state, WORKING)
+        self.collect(event)
+
+    cdef void wake_thread(self) noexcept nogil:
+        """Ends poll(), once. lock: sender_lock, under which the thread cannot end, nor close() destroy the handle"""
+        if self.state == POLLING:
+            fp_atomic_store(&self.state, WAKING)
+            self.transport.wake()
+
+    cdef void yield_to_app(self) noexcept nogil:
+        """Leaves the work to application threads for as long as they assist, but for what is done at intervals.
+
+        Work of the thread in between would cost: the application would wait for sender_lock, and memory in its cache
+        would move to another core. Where cores are few, waking up costs librdkafka's threads theirs.
+
+        A thread that begins to wait for the sender ends this, and its signal is not missed:
+        1. The waiting thread records that it waits, in the accumulator.
+        2. It loads the state. If that is YIELDING, it signals wake_cond under sender_lock, which it gets only once the
+           sender thread waits for wake_cond.
+        If it does not see YIELDING in 2, the sender thread stores that later, and then finds the record of 1.
+        """
+        fp_atomic_store(&self.state, YIELDING)
         while self.assisted:
             self.assisted = 0
             if self.accumulator.has_waiters() or not fp_cond_wait_until(
@@ -186,150 +202,120 @@ cdef class Sender:
                 break
             if fp_monotonic_ns() >= self.next_expiry_ns:
                 break
-        fp_atomic_store(&self.yielding, 0)
+        fp_atomic_store(&self.state, WORKING)
 
-    cdef void look_after_time(self, int64_t now) noexcept nogil:
-        """What is done every EXPIRY_INTERVAL_MS."""
+    # What is done every EXPIRY_INTERVAL_MS. lock: sender_lock
+
+    cdef void look_after_time(self) noexcept nogil:
+        cdef int64_t now = fp_monotonic_ns()
+        if now >= self.next_expiry_ns:
+            self.next_expiry_ns = now + EXPIRY_INTERVAL_MS * <int64_t>1_000_000
+            if fp_atomic_load(<const int *>&self.requests.purging):
+                self.purge(now)
+            else:
+                self.expire(now)
+        if self.completion.unanswered_freed:
+            self.requests.submit_unanswered()
+
+    cdef void expire(self, int64_t now) noexcept nogil:
+        """Fails overdue batches, and has librdkafka look for overdue requests."""
         self.requests.fail_expired(self.accumulator.expire(now, OVERDUE), MSG_TIMED_OUT)
         if fp_atomic_load(<const int *>&self.requests.stopping) and self.accumulator.unsettled == 0:
-            # Every record has its outcome, so nothing that librdkafka still holds is of any worth.
-            self.transport.purge(0)
+            self.transport.purge(0)   # every record has its outcome, so nobody needs what librdkafka still holds
         else:
             self.transport.purge_after_fatal()
         if self.completion.has_older(now - self.overdue_ns):
             self.transport.trigger_timeout_scan()
         self.requests.submit_unanswered()
 
-    cdef void give_up_all(self, int64_t now) noexcept nogil:
-        """The same for purge() and abort(): fails every record that has no outcome yet.
+    cdef void purge(self, int64_t now) noexcept nogil:
+        """Fails every record without an outcome.
 
-        librdkafka is asked to report what it holds, since it knows better what was written. A thread of librdkafka's
-        that is busy, with a DNS query for example, reports late. So what is left at the second look fails without it.
+        librdkafka is asked to report the records that it holds, since it knows better what was written. If its thread
+        is busy, with a DNS query for example, it reports late. So the second call fails the rest without it.
         """
         self.requests.fail_expired(self.accumulator.expire(
-            now, EVERYTHING if self.looked_once else ALL_NOT_HANDED_OVER), PURGE_QUEUE)
-        self.looked_once = 1
+            now, EVERYTHING if self.purged_once else ALL_NOT_HANDED_OVER), PURGE_QUEUE)
+        self.purged_once = 1
         self.transport.purge(not fp_atomic_load(<const int *>&self.requests.stopping))
 
     cdef void raise_flag(self, int32_t *flag) noexcept nogil:
-        """Raises a flag that run() acts on at once. thread: app, without the GIL  lock: none"""
+        """Raises a flag that look_after_time() acts on at once. thread: app, without the GIL  lock: none"""
         fp_mutex_lock(&self.sender_lock)
         fp_atomic_add(flag, 1)
         self.next_expiry_ns = 0
-        self.looked_once = 0
-        if fp_atomic_exchange(&self.sleeping, 0):
-            self.transport.wake()
+        self.purged_once = 0
+        self.wake_thread()
         fp_mutex_unlock(&self.sender_lock)
 
-    cdef void wakeup(self) noexcept nogil:
-        """There may be something to drain. thread: any  lock: none
+    # Other threads, in the sender thread's place
 
-        While the thread sleeps, sender_lock is free, and a thread that has something to
-        send does a little of it at once: that saves a record on an idle
-        producer the way through another thread. What is left wakes the thread.
-        A thread that yields is woken only if somebody waits.
+    cdef void wakeup(self) noexcept nogil:
+        """There may be batches to drain. thread: any  lock: none
+
+        While the sender thread polls, sender_lock is free, and the calling thread submits one batch itself: on an idle
+        producer that saves a switch of threads. The sender thread is woken for the rest. If it yields, it is woken only
+        if a thread waits.
         """
-        cdef int64_t now, sleeps_until
-        cdef ProducerBatch *chain
-        if not fp_atomic_load(&self.sleeping):
-            if fp_atomic_load(&self.yielding) and self.accumulator.has_waiters():
+        cdef int64_t now, polls_until
+        cdef int state = fp_atomic_load(&self.state)
+        if state != POLLING:
+            if state == YIELDING and self.accumulator.has_waiters():
                 fp_mutex_lock(&self.sender_lock)
                 fp_cond_signal(&self.wake_cond)
                 fp_mutex_unlock(&self.sender_lock)
             return
         if fp_mutex_trylock(&self.sender_lock):
             now = fp_monotonic_ns()
-            sleeps_until = min(self.accumulator.scheduler.sleep_until_ns, now + LONGEST_SLEEP_MS * <int64_t>1_000_000)
-            chain = self.accumulator.drain(now, DIRECT_LIMIT)
-            if chain is not NULL:
-                self.requests.add(chain)
-            if self.accumulator.prepare_sleep(now, self.next_expiry_ns) >= sleeps_until:
+            polls_until = min(self.accumulator.scheduler.sleep_until_ns, now + LONGEST_SLEEP_MS * <int64_t>1_000_000)
+            self.step(DIRECT_LIMIT)
+            if self.accumulator.prepare_sleep(now, self.next_expiry_ns) >= polls_until:
                 fp_mutex_unlock(&self.sender_lock)
                 return
         else:
             fp_mutex_lock(&self.sender_lock)   # its last holder may have drained too early
-        # Under sender_lock the thread cannot end, and close() not destroy the handle:
-        # a flush() that close() overtook comes here after both.
-        if fp_atomic_exchange(&self.sleeping, 0):
-            self.transport.wake()
+        self.wake_thread()                     # unless it has ended: close() may have overtaken a flush()
         fp_mutex_unlock(&self.sender_lock)
 
     cdef void tick(self) noexcept nogil:
         """Wakes the thread if it has overslept. thread: callbacks, about once a second  lock: none
 
-        librdkafka's queues wait until a time of the wall clock (cnd_timedwait):
-        if that is set back by an hour, they wait an hour longer.
+        librdkafka's queues wait until a time of the wall clock (cnd_timedwait). If that is set back by an hour, they
+        wait an hour longer.
         """
-        if fp_atomic_load(&self.sleeping) and fp_mutex_trylock(&self.sender_lock):
-            if self.fetching and fp_monotonic_ns() > self.sleeps_until_ns + OVERSLEPT_NS:
-                self.transport.wake()   # under sender_lock, so neither the thread nor the handle can end before
+        if fp_atomic_load(&self.state) == POLLING and fp_mutex_trylock(&self.sender_lock):
+            if fp_monotonic_ns() > self.polls_until_ns + OVERSLEPT_NS:
+                self.wake_thread()
             fp_mutex_unlock(&self.sender_lock)
 
     cdef void assist(self) noexcept nogil:
-        """Hands over in the thread's place, which is far behind. thread: app, without the GIL  lock: none
+        """Works in the place of the sender thread, which is far behind. thread: app, without the GIL  lock: none
 
-        And serves events for it, while the thread yields: two threads that both
-        hand over take turns at locks and at cold memory, and get less done than
-        one. It hands over all that the windows take: less than a batch of large
-        records at a time would leave a backlog as long as it once became. Then
-        the application pauses if that was not enough, so that librdkafka's
-        threads catch up; where brokers are what is slow, the pauses are too short
-        to matter, and buffer.memory takes what comes.
+        Then the sender thread yields: two threads that both submit take turns at locks and at cold memory, and get less
+        done than one. There is no limit, since less than a batch of large records at a time would leave the backlog as
+        long as it was. If that was not enough, the application pauses, so that librdkafka's threads catch up. Where
+        brokers are slow, the pauses are too short to matter, and buffer.memory takes the records.
         """
-        cdef ProducerBatch *chain
-        cdef rd_kafka_event_t *event
         cdef int64_t pause_ns
-        cdef int served
         fp_atomic_add(&self.assist_waiters, 1)
         fp_mutex_lock(&self.sender_lock)
         fp_atomic_add(&self.assist_waiters, -1)
         self.assisted = 1
-        chain = self.accumulator.drain(fp_monotonic_ns(), INT64_MAX)
-        if chain is not NULL:
-            self.requests.add(chain)
-        if not self.fetching:
-            # Else the thread may have an event already and wait for sender_lock with
-            # it: that one comes first. `sleeping` does not tell, since whoever
-            # wakes the thread clears it, long before the thread is back.
-            served = 0
-            while served < EVENT_LIMIT:
-                event = self.transport.next_event(0)
-                if event is NULL:
-                    break
-                self.transport.serve(event, requests_on_report, <void *>self.requests)
-                served += 1
+        self.step(INT64_MAX)
         fp_mutex_unlock(&self.sender_lock)
         pause_ns = self.accumulator.pause_ns()
         if pause_ns:
             fp_sleep_ns(pause_ns)
 
-    # Another librdkafka producer in the place of the current one: see Transport.prepare().
+    # Another librdkafka producer in the place of the current one: see Transport.prepare()
 
     cdef list slow_topics(self, int64_t ns):
         """Topics of which librdkafka has had a record for so long, a few of them. thread: metadata"""
-        cdef char names[8][250]
-        cdef int64_t now = fp_monotonic_ns()
-        cdef const char *name
-        cdef ProducerBatch *batch
-        cdef int count = 0
-        cdef int i
-        cdef int32_t slot
+        cdef char names[SLOW_TOPICS][TOPIC_NAME_SIZE]
+        cdef int count, i
         with nogil:
             fp_mutex_lock(&self.sender_lock)
-            for slot in range(self.completion.slot_count if self.completion.transit_count else 0):
-                batch = self.completion.slots[slot]
-                if batch is NULL or batch.unreported == 0 or now - batch.created_ns < ns:
-                    continue
-                name = (<PartitionQueue *>batch.queue).topic.name
-                for i in range(count):
-                    if strcmp(names[i], name) == 0:
-                        break
-                else:
-                    strncpy(names[count], name, 249)
-                    names[count][249] = 0
-                    count += 1
-                    if count == 8:
-                        break
+            count = self.completion.slow_topics(names, fp_monotonic_ns() - ns)
             fp_mutex_unlock(&self.sender_lock)
         return [(<bytes>names[i]).decode() for i in range(count)]
 
@@ -382,35 +368,11 @@ cdef class Sender:
             return True
         with nogil:
             fp_mutex_lock(&self.sender_lock)
-            ended = self.take_retired(&taken)
+            ended = self.requests.take_retired(&taken, self.polled)
             fp_mutex_unlock(&self.sender_lock)
         if ended:
             self.transport.end(&taken)
         return ended
-
-    cdef int take_retired(self, Handle *taken) noexcept nogil:
-        """Takes it away if nothing of it is outstanding.
-
-        When only records are that it cannot deliver any more, it is made to give them back.
-        """
-        cdef ProducerBatch *batch
-        cdef int32_t slot
-        cdef int stuck = 0
-        memset(taken, 0, sizeof(Handle))
-        for slot in range(self.completion.slot_count):
-            batch = self.completion.slots[slot]
-            if batch is NULL or batch.unreported == 0 or batch.generation == self.transport.generation:
-                continue
-            if (<PartitionQueue *>batch.queue).topic.remade != batch.generation:
-                return 0
-            stuck = 1
-        if stuck:
-            self.transport.purge_retired()
-            return 0
-        if self.fetching and self.polled is self.transport.retired.queue:
-            return 0
-        self.transport.take_retired(taken)
-        return 1
 
     cdef void complete_early(self, const Report *report) noexcept nogil:
         """The only record of a batch was delivered: gives the future its result; the rest follows with the report.

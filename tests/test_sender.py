@@ -1,0 +1,109 @@
+"""The states of the sender thread, and the work step that application threads share with it."""
+
+import threading
+import time
+
+import pytest
+
+from fastprod.internals.buffer_pool import BufferPool
+from fastprod.internals.callbacks import Callbacks
+from fastprod.internals.transport import Transport
+from fastprod_core_access import ManualAccumulator, ManualSender
+from tests.conftest import eventually
+
+pytestmark = pytest.mark.mock
+
+
+class Parts:
+    """A sender and what it works with, on a mock broker; a test makes the thread's moves."""
+
+    def __init__(self, cluster, topic):
+        pool = BufferPool(1 << 20, 1 << 14)
+        callbacks = Callbacks(pool)
+        self.topic = topic
+        self.accumulator = ManualAccumulator(pool, batch_size=1 << 14)
+        self.accumulator.set_topic(topic, [1])
+        self.transport = Transport({"bootstrap.servers": cluster.bootstrap_servers}, callbacks)
+        self.sender = ManualSender(self.accumulator, pool, self.transport, callbacks)
+
+    def put(self, value):
+        self.accumulator.put(self.topic, value, partition=0, now_ms=time.monotonic() * 1000)
+
+
+@pytest.fixture
+def parts(mock_cluster, topic):
+    made = Parts(mock_cluster, topic)
+    yield made
+    made.transport.close()
+
+
+class Repeating:
+    """Calls a function on another thread until the block ends."""
+
+    def __init__(self, function):
+        self.function = function
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.ending.is_set():
+            self.function()
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *exception):
+        self.ending.set()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+def test_it_polls_until_it_is_woken(parts):
+    assert parts.sender.thread_state == "WORKING"
+    with Repeating(parts.sender.do_poll):
+        assert eventually(lambda: parts.sender.thread_state == "POLLING")
+        assert eventually(lambda: parts.sender.wake() == "WAKING")
+        assert eventually(lambda: parts.sender.thread_state != "WAKING")
+    assert parts.sender.thread_state == "WORKING"
+
+
+def test_only_a_thread_that_polls_is_woken(parts):
+    assert parts.sender.wake() == "WORKING"
+
+
+def test_it_yields_while_an_application_assists(parts):
+    def assisted():
+        parts.sender.do_assist()
+        parts.sender.do_yield()
+
+    with Repeating(assisted):
+        assert eventually(lambda: parts.sender.thread_state == "YIELDING")
+    assert parts.sender.thread_state == "WORKING"
+
+
+def test_it_ends_once_everything_has_settled(parts):
+    parts.put(b"value")
+    parts.sender.stop()
+    parts.sender.do_poll()
+    assert parts.sender.thread_state == "WORKING"
+    assert eventually(lambda: parts.sender.do_step() or parts.sender.delivered)
+    while parts.sender.thread_state != "ENDED":
+        parts.sender.do_poll()
+    assert parts.sender.delivered == 1
+    assert parts.sender.wake() == "ENDED"
+
+
+def test_a_step_submits_and_collects(parts):
+    assert not parts.sender.do_step()
+    parts.put(b"value")
+    assert parts.sender.do_step()
+    assert eventually(lambda: parts.sender.do_step() and parts.sender.delivered == 1)
+    assert not parts.sender.do_step()
+
+
+def test_an_assisting_thread_submits_but_leaves_reports_to_a_thread_that_polls(parts):
+    parts.put(b"value")
+    with Repeating(parts.sender.do_poll):
+        assert eventually(lambda: parts.sender.thread_state == "POLLING")
+        parts.sender.do_assist()
+        assert eventually(lambda: parts.sender.delivered == 1)
