@@ -12,6 +12,13 @@ cdef struct LogLine:
     char text[480]
     LogLine *next
 
+# All that was queued at one time.
+cdef struct TakenWork:
+    ProduceRequestResult *results
+    LogLine *lines
+    int refresh
+    int closed
+
 cdef class Callbacks:
     # guarded by lock
     cdef fp_mutex lock
@@ -45,6 +52,8 @@ cdef class Callbacks:
     cdef void want_refresh(self) noexcept nogil
     cdef int end_log(self) except -1
     cdef int write_log(self, LogLine *line) except -1
+    cdef void take(self, TakenWork *work) noexcept nogil
+    cdef int64_t run_results(self, ProduceRequestResult *results) except -1
     cdef int await_as_greenlet(self) except -1
     cdef bint can_be_awaited(self) except -1
     cdef int run_result(self, ProduceRequestResult *result) except -1

@@ -1,9 +1,8 @@
 """Callbacks: the one thread on which users' code is called back.
 
-The sender thread never takes the GIL. What needs it (on_delivery, done
-callbacks, waking asyncio loops, log lines) goes through a queue to this thread,
-so a slow callback delays other callbacks, and send() once those that wait take
-all of buffer.memory. Nothing else. Under gevent and eventlet it is a greenlet.
+The sender thread never takes the GIL. Work that needs it (on_delivery, done callbacks, waking asyncio loops, log lines)
+goes through a queue to this thread. So a slow callback delays other callbacks only, and send() once the callbacks in
+the queue take all of buffer.memory. Under gevent and eventlet the thread is a greenlet.
 """
 
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
@@ -34,7 +33,7 @@ cdef int64_t FIRST_PAUSE_NS = 500_000          # of a greenlet that has nothing 
 cdef int64_t LONGEST_PAUSE_NS = 20_000_000
 cdef enum:
     LOG_LIMIT = 1000   # lines waiting to be logged; more are counted and dropped
-    RELEASE_STEP = 16  # callbacks that have run, before their memory is released
+    RELEASE_STEP = 16  # callbacks that run before their memory is released
 
 
 cdef void unraisable(object error, object where) noexcept:
@@ -48,7 +47,7 @@ def _raise(error):
 
 
 cdef void pass_on(object error) except *:
-    """Gives Ctrl-C to the main greenlet: gevent and eventlet do, with that of a greenlet which ends by it."""
+    """Raises Ctrl-C in the main greenlet, as gevent and eventlet do if a greenlet ends by it."""
     _thread.start_new_thread(_raise, (error,))
 
 
@@ -67,12 +66,11 @@ def _settle_awaited(list futures):
 
 
 cdef class Callbacks:
-    """The queue of results whose callbacks are to be run, and the loop that runs them.
+    """The queue of results with callbacks, and the loop that runs them.
 
-    Owns the callbacks of a queued result; their references to its futures keep
-    the result alive. Their part of buffer.memory is released as they run. Order
-    within a partition is the order in which the sender completed its batches. The
-    lock is a leaf; the GIL is never taken under it.
+    Owns the callbacks of a queued result. Their references to its futures keep the result alive. Their part of
+    buffer.memory is released as they run. Callbacks of a partition run in the order in which its batches completed.
+    The lock is a leaf. The GIL is never taken under it.
     """
 
     def __cinit__(self, BufferPool pool):
@@ -135,59 +133,66 @@ cdef class Callbacks:
 
     def run(self):
         """The thread's loop; returns after close() once the queue is empty."""
-        cdef ProduceRequestResult *results
-        cdef ProduceRequestResult *next_result
-        cdef LogLine *lines
-        cdef int64_t count, turn_ends_ns
-        cdef int refresh, closed
+        cdef TakenWork work
+        cdef int64_t count
         self.thread_id = self.pool.callback_thread = current()
         while True:
             if self.green_thread:
                 self.await_as_greenlet()
             with nogil:
-                fp_mutex_lock(&self.lock)
-                while not (self.first is not NULL or self.log_first is not NULL or self.refresh_wanted or self.closed):
-                    if fp_cond_wait_until(&self.something, &self.lock, fp_monotonic_ns() + TICK_NS):
-                        fp_mutex_unlock(&self.lock)
-                        self.tick(self.tick_argument)
-                        fp_mutex_lock(&self.lock)
-                results = self.first
-                self.first = self.last = NULL
-                lines = self.log_first
-                self.log_first = self.log_last = NULL
-                self.log_count = 0
-                refresh = self.refresh_wanted
-                self.refresh_wanted = 0
-                closed = self.closed
-                fp_mutex_unlock(&self.lock)
-            if refresh and self.on_refresh is not None:
+                self.take(&work)
+            if work.refresh and self.on_refresh is not None:
                 self.on_refresh()
-            count = 0
-            turn_ends_ns = fp_monotonic_ns() + TURN_NS
-            while results is not NULL:
-                next_result = results.next   # the result may be gone after its last callback
-                self.run_result(results)
-                if self.fork_generation != process_generation:   # a greenlet forked: the rest is the parent's
-                    raise ForkedProducerError("the process forked in a callback")
-                results = next_result
-                count += 1
-                if self.green_thread and fp_monotonic_ns() >= turn_ends_ns:
-                    let_others_run(0)
-                    turn_ends_ns = fp_monotonic_ns() + TURN_NS
-            self.write_log(lines)
+            count = self.run_results(work.results)
+            self.write_log(work.lines)
             if count:
                 with nogil:
                     fp_mutex_lock(&self.lock)
                     self.finished += count
                     fp_mutex_unlock(&self.lock)
                     notify_completed()
-            elif closed:
+            elif work.closed:
                 self.end_log()
                 self.thread_id = None   # the system gives the number to another thread
                 self.pool.callback_thread = None
                 break
         fp_atomic_store(&self.ended, 1)
         notify_completed()
+
+    cdef void take(self, TakenWork *work) noexcept nogil:
+        """Waits for work and takes all of it. lock: none"""
+        fp_mutex_lock(&self.lock)
+        while not (self.first is not NULL or self.log_first is not NULL or self.refresh_wanted or self.closed):
+            if fp_cond_wait_until(&self.something, &self.lock, fp_monotonic_ns() + TICK_NS):
+                fp_mutex_unlock(&self.lock)
+                self.tick(self.tick_argument)
+                fp_mutex_lock(&self.lock)
+        work.results = self.first
+        self.first = self.last = NULL
+        work.lines = self.log_first
+        self.log_first = self.log_last = NULL
+        self.log_count = 0
+        work.refresh = self.refresh_wanted
+        self.refresh_wanted = 0
+        work.closed = self.closed
+        fp_mutex_unlock(&self.lock)
+
+    cdef int64_t run_results(self, ProduceRequestResult *results) except -1:
+        """Runs the callbacks of results that are chained by next; how many results."""
+        cdef ProduceRequestResult *next_result
+        cdef int64_t count = 0
+        cdef int64_t turn_ends_ns = fp_monotonic_ns() + TURN_NS
+        while results is not NULL:
+            next_result = results.next   # the result may be gone after its last callback
+            self.run_result(results)
+            if self.fork_generation != process_generation:   # a greenlet forked: the rest is the parent's
+                raise ForkedProducerError("the process forked in a callback")
+            results = next_result
+            count += 1
+            if self.green_thread and fp_monotonic_ns() >= turn_ends_ns:
+                let_others_run(0)
+                turn_ends_ns = fp_monotonic_ns() + TURN_NS
+        return count
 
     cdef int await_as_greenlet(self) except -1:
         """Lets other greenlets run, once at least and until there is something to do."""
@@ -207,7 +212,7 @@ cdef class Callbacks:
         return 0
 
     cdef bint can_be_awaited(self) except -1:
-        """Whether run() gets on while the caller waits. As a greenlet it does not while the hub of its thread waits."""
+        """Whether run() makes progress while the caller waits: as a greenlet it makes none while its hub waits."""
         return not fp_atomic_load(&self.ended) and (self.green_thread != thread_ident() or can_wait())
 
     cdef int run_result(self, ProduceRequestResult *result) except -1:
@@ -252,7 +257,7 @@ cdef class Callbacks:
                 try:
                     loop.call_soon_threadsafe(_settle_awaited, futures)
                 except RuntimeError:
-                    pass   # the loop was closed: nobody awaits any more
+                    pass   # the loop was closed
                 except BaseException as raised:
                     unraisable(raised, loop)
         self.pool.release_callbacks(reserved * <size_t>CALLBACK_COST)

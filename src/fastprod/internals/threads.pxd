@@ -25,7 +25,7 @@ cdef class Thread:
 
 cdef class Lock:
     # written with the GIL
-    cdef object holder         # current() of whoever holds it, or None
+    cdef object holder         # current() of its holder, or None
     cdef int depth             # how often the holder has entered again
     # guarded by mutex, a leaf
     cdef fp_mutex mutex

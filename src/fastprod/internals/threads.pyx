@@ -10,9 +10,8 @@ its thread let it, so:
   of the system's must not touch (eventlet's) or touch at a price (gevent's).
 * Waits let the other greenlets of the thread run (next_slice).
 
-A greenlet that is not running has its piece of the C stack copied away, and
-others use the place. So nothing on the stack of who waits may be known to
-another thread by its address.
+A greenlet that is not running has its piece of the C stack copied away, and others use the place. So a function that
+waits must not give another thread the address of anything on its stack.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -41,15 +40,15 @@ cdef int64_t START_TIMEOUT_NS = 30_000_000_000
 cdef set own_threads = set()               # the system's idents of the threads that Thread has started in C
 
 
-# Who runs, and how to let others run. thread: any, with the GIL
+# The current thread or greenlet, and how to let others run. thread: any, with the GIL
 
 cdef unsigned long thread_ident() noexcept:
-    """The system's thread, whatever threading.get_ident() tells."""
+    """The system's thread, which threading.get_ident() may not return."""
     return PyThread_get_thread_ident()
 
 
 def current():
-    """What runs now, to be compared: the system's thread, and which greenlet of it; 0 is the thread's own stack."""
+    """Identifies the current thread and greenlet, for comparisons; the greenlet 0 is the thread's own stack."""
     greenlet = sys.modules.get("greenlet")
     getcurrent = getattr(greenlet, "getcurrent", None)
     if getcurrent is None:
@@ -73,7 +72,7 @@ cdef object green_sleep():
 
 
 cdef object sleep_green(object sleep, int64_t pause_ns):
-    """Lets other greenlets run. In a child that was forked meanwhile what is waited for never comes."""
+    """Lets other greenlets run. ForkedProducerError in a child that was forked meanwhile."""
     cdef int pid = getpid()
     sleep(pause_ns / 1e9)
     if getpid() != pid:
@@ -95,10 +94,10 @@ cdef bint pause_greenlet(int64_t pause_ns) except -1:
 
 
 cdef int64_t next_slice(int64_t deadline_ns, int64_t *pause_ns) except -1:
-    """Until when to wait natively now. Before each slice of a wait that may last: signals are served here.
+    """Serves signals, and returns until when to wait natively. To be called before each slice of a long wait.
 
-    Where greenlets share the thread a native wait would stop them all. So they run here instead, for pauses that
-    grow with the time the wait has lasted, and the slice is but a look. pause_ns: 0 before the first slice.
+    A native wait would stop all greenlets of the thread. So where there are any, they run here, for pauses that grow
+    with the length of the wait, and the slice has no length. pause_ns: 0 before the first slice.
     """
     PyErr_CheckSignals()
     if "gevent.monkey" not in sys.modules and "eventlet.patcher" not in sys.modules:
@@ -117,9 +116,9 @@ cdef int64_t next_slice(int64_t deadline_ns, int64_t *pause_ns) except -1:
 # Threads
 
 def greenlets_run():
-    """Whether users' code is to be called from a greenlet of this thread.
+    """Whether a greenlet of this thread runs users' code.
 
-    In other threads than the main one it is not: such a thread may end, and its greenlets with it.
+    Only the main thread has one: another thread may end, and its greenlets with it.
     """
     return bool(fp_on_main_thread()) and green_sleep() is not None
 
@@ -271,8 +270,8 @@ def start_threads(list threads):
 cdef class Lock:
     """A lock for threads of the system's and for greenlets, which waits in slices.
 
-    It knows who holds it: a signal handler that interrupts the holder would wait for it for ever. `with` lets the
-    holder enter again, acquire() does not.
+    It knows its holder, because a signal handler that interrupts the holder would wait for ever. `with` lets the holder
+    enter again, acquire() does not.
     """
 
     def __cinit__(self):
@@ -285,7 +284,7 @@ cdef class Lock:
         fp_mutex_destroy(&self.mutex)
 
     cdef bint acquire(self, int64_t deadline) except -1:
-        """Whether it was free by the deadline. Whatever comes out of this, the lock was not taken then."""
+        """Whether it was free by the deadline. If this raises, the lock was not taken."""
         cdef int64_t until, pause_ns = 0
         me = current()
         while self.holder is not None:
@@ -310,7 +309,7 @@ cdef class Lock:
         return 0
 
     cdef bint waits_for_itself(self) except -1:
-        """Whether acquire() would wait for what it keeps from running: its own thread, or a greenlet of that."""
+        """Whether acquire() would wait for its own thread, or for a greenlet that cannot run meanwhile."""
         holder = self.holder
         if holder is None:
             return False
