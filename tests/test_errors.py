@@ -7,6 +7,7 @@ import confluent_kafka
 import pytest
 
 from fastprod import FailedRecord, errors
+from fastprod.internals import error_codes
 
 CODES = {
     "_DESTROY": -197,
@@ -97,36 +98,36 @@ def test_codes_are_those_of_librdkafka():
 
 
 def test_every_code_in_the_module_is_checked_above():
-    assert errors._TRANSIENT | errors._BY_CODE.keys() == set(CODES.values())
+    assert error_codes._TRANSIENT | error_codes._BY_CODE.keys() == set(CODES.values())
 
 
 @pytest.mark.parametrize(("name", "kind"), CLASSES.items())
 def test_code_to_class(name, kind):
-    error = errors.for_delivery(CODES[name], "the reason", "possibly", "orders", 3)
+    error = error_codes.for_delivery(CODES[name], "the reason", "possibly", "orders", 3)
     assert type(error) is kind
     assert error.code == CODES[name]
     assert error.persisted == "possibly"
 
 
 def test_an_unlisted_code_is_a_delivery_error():
-    error = errors.for_delivery(87, "Broker: Invalid record", "no", "orders", 0)
+    error = error_codes.for_delivery(87, "Broker: Invalid record", "no", "orders", 0)
     assert type(error) is errors.DeliveryError
     assert (error.code, error.retriable, error.fatal, error.count) == (87, False, False, 1)
 
 
 @pytest.mark.parametrize("name", ["_MSG_TIMED_OUT", "NOT_ENOUGH_REPLICAS", "_TRANSPORT", "UNKNOWN_TOPIC_OR_PART"])
 def test_transient_codes_are_retriable(name):
-    assert errors.for_delivery(CODES[name], "x", "no", "t", 0).retriable
+    assert error_codes.for_delivery(CODES[name], "x", "no", "t", 0).retriable
 
 
 @pytest.mark.parametrize("name", ["MSG_SIZE_TOO_LARGE", "TOPIC_AUTHORIZATION_FAILED", "_FENCED", "_PURGE_QUEUE"])
 def test_lasting_codes_are_not_retriable(name):
-    assert not errors.for_delivery(CODES[name], "x", "no", "t", 0).retriable
+    assert not error_codes.for_delivery(CODES[name], "x", "no", "t", 0).retriable
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_only_fencing_and_fatal_errors_are_fatal(name):
-    fatal = errors.for_delivery(CODES[name], "x", "no", "t", 0).fatal
+    fatal = error_codes.for_delivery(CODES[name], "x", "no", "t", 0).fatal
     assert fatal == (name in ("_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED", "_FATAL"))
 
 
@@ -135,19 +136,19 @@ def test_only_fencing_and_fatal_errors_are_fatal(name):
     [("no", "it was not written"), ("possibly", "may have been written"), ("yes", "it was written")],
 )
 def test_message_says_what_where_and_what_to_do(persisted, said):
-    message = str(errors.for_delivery(-192, "Local: Message timed out", persisted, "orders", 3))
+    message = str(error_codes.for_delivery(-192, "Local: Message timed out", persisted, "orders", 3))
     for part in ("orders [3]", "Local: Message timed out", "-192", said, "delivery.timeout.ms"):
         assert part in message
 
 
 def test_message_without_partition():
-    message = str(errors.for_delivery(-188, "Local: Unknown topic", "no", "orders", -1))
+    message = str(error_codes.for_delivery(-188, "Local: Unknown topic", "no", "orders", -1))
     assert "orders" in message
     assert "[" not in message
 
 
 def test_message_without_a_record():
-    message = str(errors.for_delivery(-169, "Authentication failed", "no", "", -1))
+    message = str(error_codes.for_delivery(-169, "Authentication failed", "no", "", -1))
     assert message.startswith("Authentication failed (code -169); check security.protocol, sasl.mechanism")
 
 
@@ -163,18 +164,18 @@ def test_message_without_a_record():
     ],
 )
 def test_what_waiting_will_not_mend_is_an_authentication_error(code, reason, certificate, said):
-    error = errors.for_authentication(code, reason, certificate)
+    error = error_codes.for_authentication(code, reason, certificate)
     assert type(error) is errors.AuthenticationError and said in str(error) and reason in str(error)
     assert not error.retriable
 
 
 @pytest.mark.parametrize("code", [0, -195, -193, -187])
 def test_what_may_mend_itself_is_none(code):
-    assert errors.for_authentication(code, "Connection refused", 62) is None
+    assert error_codes.for_authentication(code, "Connection refused", 62) is None
 
 
 def test_message_is_one_line():
-    assert "\n" not in str(errors.for_delivery(87, "bad\r\n2026-01-01 ERROR forged", "no", "orders", 0))
+    assert "\n" not in str(error_codes.for_delivery(87, "bad\r\n2026-01-01 ERROR forged", "no", "orders", 0))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_message_is_one_line():
     ],
 )
 def test_the_end_of_a_transaction_is_fatal_or_abortable(code, fatal, kind):
-    error = errors.for_transaction(CODES[code], "commit_transaction() failed:\nthe reason", fatal)
+    error = error_codes.for_transaction(CODES[code], "commit_transaction() failed:\nthe reason", fatal)
     assert type(error) is kind
     assert (error.code, error.fatal, error.abortable, error.retriable) == (CODES[code], fatal, not fatal, False)
     assert str(error).startswith("commit_transaction() failed: the reason; ")
@@ -198,7 +199,7 @@ def test_the_end_of_a_transaction_is_fatal_or_abortable(code, fatal, kind):
 
 
 def test_every_reader_gets_an_exception_of_its_own():
-    first, second = (errors.for_delivery(-192, "x", "no", "t", 0) for _ in range(2))
+    first, second = (error_codes.for_delivery(-192, "x", "no", "t", 0) for _ in range(2))
     assert first is not second
 
 
@@ -233,7 +234,7 @@ def test_round_trip(kind, duplicate):
 
 
 def test_aggregate_carries_the_failed_records_through_pickle():
-    cause = errors.for_delivery(10, "too large", "no", "orders", 1)
+    cause = error_codes.for_delivery(10, "too large", "no", "orders", 1)
     record = FailedRecord("orders", 1, b"k", b"v", [("h", b"1")], 1700000000000, cause)
     error = errors.DeliveryError("2 records failed", count=2, reasons={"too large": 2}, records=[record, record])
     twin = pickle.loads(pickle.dumps(error))
@@ -258,13 +259,13 @@ def test_a_single_error_has_nothing_to_aggregate():
     ],
 )
 def test_several_failures_say_together_what_holds_for_all_of_them(kinds, expected):
-    error = errors.for_several("5 records failed", kinds, reasons={"a": 2, "b": 3}, records=[])
+    error = error_codes.for_several("5 records failed", kinds, reasons={"a": 2, "b": 3}, records=[])
     assert (error.retriable, error.fatal, error.persisted) == expected
     assert (error.count, error.code) == (5, None)
 
 
 def test_bulk_error_keeps_the_places():
-    causes = [(7, errors.for_delivery(10, "too large", "no", "t", 0)), (9, errors.KafkaError("x"))]
+    causes = [(7, error_codes.for_delivery(10, "too large", "no", "t", 0)), (9, errors.KafkaError("x"))]
     error = errors.BulkDeliveryError("2 of 10 failed", failures=causes)
     assert error.count == 2
     assert [index for index, _ in pickle.loads(pickle.dumps(error)).failures] == [7, 9]

@@ -31,6 +31,7 @@ MAY_KNOW = {
     "librdkafka.functions": {"librdkafka.h", "librdkafka.loader"},
     "librdkafka.declarations": {"librdkafka.h"},
     # internals
+    "internals.error_codes": {"errors"},
     "internals.logs": set(),
     "internals.autospec": set(),
     "internals.interpreter": set(),
@@ -42,7 +43,9 @@ MAY_KNOW = {
     "internals.input": {"errors", "internals.record"},
     "internals.buffer_pool": {"errors", "internals.sync", "internals.threads"},
     "internals.tokens": {"internals.threads"},
-    "internals.produce_request_result": {"errors", "internals.buffer_pool", "internals.sync", "librdkafka.loader"},
+    "internals.produce_request_result": {
+        "internals.buffer_pool", "internals.error_codes", "internals.sync", "librdkafka.loader",
+    },
     "internals.callback_check": set(),
     "internals.future": {
         "errors", "internals.callback_check", "internals.produce_request_result", "internals.sync",
@@ -112,26 +115,28 @@ MAY_KNOW = {
         "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
     },
     "internals.producer_metadata": {
-        "errors", "internals.input", "internals.metadata_requests", "internals.partition_queue",
-        "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
-        "internals.transport", "librdkafka.loader", "records",
+        "errors", "internals.error_codes", "internals.input", "internals.metadata_requests",
+        "internals.partition_queue", "internals.record_accumulator", "internals.sender", "internals.sync",
+        "internals.threads", "internals.transport", "librdkafka.loader", "records",
     },
     "internals.transaction_manager": {
-        "errors", "internals.logs", "internals.pending_records", "internals.produce_request_result",
-        "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
-        "internals.transaction_call", "internals.transport", "librdkafka.loader",
+        "errors", "internals.error_codes", "internals.logs", "internals.pending_records",
+        "internals.produce_request_result", "internals.record_accumulator", "internals.sender", "internals.sync",
+        "internals.threads", "internals.transaction_call", "internals.transport", "librdkafka.loader",
     },
     # bulk
     "bulk": set(),
     "bulk.bulk_future": {
-        "errors", "internals.future", "internals.open_batches", "internals.produce_request_result", "internals.sync",
-        "internals.threads", "librdkafka.loader", "records",
+        "errors", "internals.error_codes", "internals.future", "internals.open_batches",
+        "internals.produce_request_result", "internals.sync", "internals.threads", "librdkafka.loader", "records",
     },
     "bulk.bulk_append": {
-        "bulk.bulk_future", "errors", "internals.open_batches", "internals.partitioner", "internals.producer_metadata",
-        "internals.record", "internals.record_accumulator", "internals.sync",
+        "bulk.bulk_future", "errors", "internals.error_codes", "internals.open_batches", "internals.partitioner",
+        "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sync",
     },
-    "bulk.sequence_append": {"bulk.bulk_append", "errors", "internals.input", "internals.record", "internals.sync"},
+    "bulk.sequence_append": {
+        "bulk.bulk_append", "internals.error_codes", "internals.input", "internals.record", "internals.sync",
+    },
     "bulk.arrow": {"arrow.h"},
     "bulk.arrow_column": {"bulk.arrow"},
     "bulk.arrow_stream": {"bulk.arrow", "bulk.arrow_column", "internals.input"},
@@ -147,12 +152,13 @@ MAY_KNOW = {
     "producer": {
         "bulk.arrow_append", "bulk.bulk_future", "bulk.sequence_append", "config.producer_config", "errors",
         "internals.buffer_pool", "internals.callback_check", "internals.callbacks", "internals.completion",
-        "internals.drain_scheduler", "internals.future", "internals.handle", "internals.in_flight_partition",
-        "internals.input", "internals.logs", "internals.metadata_requests", "internals.open_batches",
-        "internals.partitioner", "internals.pending_records", "internals.produce_request_result",
-        "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sender",
-        "internals.sync", "internals.threads", "internals.token_requests", "internals.tokens",
-        "internals.transaction_manager", "internals.transport", "records",
+        "internals.drain_scheduler", "internals.error_codes", "internals.future", "internals.handle",
+        "internals.in_flight_partition", "internals.input", "internals.logs", "internals.metadata_requests",
+        "internals.open_batches", "internals.partitioner", "internals.pending_records",
+        "internals.produce_request_result", "internals.producer_metadata", "internals.record",
+        "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
+        "internals.token_requests", "internals.tokens", "internals.transaction_manager", "internals.transport",
+        "records",
     },
     "__init__": {
         "bulk.bulk_future", "errors", "internals.autospec", "internals.future", "internals.interpreter",

@@ -52,8 +52,9 @@ from fastprod.internals.handle import knows
 from fastprod.config.producer_config import resolve
 from fastprod.errors import (
     ConfigError, DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, SerializationError,
-    TransactionStateError, for_several, set_place,
+    TransactionStateError,
 )
+from fastprod.internals.error_codes import for_several, set_place
 from fastprod.internals.logs import logger
 from fastprod.records import ProducerRecord
 from fastprod.internals.tokens import TokenRefresher

@@ -13,7 +13,8 @@ from fastprod.internals.partitioner cimport key_partitions
 from fastprod.internals.record cimport fp_record
 from fastprod.internals.sync cimport fp_atomic_load
 
-from fastprod.errors import KafkaError, set_place
+from fastprod.errors import KafkaError
+from fastprod.internals.error_codes import set_place
 
 
 cdef class BulkAppend:

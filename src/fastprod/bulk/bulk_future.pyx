@@ -19,7 +19,8 @@ from fastprod.internals.threads cimport next_slice
 from collections import Counter
 
 from fastprod.internals.produce_request_result import wait_deadline
-from fastprod.errors import BulkDeliveryError, ForkedProducerError, joint_persisted, set_place
+from fastprod.errors import BulkDeliveryError, ForkedProducerError
+from fastprod.internals.error_codes import joint_persisted, set_place
 from fastprod.librdkafka.loader import describe
 from fastprod.records import BulkMetadata
 

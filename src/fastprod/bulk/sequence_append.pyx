@@ -14,7 +14,7 @@ from fastprod.internals.sync cimport fp_wall_ms
 
 import itertools
 
-from fastprod.errors import set_place
+from fastprod.internals.error_codes import set_place
 
 cdef tuple FIELDS = ("values", "keys", "partitions", "timestamps", "headers")
 

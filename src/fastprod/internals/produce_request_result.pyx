@@ -14,7 +14,7 @@ from fastprod.internals.sync cimport (
     fp_monotonic_ns, fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
 
-from fastprod.errors import for_delivery
+from fastprod.internals.error_codes import for_delivery
 from fastprod.librdkafka.loader import describe
 
 cdef extern from "pthread.h":

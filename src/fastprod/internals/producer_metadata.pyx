@@ -20,10 +20,8 @@ cdef extern from "Python.h":
 import array
 
 from fastprod.internals.threads import current
-from fastprod.errors import (
-    KafkaError, MetadataTimeoutError, ProducerClosedError, UnknownTopicOrPartitionError, for_authentication,
-    for_delivery, set_place,
-)
+from fastprod.errors import KafkaError, MetadataTimeoutError, ProducerClosedError, UnknownTopicOrPartitionError
+from fastprod.internals.error_codes import for_authentication, for_delivery, set_place
 from fastprod.librdkafka.loader import describe
 from fastprod.records import Cluster, PartitionInfo
 

@@ -26,7 +26,8 @@ from fastprod.internals.transport cimport Transport
 import contextlib
 
 from fastprod.internals.produce_request_result import wait_deadline
-from fastprod.errors import KafkaError, ProducerClosedError, TransactionStateError, for_delivery, for_transaction
+from fastprod.errors import KafkaError, ProducerClosedError, TransactionStateError
+from fastprod.internals.error_codes import for_delivery, for_transaction
 from fastprod.librdkafka.loader import describe
 from fastprod.internals.logs import logger
 
