@@ -140,7 +140,7 @@ def test_many_topics_each_used_once_cost_neither_memory_nor_time():
     taken, grown = json.loads(answer)
     first, last = sorted(taken[:200])[20], sorted(taken[-200:])[20]  # of the quick ones: others wait for a core
     print(f"first {1e3 * first:.2f} ms, last {1e3 * last:.2f} ms, {grown / 2**20:.1f} MiB")
-    assert last < 6 * first  # more than 20 times it was; the machine may be busier at one end
+    assert last < 12 * first  # the fault made it more than 20 times as slow; now 3 to 8, beside other tests
     assert grown <= MAY_GROW
 
 
