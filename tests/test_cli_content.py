@@ -352,7 +352,7 @@ def test_columns_under_any_name_are_read_when_asked_for(write):
 
 
 @pytest.mark.parametrize("kind", [("parquet", "arrow", "a Parquet file"), ("orc", "parquet", "an ORC file")])
-def test_columns_of_another_kind_are_told(write, kind):
+def test_columns_of_another_kind_are_refused(write, kind):
     data, format, what = OTHERS[kind[0]][0], kind[1], kind[2]
     with pytest.raises(InputError, match=f"a: this is {what}, not {format}: "):
         Input([write("a", data)], format)

@@ -521,7 +521,7 @@ def test_schemes_of_bootstrap_servers_are_dropped_as_in_java(scheme):
         ("EXTERNAL://h:9093", "SSL", None),
     ],
 )
-def test_a_scheme_that_contradicts_security_protocol_is_told(servers, protocol, said):
+def test_a_scheme_that_contradicts_security_protocol_is_refused(servers, protocol, said):
     result, notes = noted({"bootstrap.servers": servers, "security.protocol": protocol})
     assert "://" not in result.bootstrap_servers
     assert len(notes) == (said is not None) and all(re.search(said, note) for note in notes)
@@ -1362,7 +1362,7 @@ def test_what_librdkafka_does_not_change_is_taken(name, value):
     Producer({"bootstrap.servers": "127.0.0.1:1", name: value}).close(0)
 
 
-def test_canonical_names_and_a_password_that_only_the_handle_can_be_told_do_not_go_together():
+def test_canonical_names_and_a_password_that_bypasses_the_configuration_do_not_go_together():
     options = {**PLAIN, "security.protocol": "SASL_SSL", "sasl.password": " canary", "bootstrap.servers": "127.0.0.1:1"}
     with pytest.raises(ConfigError, match=r"begins with white space: .* client\.dns\.lookup") as caught:
         Producer(options, client_dns_lookup="resolve_canonical_bootstrap_servers_only")

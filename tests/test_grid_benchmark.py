@@ -86,7 +86,7 @@ def test_less_is_better_for_cpu():
     assert report.cliffs(content(given)) == ["mock broker, t, each 1 ms, send(): 0.71 of produce()"]
 
 
-def test_a_cliff_is_told_of_and_what_is_no_cliff_is_not():
+def test_a_cliff_is_reported_and_a_slope_is_not():
     given = table({"1 kB": {"a": (1.0,), "b": (0.7,), "c": (0.69,), "produce()": (0.68,)}})
     assert report.cliffs(content(given)) == ["mock broker, t, 1 kB, c: 0.69 of the best of its row"]
 

@@ -45,7 +45,7 @@ def test_debug_lines_are_all_written(limit, caplog):
     assert len(caplog.messages) == 50
 
 
-def test_what_was_left_out_last_is_told_at_the_end(limit, caplog):
+def test_the_last_lines_left_out_are_counted_at_the_end(limit, caplog):
     for _ in range(3):
         limit.write(6, "FAIL: refused")
     limit.close(dropped=5)

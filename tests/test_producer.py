@@ -344,7 +344,7 @@ def test_a_partitioner_object_sees_values_before_and_after_serialization(make, t
     assert partitioner.partitions == [PartitionInfo(topic, i, 1) for i in range(PARTITIONS)] == partitioner.available
 
 
-def test_a_partitioner_object_is_configured_told_of_batches_and_closed(make, topic):
+def test_a_partitioner_object_is_configured_notified_of_batches_and_closed(make, topic):
     partitioner = Recording()
     producer = make(partitioner=partitioner, batch_size=300, linger_ms=10_000)
     assert partitioner.configured["batch_size"] == 300 and "bootstrap.servers" in partitioner.configured
@@ -428,7 +428,7 @@ def test_a_failing_serializer_is_a_serialization_error(make, topic, field):
 @pytest.mark.parametrize("wrong", [7, {"a": 1}, [b"7"]], ids=repr)
 def test_a_serializer_must_give_bytes(make, topic, read, field, wrong):
     producer = make(**{f"{field}_serializer": lambda value: value})
-    said = f"the {field}_serializer must give bytes.* {type(wrong).__name__} for '{topic}'.*{re.escape(repr(wrong))}"
+    said = f"the {field}_serializer must return bytes.* {type(wrong).__name__} for '{topic}'.*{re.escape(repr(wrong))}"
     with pytest.raises(SerializationError, match=said):
         producer.send(topic, **{field: wrong})
     for given in (b"7", "7", bytearray(b"7"), memoryview(b"7"), None):
@@ -759,7 +759,7 @@ def test_a_producer_is_neither_copied_nor_pickled(producer, duplicate):
 def test_repr_tells_where_and_how_it_stands(make, topic, mock_cluster):
     producer = make(linger_ms=10_000)
     producer.send(topic, b"v")
-    assert repr(producer) == f"<fastprod.Producer {mock_cluster.bootstrap_servers} 1 records under way>"
+    assert repr(producer) == f"<fastprod.Producer {mock_cluster.bootstrap_servers} 1 records pending>"
     producer.close(10)
     assert repr(producer) == f"<fastprod.Producer {mock_cluster.bootstrap_servers} closed>"
 

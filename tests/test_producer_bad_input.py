@@ -73,7 +73,7 @@ class RaisesFromItsBuffer(bytearray):
 
 # topic
 
-NO_NAME = "is no topic name: 1 to 249 of the characters"
+NO_NAME = "is not a topic name: use 1 to 249 of the characters"
 
 
 @pytest.mark.parametrize(
@@ -469,7 +469,7 @@ def test_any_other_callable_is_taken(producer, way):
 
 
 @pytest.mark.parametrize("on_delivery", [lambda: None, lambda one: None, lambda one, two, three: None])
-def test_a_callback_of_the_wrong_arity_is_told_of_and_harms_nothing(producer, monkeypatch, on_delivery):
+def test_a_callback_of_the_wrong_arity_is_reported_and_harms_nothing(producer, monkeypatch, on_delivery):
     unraisable = []
     monkeypatch.setattr("sys.unraisablehook", lambda raised: unraisable.append(raised.exc_type))
     assert producer.send(TOPIC, b"v", on_delivery=on_delivery).result(20).topic == TOPIC
@@ -492,7 +492,7 @@ def test_waiting_for_oneself_inside_a_callback_is_refused(producer, name):
     producer.send(TOPIC, b"v", on_delivery=wait)
     assert told.wait(20)
     assert [type(error) for error in raised] == [RuntimeError]
-    assert re.match(rf"{name}\(\) would wait for the very callback that calls it", str(raised[0]))
+    assert re.match(rf"{name}\(\) in a callback would wait for that callback", str(raised[0]))
     assert producer.send(TOPIC, b"good").result(20).topic == TOPIC
 
 

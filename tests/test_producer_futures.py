@@ -113,7 +113,7 @@ def test_a_timeout_raises_and_the_record_is_still_delivered(make, topic, ask, ti
     assert future.result(0).offset == 0
 
 
-def test_a_timeout_does_not_count_as_being_told(make, failing):
+def test_a_timeout_does_not_observe_the_outcome(make, failing):
     producer = make(failing.bootstrap_servers, linger_ms=80_000)
     future = producer.send("t", b"v")
     for ask in (future.result, future.exception):
@@ -219,7 +219,7 @@ def test_gather_of_5000_awaits_gives_each_its_own(make, topic):
     assert [(m.partition, m.offset) for m in outcomes] == [(i % PARTITIONS, i // PARTITIONS) for i in range(5000)]
 
 
-def test_await_of_a_failing_record_raises_and_counts_as_told(make, failing):
+def test_await_of_a_failing_record_raises_and_observes_it(make, failing):
     producer = make(failing.bootstrap_servers)
 
     async def main():
@@ -446,7 +446,7 @@ class Hearing:
 
 
 @pytest.mark.parametrize("partition", [None, 3])
-def test_an_error_says_which_topic_and_partition_it_is_about_wherever_it_is_told(make, failing, partition):
+def test_an_error_names_its_topic_and_partition_wherever_it_is_raised(make, failing, partition):
     told, hearing = [], Hearing()
     producer = make(failing.bootstrap_servers, interceptors=[hearing])
     future = producer.send("t", b"v", b"k", partition=partition, on_delivery=lambda _, error: told.append(error))

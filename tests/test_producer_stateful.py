@@ -420,7 +420,7 @@ class ProducerMachine(RuleBasedStateMachine):
         assert time.monotonic() - started < PATIENCE, "flush() hangs"
 
     def waited_for(self, call, known):
-        """Calls flush() or close(), which must tell of the failures that nobody had been told of, and of no other."""
+        """Calls flush() or close(), which must raise the failures that nothing has observed, and no other."""
         try:
             call()
         except DeliveryError as error:

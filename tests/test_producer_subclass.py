@@ -109,7 +109,7 @@ def test_a_producer_whose_init_was_not_called_says_so_whatever_it_is_asked(made,
     with pytest.raises(RuntimeError, match=r"its __init__\(\) did not run to its end.*super\(\).__init__") as caught:
         USES[use](producer)
     assert not isinstance(caught.value, KafkaError)
-    assert "not made" in repr(producer)
+    assert "not initialized" in repr(producer)
     assert bool(producer) is True
     producer.close()
     producer.close(1)
@@ -132,10 +132,10 @@ def test_a_producer_whose_init_failed_can_be_closed_and_made_after_all(mock_clus
 
 def test_a_producer_is_made_but_once(mock_cluster, topic):
     with Producer(QUICK, bootstrap_servers=mock_cluster.bootstrap_servers) as producer:
-        with pytest.raises(RuntimeError, match="was made before"):
+        with pytest.raises(RuntimeError, match="was called before"):
             producer.__init__(bootstrap_servers="other:9092")
         assert producer.send(topic, b"v").result(10).topic == topic
-    with pytest.raises(RuntimeError, match="was made before"):
+    with pytest.raises(RuntimeError, match="was called before"):
         producer.__init__(bootstrap_servers="other:9092")
 
 

@@ -273,7 +273,7 @@ def test_a_slow_callback_does_not_keep_a_token_from_being_renewed(secure_kafka):
             release.set()
 
 
-def test_a_provider_that_fails_is_told_of(secure_kafka):
+def test_the_error_of_a_provider_is_reported(secure_kafka):
     def provider(config):
         raise LookupError("no such account")
 

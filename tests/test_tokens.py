@@ -96,7 +96,7 @@ def test_what_a_provider_may_return(returned, given):
         (("canary\udc80", 1), "UnicodeEncodeError"),
     ],
 )
-def test_what_it_must_not_return_is_told_without_the_token(returned, said):
+def test_a_wrong_return_value_is_reported_without_the_token(returned, said):
     reason = given_by(lambda config: returned)
     assert re.search(said, reason) and reason.startswith("sasl.oauthbearer.token.provider: ")
     assert "canary" not in reason

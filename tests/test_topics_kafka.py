@@ -83,7 +83,7 @@ def test_added_partitions_get_keyed_records_once_known_and_those_sent_before_sta
     assert len(consume_all(kafka.bootstrap_servers, topic)) == len(before) + len(after) + len(unkeyed)
 
 
-def test_a_topic_that_is_made_anew_gets_its_records_whoever_leads_it_now():
+def test_a_topic_that_is_created_again_gets_its_records_from_any_leader():
     """Its leader epochs begin anew, so that librdkafka would go on sending to the leaders of the old one."""
     with KafkaCluster() as cluster, Producer(bootstrap_servers=cluster.bootstrap_servers) as producer:
         for i in range(4):

@@ -231,7 +231,7 @@ def test_a_record_that_librdkafka_never_took_keeps_the_transaction_from_committi
         producer.send(TOPIC, b"after", partition=1)
 
 
-def test_an_error_of_the_transaction_is_told_instead_of_what_it_did_to_the_records(make, cluster):
+def test_the_error_of_a_transaction_is_raised_and_not_those_of_its_records(make, cluster):
     producer = make()
     cluster.push_request_errors("AddPartitionsToTxn", [29])  # TOPIC_AUTHORIZATION_FAILED
     producer.begin_transaction()

@@ -1,4 +1,4 @@
-"""Producer: checks what it is given, wires the parts, and is what users hold."""
+"""Producer: the public class. It checks arguments, builds the parts of a producer, and ends them."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
@@ -59,16 +59,16 @@ from fastprod.internals.logs import logger
 from fastprod.records import ProducerRecord
 from fastprod.internals.tokens import TokenRefresher
 
-# What close() grants each of its steps when its time is over: what takes longer ends in the background.
+# The least time of each step of close(), when its timeout is over. A step that takes longer ends in the background.
 cdef int64_t STEP_TIMEOUT_NS = 100_000_000
 cdef int64_t LOOK_NS = 5_000_000
-cdef int64_t GIVE_UP_TIMEOUT_NS = 250_000_000      # to the sender, which gives up what has not settled
+cdef int64_t GIVE_UP_TIMEOUT_NS = 250_000_000      # of the sender, to fail the pending records
 cdef enum:
     TOPIC_NAME_LIMIT = 249     # characters: org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
-    TOKEN_TIMEOUT_S = 5        # what a constructor that fails grants a token provider that has been called
-    EXIT_TIMEOUT_S = 30        # what an interpreter that exits without close() grants the records
+    TOKEN_TIMEOUT_S = 5        # for a token provider that has been called, when the constructor fails
+    EXIT_TIMEOUT_S = 30        # for pending records, when the interpreter exits without close()
 
-_open_producers = weakref.WeakValueDictionary()   # by id(): unlike a WeakSet's, its refs can be listed in one step
+_open_producers = weakref.WeakValueDictionary()   # by id(): a WeakSet cannot be listed in one step
 
 
 cdef list open_producers():
@@ -77,7 +77,7 @@ cdef list open_producers():
 
 @atexit.register
 def _close_at_exit():
-    """Closes what was left open. Each, whatever comes out of another's; Ctrl-C ends the patience with all."""
+    """Closes every open producer, even if closing one raises. After an interrupt, it uses a timeout of 0."""
     cdef Producer producer
     raised = None
     timeout = EXIT_TIMEOUT_S
@@ -95,13 +95,12 @@ def _close_at_exit():
 
 
 def memory_in_use():
-    """Bytes of buffer.memory that the records and callbacks of all producers of this process take now.
+    """Returns the bytes of buffer.memory that records and callbacks of all producers of this process take now.
 
-    Memory that a pool keeps for its next batches counts too, and so do failed records that wait for flush() or close()
-    to raise them. Not counted is what librdkafka allocates: some 250 bytes, its copy of the key, and 80 bytes for each
-    header, of a record that it holds; with the records themselves that is at most 10 MiB per broker, and 24 MiB per
-    producer. One that was inherited by a fork counts nothing here. Thread-safe, and cheap: it reads a few numbers of
-    each producer.
+    It includes memory that a pool keeps for its next batches, and failed records that flush() or close() has still to
+    raise. It excludes librdkafka's own memory: some 250 bytes for each record that librdkafka has, a copy of the key,
+    and 80 bytes for each header. Together with the records that is at most 10 MiB per broker and 24 MiB per producer.
+    A producer that was inherited by a fork counts as 0. Thread-safe and cheap: it reads a few numbers of each producer.
     """
     cdef Producer producer
     total = 0
@@ -111,11 +110,11 @@ def memory_in_use():
     return total
 
 
-cdef int closed_with_process = -1          # `forks` of the process whose end _close_at_exit() is told of
+cdef int closed_with_process = -1          # the fork generation for which a finalizer is registered
 
 
 cdef int close_with_process() except -1:
-    """multiprocessing's forked children end without atexit, but run its own finalizers."""
+    """Registers a finalizer of multiprocessing: its forked children run those, and not atexit's."""
     global closed_with_process
     util = sys.modules.get("multiprocessing.util")
     if util is not None and closed_with_process != process_generation:
@@ -134,7 +133,7 @@ cdef object serialize(object serializer, str topic, object value, str what):
         ) from error
     if given is not None and not isinstance(given, (bytes, str, bytearray, memoryview)):
         raise SerializationError(
-            f"the {what}_serializer must give bytes, bytearray, memoryview, str or None, but gave "
+            f"the {what}_serializer must return bytes, bytearray, memoryview, str or None, but returned "
             f"{type(given).__name__} for {topic!r}: {shorten(given)}")
     return given
 
@@ -144,16 +143,16 @@ cdef class Producer:
     """Producer(config=None, **keywords)
 --
 
-    Sends records to Kafka. Thread-safe, and meant to be the only one of its process.
+    Sends records to Kafka. Thread-safe: one producer serves all threads of a process.
 
-    config: Java's names ("linger.ms") or, as keywords, the same with underscores
-    (linger_ms=); docs/options.md has the table. A wrong option raises ConfigError.
+    config: a mapping of Java's option names ("linger.ms"). Keywords are the same names with underscores (linger_ms=).
+    docs/options.md has the table. A wrong option raises ConfigError.
 
-    Owns a sender thread, a callback thread and a metadata thread, all of which
-    close() ends. In a forked child every call raises ForkedProducerError.
+    Owns a sender thread, a callback thread and a metadata thread. close() ends them. In a forked child every call
+    raises ForkedProducerError.
 
-    It can be derived from. A subclass with an __init__() of its own calls super().__init__(), and one with a __del__()
-    calls super().__del__().
+    A subclass with its own __init__() must call super().__init__(). One with its own __del__() must call
+    super().__del__().
     """
 
     cdef object __weakref__
@@ -170,14 +169,14 @@ cdef class Producer:
     cdef object tokens                     # TokenRefresher, or None without a provider
     cdef object callback_thread
     cdef object metadata_thread
-    cdef DeferredCleanup deferred_cleanup                   # what the metadata thread ends, after all others
+    cdef DeferredCleanup deferred_cleanup                   # of the parts that end after all others
     cdef Lock close_lock
-    cdef int64_t close_deadline   # its own, or an earlier one of its signal handler's
-    cdef list closable            # the user's parts that are to be closed at the end
+    cdef int64_t close_deadline   # of close(), or an earlier one of a close() in its signal handler
+    cdef list closable            # parts of the user that close() closes last
     cdef int fork_generation      # `process_generation` when it was made
     cdef bint closing
-    cdef bint open                         # everything is there, and the sender has not ended
-    cdef bint unclosed                     # close() has something to do; it outlasts `open` where that was interrupted
+    cdef bint open                         # all parts exist, and the sender has not ended
+    cdef bint unclosed                     # close() has something to do: longer than `open`, if close() was interrupted
     cdef bint ignore_keys
     cdef bint no_hooks           # no serializers, interceptors or user's partitioner
     cdef size_t largest_record   # bytes: the lesser of max.request.size and buffer.memory
@@ -188,13 +187,13 @@ cdef class Producer:
     cdef object value_serializer
     cdef tuple interceptors
     cdef fp_wall_clock clock               # guarded by the GIL
-    cdef TopicMetadata last_topic          # of the last send(), which is mostly the next one's too
+    cdef TopicMetadata last_topic          # of the last send(): mostly that of the next one too
     cdef object started                    # time.monotonic()
     cdef int64_t flush_ns
 
     def __cinit__(self, *arguments, **keywords):
         if type(self) is Producer and not arguments and not keywords:
-            resolve(None, {}, knows, None)     # raises: a producer cannot be without options
+            resolve(None, {}, knows, None)     # raises ConfigError: options are required
 
     @cython.embedsignature(False)          # the text signature is here, for inspect and unittest.mock
     def __init__(self, config=None, **keywords):
@@ -204,7 +203,7 @@ cdef class Producer:
         See the class.
         """
         if self.made:
-            raise RuntimeError("this producer was made before: its __init__() is called once")
+            raise RuntimeError("__init__() was called before: make another producer instead")
         if config is not None and not hasattr(config, "items"):
             raise TypeError(f"config must be a mapping of option names to values, not {type(config).__name__}")
         self.fork_generation = process_generation
@@ -277,8 +276,8 @@ cdef class Producer:
             self.tokens = TokenRefresher(TokenRequests(self.transport), settings.sasl_oauthbearer_token_provider)
         try:
             start_threads([part for part in (self.tokens, self.callback_thread, self.metadata_thread) if part])
-            self.sender.start()            # last: it does not keep alive what it works on, as the others do
-        except BaseException:              # no thread to be had
+            self.sender.start()            # last: unlike the others, it does not keep its parts alive
+        except BaseException:              # no thread could be started
             if self.tokens is not None:
                 self.tokens.close(TOKEN_TIMEOUT_S)
             self.callbacks.close()
@@ -290,21 +289,20 @@ cdef class Producer:
     # Sending
 
     def send(self, topic, value=None, key=None, *, partition=None, timestamp=None, headers=None, on_delivery=None):
-        """Sends a record; returns its FutureRecordMetadata at once.
+        """Sends a record and returns its FutureRecordMetadata at once.
 
-        topic: name, or a ProducerRecord and nothing else but on_delivery. value, key: bytes-like, str (as
-        UTF-8), None, or what the serializers take. partition: number, or None to let the partitioner choose.
-        timestamp: ms since the epoch, None for now. headers: pairs of str and what a value may be, or a mapping.
-        on_delivery(metadata_or_None, error_or_None): called once from the callback thread, in order within a
-        partition but for what was given up before it was handed to librdkafka. error.topic and error.partition tell
-        where the record was meant to go. It is not called if send() raises.
+        topic: the name; or a ProducerRecord, and no other argument but on_delivery. value, key: bytes-like, str (sent
+        as UTF-8), None, or any object that the serializers take. partition: a number, or None to let the partitioner
+        choose. timestamp: ms since the epoch, None for now. headers: a mapping, or pairs, of str to a value.
+        on_delivery(metadata_or_None, error_or_None): the callback thread calls it once. The calls are in order within
+        a partition, except that a record that expires before it is handed to librdkafka may come earlier. error.topic
+        and error.partition name the record's destination. It is not called if send() raises.
 
-        Blocks while the topic is not known yet or buffer.memory is full, of records not yet acknowledged or of
-        callbacks that have not run, at most max.block.ms in all:
-        MetadataTimeoutError, UnknownTopicOrPartitionError, BufferExhaustedError. An application far ahead of
-        the brokers is paused for up to 0.2 ms at a time. What is wrong with the
-        record itself is a TypeError, ValueError, SerializationError or RecordTooLargeError. Whatever it
-        raises, the record was not taken and the producer works on.
+        Blocks for at most max.block.ms in all, while the topic is not known yet (MetadataTimeoutError,
+        UnknownTopicOrPartitionError), or while buffer.memory is full of pending records and of callbacks that have
+        not run (BufferExhaustedError). It pauses an application that is far ahead of the brokers for up to 0.2 ms at a
+        time. A wrong record raises TypeError, ValueError, SerializationError or RecordTooLargeError. After any error
+        the record was not accepted, and the producer works on.
         """
         if type(topic) is not str and isinstance(topic, ProducerRecord):
             if not (value is None and key is None and partition is None and timestamp is None and headers is None):
@@ -335,9 +333,9 @@ cdef class Producer:
 
     @cython.final
     cdef FutureRecordMetadata send_bare(self, object topic, object value, object key):
-        """send_fields() in the common case, of bytes for the topic of the last record and for an open batch.
+        """send_fields() for the common case: bytes, for the topic of the last record and an open batch.
 
-        None in all others, and then the record was not taken.
+        Returns None in all other cases; then the record was not accepted.
         """
         cdef TopicMetadata entry = self.last_topic
         cdef FutureRecordMetadata future
@@ -374,7 +372,10 @@ cdef class Producer:
     @cython.final
     cdef FutureRecordMetadata send_serialized(self, object topic, object value, object key, object partition,
                                               object timestamp, object headers, object on_delivery, object original):
-        """original: (key, value) before they were serialized, for the user's partitioner; None without one."""
+        """Appends a record whose key and value are serialized.
+
+        original: (key, value) before they were serialized, for the user's partitioner; None without one.
+        """
         cdef int epoch = fp_atomic_load(&self.accumulator.epoch)
         cdef TopicMetadata entry = self.last_topic
         cdef FutureRecordMetadata future
@@ -426,16 +427,16 @@ cdef class Producer:
         return future
 
     def send_many(self, topic, values, keys=None, *, partitions=None, timestamps=None, headers=None):
-        """Sends a record for each of values; returns a BulkFuture at once, which costs memory per batch.
+        """Sends a record for each value and returns one BulkFuture, which costs memory per batch and not per record.
 
-        values, keys: sequences or iterables of what send() takes, of equal length; a generator is consumed as
-        buffer.memory takes its records. partitions, timestamps, headers: one for all, or as many as there are
-        values; None in them is as in send().
+        values, keys: sequences or iterables of equal length, of objects as send() takes them. A generator is consumed
+        as fast as buffer.memory takes its records. partitions, timestamps, headers: one for all records, or a sequence
+        or iterable with one for each; None means the same as in send().
 
-        Blocks and raises as send() does, and what a generator raises. If it raises, the records before the one that
-        was wrong, for which there was no memory, or which the generator did not give, have been sent: error.index
-        tells how many they are, error.sent is their BulkFuture; an exception that takes no attributes goes without.
-        Ctrl-C in a generator waits for nothing: some of what that gave may not have been sent.
+        Blocks and raises as send() does. It also raises any exception of a generator. After an error, the records
+        before the failing one have been sent: error.index is their number, and error.sent their BulkFuture, unless the
+        exception takes no attributes. After Ctrl-C in a generator it does not wait for memory, so some records that
+        the generator gave may not have been sent.
         """
         cdef BulkFuture future = future_of_call(topic)
         cdef SequenceAppend append = None
@@ -479,19 +480,19 @@ cdef class Producer:
             future.forget_latest()
 
     def send_arrow(self, topic, data, *, value="value", key=None, partition=None, timestamp=None, headers=None):
-        """Sends a record for each row of Arrow data; returns a BulkFuture at once, which costs memory per batch.
+        """Sends a record for each row of Arrow data and returns one BulkFuture, which costs memory per batch.
 
-        data: what has __arrow_c_stream__ or __arrow_c_array__: tables, record batches, readers of them, data frames of
-        pyarrow, Polars, pandas, DuckDB. value, key: names of string or binary columns, also large, view, fixed-size or
-        dictionary-encoded; a null value is a tombstone, a null key no key. partition: the name of an integer column, or
-        one number for all; null lets the partitioner choose. timestamp: the name of a column of int64 ms or of
-        timestamps, or ms for all; null is now. headers: a mapping or pairs of a header's name to a column's, or to
-        bytes or None for all; or the name of a map or list<struct> column with all of them. Data that is a single
-        column holds the values.
+        data: an object with __arrow_c_stream__ or __arrow_c_array__: tables, record batches, readers and data frames
+        of pyarrow, Polars, pandas and DuckDB. Data that is a single column holds the values. value, key: the names of
+        string or binary columns, also large, view, fixed-size or dictionary-encoded. A null value is a tombstone, and
+        a null key sends no key. partition: the name of an integer column, or one number for all records; null lets the
+        partitioner choose. timestamp: the name of a column of int64 ms or of timestamps, or ms for all records; null
+        means now. headers: a mapping, or pairs, of a header's name to a column's name, or to bytes or None for all
+        records; or the name of one map or list<struct> column that holds all headers.
 
-        A stream is read as buffer.memory takes its records. Blocks and raises as send_many() does, with error.index
-        and error.sent. ValueError too for a column that is not there, TypeError for one of another type, OSError if
-        the stream fails. Ctrl-C waits for a stream that computes its next batch.
+        A stream is read as fast as buffer.memory takes its records. Blocks and raises as send_many() does, with
+        error.index and error.sent. It also raises ValueError for a missing column, TypeError for a column of another
+        type, and OSError if the stream fails. Ctrl-C has to wait until the stream has computed its next batch.
         """
         cdef BulkFuture future = future_of_call(topic)
         cdef ArrowAppend append = None
@@ -532,12 +533,12 @@ cdef class Producer:
     cdef int append(self, TopicMetadata entry, int32_t partition, fp_record *record, FutureRecordMetadata future,
                     object on_delivery, int epoch, int64_t deadline, int abort_on_new_batch,
                     RecordAppendResult *appended) except -1:
-        """Appends and binds the future; 0 if abort_on_new_batch and a new batch would be needed."""
+        """Appends the record and binds its future. Returns 0 if abort_on_new_batch is set and it needs a new batch."""
         cdef CallbackSlot callback
         cdef int done
         callback.function = NULL
         if on_delivery is not None:
-            # The batch takes these references over, or leaves function set.
+            # The batch takes over these references, and clears `function`; otherwise it stays set.
             callback.kind = ON_DELIVERY
             if type(on_delivery) is Acknowledgement and (<Acknowledgement>on_delivery).on_delivery is None:
                 callback.kind = ON_ACKNOWLEDGEMENT
@@ -555,8 +556,8 @@ cdef class Producer:
         if done:
             future.produced = appended.result
             future.index = appended.index
-            # Only now may the GIL be let go: once it is, the batch can settle,
-            # and the callback thread reads the future that was just bound.
+            # The GIL may be released only now: once it is, the batch can settle, and the callback thread reads the
+            # future that was just bound.
             if appended.backlog_high:
                 with nogil:
                     self.accumulator.assist(self.accumulator.wake_argument)
@@ -594,14 +595,14 @@ cdef class Producer:
     @cython.final
     cdef FutureRecordMetadata send_through(self, object topic, object value, object key, object partition,
                                            object timestamp, object headers, object on_delivery):
-        """The way with serializers, interceptors or a user's partitioner.
+        """Sends through serializers, interceptors or the user's partitioner.
 
-        A record that is refused after on_send() is told of by on_acknowledgement(), as in Java: KafkaProducer.doSend.
+        A record that is refused after on_send() is reported to on_acknowledgement(), as in Java: KafkaProducer.doSend.
         """
-        cdef Py_ssize_t asked = 0          # interceptors that have had the record
+        cdef Py_ssize_t asked = 0          # interceptors that have seen the record
         try:
             if self.interceptors:
-                if hasattr(headers, "copy"):   # they may change them; they are the caller's, perhaps of other records
+                if hasattr(headers, "copy"):   # interceptors may change them
                     headers = headers.copy()
                 record = ProducerRecord(topic, value, key, partition, timestamp, headers)
                 for interceptor in self.interceptors:
@@ -652,7 +653,7 @@ cdef class Producer:
 
     @cython.final
     cdef int check_sending(self, int epoch) except -1:
-        """For a call in between: whether it may go on. epoch: the accumulator's, when the call began."""
+        """Raises if a bulk call must not go on. epoch: the accumulator's, when the call began."""
         if self.transport.errors.fatal_code or not self.open:
             self.raise_if_unusable()
         if epoch != fp_atomic_load(&self.accumulator.epoch):
@@ -662,8 +663,8 @@ cdef class Producer:
     @cython.final
     cdef int check_made(self) except -1:
         if not self.made:
-            raise RuntimeError("this producer was not made: its __init__() did not run to its end. A subclass with an "
-                               "__init__() of its own calls super().__init__(...) first")
+            raise RuntimeError("this producer is not initialized: its __init__() did not run to its end. A subclass "
+                               "with its own __init__() must call super().__init__(...) first")
         return 0
 
     @cython.final
@@ -679,16 +680,16 @@ cdef class Producer:
         if code and self.transactions is not None:
             raise self.transactions.closed_error()
         if code:
-            raise KafkaError(f"the producer met an error it cannot go on from: {self.transport.errors.fatal_reason}; "
+            raise KafkaError(f"the producer has a fatal error: {self.transport.errors.fatal_reason}; "
                              "close it and make a new one", code=code, fatal=True)
 
     # Waiting
 
     def flush(self, timeout=None):
-        """Returns when every record sent before has settled and its callbacks have run.
+        """Sends all pending records now, and returns when they have settled and their callbacks have run.
 
-        Cuts linger.ms short. timeout: seconds, None for as long as it takes; TimeoutError when it has passed,
-        and nothing is lost by that. DeliveryError, with the records, if some failed and nobody had been told.
+        timeout: seconds, or None for no limit. TimeoutError: the time is over, and the records are still on their way.
+        DeliveryError: some records failed, and nothing has observed it; it holds the records.
         """
         deadline = wait_deadline(timeout)
         self.check_open()
@@ -706,52 +707,53 @@ cdef class Producer:
         count, reasons, records, kinds = self.sender.completion.failed_records.take()
         if not count:
             if preface:
-                raise DeliveryError(preface + "whoever asked for their outcome has been told", count=0)
+                raise DeliveryError(preface + "their futures and callbacks carry the errors", count=0)
             return
         listed = "; ".join(f"{n} x {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
         kept = "they are in .records" if len(records) == count else (
-            f"{len(records)} of them, as many as a quarter of buffer.memory holds, are in .records")
+            f"{len(records)} of them, as many as fit into a quarter of buffer.memory, are in .records")
         raise for_several(
-            f"{preface}{count} record{'s' if count > 1 else ''} failed and nobody had been told: {listed}; {kept}. "
-            "Give on_delivery or ask the futures to handle failures one by one",
+            f"{preface}{count} record{'s' if count > 1 else ''} failed, and nothing observed it: {listed}; {kept}. "
+            "Pass on_delivery or ask the futures to handle each failure",
             kinds, reasons=reasons, records=records)
 
     @cython.final
     cdef int refuse_in_callback(self, str name) except -1:
         if current() == self.callbacks.thread_id:
-            raise RuntimeError(f"{name}() would wait for the very callback that calls it: call it from another thread")
+            raise RuntimeError(f"{name}() in a callback would wait for that callback: call it from another thread")
 
     def wait_ready(self, timeout=None):
-        """Returns once a broker has answered, which it does when the credentials are good.
+        """Returns once a broker has answered. So the address works, and the credentials are valid.
 
-        timeout: seconds, None for as long as it takes. AuthenticationError as soon as the brokers refuse the
-        credentials, or one side the other's certificate; MetadataTimeoutError, a TimeoutError, naming the last
-        error, after timeout seconds.
+        timeout: seconds, or None for no limit. AuthenticationError: the brokers refuse the credentials, or one side
+        refuses the other's certificate. MetadataTimeoutError, which is a TimeoutError: the time is over; it names the
+        last error.
         """
         wait_deadline(timeout)             # checks it
         self.check_open()
         self.metadata.ready(float("inf") if timeout is None else timeout)
 
     def purge(self):
-        """Gives up every record that has not settled, those sent meanwhile too, and returns when all have failed.
+        """Fails all pending records now, those sent meanwhile too, and returns when all have failed.
 
-        Each fails with DeliveryError, of which the next flush() tells if nobody else has been told: `persisted` is
-        "possibly" for what may have been under way. The producer works on. TransactionStateError with a
-        transactional.id: abort_transaction() is the way there.
+        Each fails with a DeliveryError. Its `persisted` is "possibly" if the record may have been written. The next
+        flush() raises those that nothing has observed. The producer works on. TransactionStateError: the producer has
+        a transactional.id; call abort_transaction() instead.
         """
         self.check_open()
         self.refuse_in_callback("purge")
         if self.transactions is not None:
-            raise TransactionStateError("purge() would leave a transaction half done: call abort_transaction()")
+            raise TransactionStateError("purge() would leave part of a transaction: call abort_transaction() instead")
         self.pending.purge()
 
     def close(self, timeout=None):
-        """Sends what is left, waits for it, and ends the threads. Idempotent.
+        """Sends all pending records, waits for them, and ends the threads. Idempotent.
 
-        timeout: seconds, None for as long as it takes (delivery.timeout.ms bounds it). What has not settled by
-        then is given up. DeliveryError, with the records, if some failed or were given up and nobody had been
-        told. In a signal handler that interrupts this thread's own close() it returns at once: that one goes on after
-        the handler, until the earlier of both deadlines. RuntimeError where it interrupts a call of the transaction.
+        timeout: seconds, or None for no limit but delivery.timeout.ms. Records that are still pending then fail.
+        DeliveryError: some records failed, and nothing has observed it; it holds the records. A signal handler may
+        call it. If the handler interrupts close() in the same thread, the inner call returns at once, and the outer
+        one goes on until the earlier of both deadlines. RuntimeError: the handler has interrupted a call of the
+        transaction.
         """
         deadline = wait_deadline(timeout)
         if not self.made:                  # __init__() has raised, or was never called
@@ -760,7 +762,7 @@ cdef class Producer:
             self.raise_if_unusable()
         self.refuse_in_callback("close")
         if current() == self.metadata.thread_id:   # in a finalizer that the garbage collector runs there
-            raise RuntimeError("close() would wait for the very thread it is called on: call it from another one")
+            raise RuntimeError("close() on the metadata thread would wait for that thread: call it from another thread")
         if self.close_lock.waits_for_itself():
             self.close_deadline = min(self.close_deadline, deadline)
             return
@@ -768,7 +770,7 @@ cdef class Producer:
             self.transactions.refuse_nested()
         self.closing = True
         if not self.close_lock.acquire(deadline):
-            self.close_deadline = min(self.close_deadline, deadline)   # of another thread, with more patience
+            self.close_deadline = min(self.close_deadline, deadline)   # of another thread, which has more time
             if self.open:
                 self.accumulator.close_for_appends()
                 self.sender.abort()
@@ -783,17 +785,17 @@ cdef class Producer:
             timeout = f"{(fp_monotonic_ns() - started) / 1e9:.1f}"
         closable, self.closable = self.closable, []
         try:
-            with contextlib.ExitStack() as parts:      # each of them, whatever comes out of another's
+            with contextlib.ExitStack() as parts:      # closes each, even if closing one raises
                 for part in reversed(closable):
                     parts.callback(part.close)
-        finally:                                       # what was lost weighs more than that
+        finally:                                       # lost records matter more than an error of a part
             self.raise_failed(f"close() gave up {left} records after {timeout} s; " if left else "")
 
     @cython.final
     cdef object shut(self):
-        """Ends everything, in the order in which the parts depend on each other; how many records were given up.
+        """Ends the parts, in the order of their dependence. Returns how many pending records it failed.
 
-        Whoever is interrupted here can call it again.
+        After an interrupt it can be called again.
         """
         settled = True
         left = 0
@@ -811,12 +813,12 @@ cdef class Producer:
                 self.sender.stop()
             else:
                 self.sender.abort()
-            # What was given up fails soon, whatever librdkafka still holds.
+            # These records fail soon, though librdkafka may still hold them.
             while self.accumulator.count_unsettled() and not fp_atomic_load(&self.sender.finished):
                 self.wait_closing(&self.sender.finished, LOOK_NS)
             self.wait_closing(&self.sender.finished, GIVE_UP_TIMEOUT_NS)
-            self.open = False              # but for the sender, nobody touches the transport any more
-        if sys.is_finalizing():            # an interpreter that ends runs no Python code of other threads any more
+            self.open = False              # only the sender uses the transport from here on
+        if sys.is_finalizing():            # an interpreter that ends runs no other Python thread
             self.unclosed = False
             return left
         self.callbacks.close()
@@ -827,7 +829,7 @@ cdef class Producer:
             self.tokens = None             # its queue may be gone when this is called again
         self.metadata.close()
         self.wait_closing(&self.deferred_cleanup.cleared, STEP_TIMEOUT_NS)
-        # A join() that a signal ends takes the thread for ended, so what it does must have been waited for before.
+        # A join() that a signal interrupts marks the thread as ended. So wait for the end of its work first.
         if fp_atomic_load(&self.callbacks.ended):
             self.callback_thread.join()
         if fp_atomic_load(&self.deferred_cleanup.cleared):
@@ -838,9 +840,9 @@ cdef class Producer:
 
     @cython.final
     cdef int wait_closing(self, int *done, int64_t grace_ns) except -1:
-        """Waits until *done, or the time of close() is over, which a signal handler's may shorten.
+        """Waits until *done is set or the deadline of close() has passed. A signal handler may bring it forward.
 
-        grace_ns: the least time that the wait is given.
+        grace_ns: the wait takes at least so long, if *done is not set.
         """
         cdef int64_t least = fp_monotonic_ns() + grace_ns
         cdef int64_t until, pause_ns = 0
@@ -852,11 +854,11 @@ cdef class Producer:
         return 0
 
     def _close_at_exit(self, timeout=EXIT_TIMEOUT_S):
-        """For who forgot close(): flushes for a bounded time, and says so on stderr if that fails."""
+        """Closes a producer that was left open, within a bounded time. Reports lost records on stderr."""
         if not self.unclosed or self.fork_generation != process_generation:
             return
         try:
-            Producer.close(self, timeout)  # a subclass's may take other arguments
+            Producer.close(self, timeout)  # that of a subclass may take other arguments
         except DeliveryError as error:
             print(f"fastprod: a producer ended without close(): {error}", file=sys.stderr)
 
@@ -865,7 +867,7 @@ cdef class Producer:
         return self
 
     def __exit__(self, exc_type, exc, traceback):
-        """Closes. What came out of the block is what goes on: records that close() finds lost are a note on it."""
+        """Closes. An exception of the block goes on; if close() finds lost records, they are a note on it."""
         if self.fork_generation != process_generation:
             return
         try:
@@ -878,7 +880,7 @@ cdef class Producer:
                 exc.add_note(f"close() found that {error}")
 
     def __del__(self):
-        """A producer dropped without close() is closed here: its thread works on parts that would be freed."""
+        """Closes a producer that was dropped without close(): its threads work on parts that would be freed."""
         if not self.unclosed or self.fork_generation != process_generation:
             return
         try:
@@ -887,14 +889,14 @@ cdef class Producer:
             try:
                 if current() not in (self.callbacks.thread_id, self.metadata.thread_id):
                     self._close_at_exit()
-            finally:                       # and a signal handler's can come out of that
+            finally:                       # a signal handler may raise in that, too
                 if self.unclosed and not sys.is_finalizing():
                     make_thread(self._close_at_exit, "fastprod-close", daemon=False).start()
 
     def __dealloc__(self):
-        """Closes what __del__() left open: a subclass's need not call it, and what came back to life has had its call.
+        """Closes a producer that __del__() left open: a subclass may not call it, and Python calls it once per object.
 
-        Nothing may keep a reference to self: what it is, is freed behind this.
+        Nothing may keep a reference to self, because it is freed after this.
         """
         if self.unclosed and self.fork_generation == process_generation:
             try:
@@ -915,7 +917,7 @@ cdef class Producer:
                 if current() not in (self.callbacks.thread_id, self.metadata.thread_id):
                     self.shut()
             finally:
-                if self.unclosed:          # its thread goes on with its parts
+                if self.unclosed:          # its thread still uses the parts
                     Py_INCREF(self.sender)
         try:
             self.raise_failed()
@@ -926,48 +928,48 @@ cdef class Producer:
     # Transactions
 
     def init_transactions(self, timeout=None):
-        """Fences older producers of this transactional.id and ends what they left open; once, before all else.
+        """Fences older producers of this transactional.id and ends their open transactions. Called once, first.
 
-        timeout: seconds, None for max.block.ms. TimeoutError when it has passed: call it again. FencedError and
-        other fatal errors: this producer cannot be used.
+        timeout: seconds, None for max.block.ms. TimeoutError: the time is over; call it again. FencedError and other
+        fatal errors: this producer cannot be used.
         """
         self.need_transactions("init_transactions").init(timeout)
 
     def begin_transaction(self):
-        """Opens a transaction: what is sent from here on is committed or aborted together."""
+        """Opens a transaction: the records sent from now on are committed or aborted together."""
         self.need_transactions("begin_transaction").begin()
 
     def send_offsets_to_transaction(self, offsets, group_metadata):
         """Makes consumed offsets part of the transaction: they are committed with it, or not at all.
 
         offsets: confluent_kafka.TopicPartition objects, or a mapping of (topic, partition) to offset; each is the
-        offset of the next record to consume. group_metadata: what consumer.consumer_group_metadata() gives. The
-        consumer needs enable.auto.commit=false.
+        offset of the next record to consume. group_metadata: the return value of consumer.consumer_group_metadata().
+        The consumer needs enable.auto.commit=false.
 
-        Blocks up to max.block.ms. Whatever it raises but TypeError, ValueError and TransactionStateError, the
-        transaction must be aborted.
+        Blocks up to max.block.ms. After any error but TypeError, ValueError and TransactionStateError, the transaction
+        must be aborted.
         """
         self.need_transactions("send_offsets_to_transaction").send_offsets(offsets, group_metadata)
 
     def commit_transaction(self, timeout=None):
-        """Sends what is left, waits for it and its callbacks, and commits.
+        """Sends all pending records, waits for them and their callbacks, and commits.
 
-        timeout: seconds, None for max.block.ms. TimeoutError when it has passed: the outcome is open, call it
-        again. If a record failed, or the broker refuses, it raises that, `abortable`: then nothing was
-        committed, and abort_transaction() must be called. FencedError: another producer took over.
+        timeout: seconds, None for max.block.ms. TimeoutError: the time is over and the outcome is open; call it again.
+        If a record failed or the broker refuses, it raises that error with `abortable` set: nothing was committed, and
+        abort_transaction() must be called. FencedError: another producer took over.
         """
         self.need_transactions("commit_transaction").commit(timeout)
 
     def abort_transaction(self, timeout=None):
         """Drops the records of the transaction that were not sent, waits for those on their way, and aborts.
 
-        The futures of those that were dropped fail with persisted "no". flush() and close() do not count them as lost.
-        timeout: seconds, None for max.block.ms. TimeoutError when it has passed: call it again.
+        The futures of dropped records fail with persisted "no". flush() and close() do not raise for them.
+        timeout: seconds, None for max.block.ms. TimeoutError: the time is over; call it again.
         """
         self.need_transactions("abort_transaction").abort(timeout)
 
     def transaction(self):
-        """A `with` block that is a transaction: committed at its end, aborted by an exception, which goes on."""
+        """A context manager for one transaction. Its end commits; an exception aborts and goes on."""
         return transaction(self)
 
     @cython.final
@@ -981,12 +983,12 @@ cdef class Producer:
     # Looking
 
     def partitions_for(self, topic):
-        """The topic's partitions, as PartitionInfo; asks the brokers if they are not known, at most max.block.ms."""
+        """Returns the topic's partitions, as PartitionInfo. Waits for metadata up to max.block.ms if it has none."""
         self.check_open()
         return self.metadata.partitions_of(self.topic_metadata(topic, self.block_deadline()))
 
     def __len__(self):
-        """Records sent and not yet settled."""
+        """The number of records that were sent and have not settled."""
         self.check_made()
         return self.accumulator.unsettled
 
@@ -1005,11 +1007,11 @@ cdef class Producer:
         return self.pool.total_memory - self.pool.unallocated_memory + self.sender.completion.failed_records.bytes
 
     def metrics(self):
-        """The figures of this producer by Java's metric names (producer-metrics), since it was made.
+        """Returns the figures of this producer since it was made, by Java's metric names (producer-metrics).
 
-        Sizes in bytes, -avg and -max times in ms unless the name says ns, rates per second. Requests are those that
-        carry records, each repetition too. callback-queue-size: callbacks of settled records that have not run;
-        callback-queue-bytes: what those and the callbacks of other records take of buffer.memory.
+        Sizes are in bytes, rates per second, and -avg and -max times in ms, unless the name says ns. Requests are
+        ProduceRequests, with each repetition. callback-queue-size: callbacks of settled records that have not run.
+        callback-queue-bytes: the part of buffer.memory that all registered callbacks take.
         """
         cdef DrainScheduler drained
         cdef Completion completion
@@ -1048,20 +1050,20 @@ cdef class Producer:
         }
 
     def __reduce__(self):
-        raise TypeError("a Producer cannot be copied or pickled: share one between threads, make one in each process")
+        raise TypeError("a Producer cannot be copied or pickled: share one among threads, and make one in each process")
 
     def __repr__(self):
         if not self.made:
-            return f"<fastprod.{type(self).__name__} not made>"
-        state = "closed" if not self.open else f"{self.accumulator.unsettled} records under way"
+            return f"<fastprod.{type(self).__name__} not initialized>"
+        state = "closed" if not self.open else f"{self.accumulator.unsettled} records pending"
         return f"<fastprod.{type(self).__name__} {self.config.bootstrap_servers} {state}>"
 
 
 cdef class DeferredCleanup:
-    """What is left of a closed producer: librdkafka's handle, and calls of it that nothing cuts short.
+    """Ends what may outlast close(): the librdkafka producer, and calls of it that cannot be interrupted.
 
-    The metadata thread clears it, which may be in such a call itself. So close() need not wait longer than it was told,
-    and nobody is left to use the handle when it goes. Kept till then too is the sender, which a late answer wakes.
+    The metadata thread runs clear() last, because it may be in such a call itself. So close() keeps its timeout, and no
+    thread uses the librdkafka producer when it is destroyed. Owns the sender until then: a late answer wakes it.
     """
     cdef Transport transport
     cdef Sender sender
@@ -1085,9 +1087,9 @@ cdef class DeferredCleanup:
         notify_completed()
 
 
-# A call of it lets signal handlers run, and threads that have waited for the GIL for sys.getswitchinterval(), which
-# serializers written in C never do: the interpreter looks for both when it enters a function. To release the GIL for a
-# moment instead would have those threads begin their wait anew, each time.
+# Entering a Python function lets signal handlers run, and threads that have waited for the GIL for
+# sys.getswitchinterval(). Serializers written in C never enter one. Releasing the GIL for a moment is no substitute: it
+# would restart the wait of those threads each time.
 cdef object give_way = eval("lambda: None")
 
 
@@ -1096,12 +1098,12 @@ cdef object check_topic(object topic):
         raise TypeError(f"topic must be str, not {type(topic).__name__}: {shorten(topic)}")
     if not topic or topic in (".", "..") or len(topic) > TOPIC_NAME_LIMIT or not (
             (<str>topic).isascii() and (<str>topic).replace("-", "a").replace("_", "a").replace(".", "a").isalnum()):
-        raise ValueError(f"{shorten(topic)} is no topic name: 1 to {TOPIC_NAME_LIMIT} of the characters "
-                         "a-z A-Z 0-9 . _ -, and not . or ..")
+        raise ValueError(f"{shorten(topic)} is not a topic name: use 1 to {TOPIC_NAME_LIMIT} of the characters "
+                         "a-z A-Z 0-9 . _ -, but not . or ..")
 
 
 cdef int check_interceptor(object interceptor) except -1:
-    """ConfigError unless its on_acknowledgement(), if it has one, may be called with (metadata, error)."""
+    """Raises ConfigError if it has an on_acknowledgement() that cannot be called with (metadata, error)."""
     function = getattr(interceptor, "on_acknowledgement", None)
     if function is None:
         return 0
@@ -1115,7 +1117,7 @@ cdef int check_interceptor(object interceptor) except -1:
 
 
 cdef class Acknowledgement:
-    """Tells the interceptors what became of a record, then on_delivery, if there is one."""
+    """A callback that passes a record's outcome to the interceptors, then to on_delivery, if there is one."""
     cdef tuple interceptors
     cdef object on_delivery
 
@@ -1129,6 +1131,6 @@ cdef class Acknowledgement:
                 try:
                     interceptor.on_acknowledgement(metadata, error)
                 except BaseException as raised:
-                    unraisable(raised, interceptor)   # the others and on_delivery still hear of it
+                    unraisable(raised, interceptor)   # the other interceptors and on_delivery are still called
         if self.on_delivery is not None:
             self.on_delivery(metadata, error)

@@ -34,7 +34,7 @@ def test_the_seeds_here_have_a_kill_and_growth() -> None:
     assert {KILL, "grow", "lose", "storm", "move"} <= kinds
 
 
-def test_leaders_move_where_they_are_told(bench: FaultBench) -> None:
+def test_leaders_move_to_the_given_broker(bench: FaultBench) -> None:
     cluster = bench.cluster
     cluster.create_topic("moves", 6)
 

@@ -317,7 +317,7 @@ def test_the_timestamp_of_a_deduplicated_batch_is_counted(run: Run) -> None:
     assert verdict.counted == {"timestamped as the batch": 1}
 
 
-def test_a_record_that_failed_and_is_there_twice_is_told_apart(run: Run) -> None:
+def test_a_record_that_failed_and_is_there_twice_is_distinguished(run: Run) -> None:
     duplicate(run)
     fail(next(record for record in run.sent if record.value == run.log[20].value), "possibly")
     assert run.check().violations == {"duplicated, though failed": 1}

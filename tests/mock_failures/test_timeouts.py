@@ -88,7 +88,7 @@ def test_a_close_with_less_time_ends_the_wait_of_another_thread(make, paused):
         assert future.done() and "closed" in repr(producer)
 
 
-def test_close_that_gives_up_says_so_even_if_everybody_was_told(make, paused):
+def test_close_that_fails_records_raises_even_if_all_were_observed(make, paused):
     producer, told = make(), []
     with paused():
         for _ in range(10):

@@ -58,7 +58,7 @@ def test_a_full_buffer_refuses_after_max_block_ms_and_all_it_took_arrives(make, 
     assert len(producer) == 0 and whole(producer)
 
 
-def test_whoever_waits_for_memory_goes_on_once_it_is_free(make, cluster, paused):
+def test_a_thread_that_waits_for_memory_goes_on_once_it_is_free(make, cluster, paused):
     producer = make(buffer_memory=50_000, max_block_ms=30_000)
     counts = []
 
@@ -223,11 +223,11 @@ def test_what_runs_on_the_metadata_thread_by_chance_does_not_wait_for_it(make, c
     assert producer.send("late", b"v").result(10).offset == 0
     assert eventually(lambda: len(raised) == 2)
     assert [type(error) for error in raised] == [RuntimeError] * 2
-    assert "metadata thread" in str(raised[0]) and "the very thread it is called on" in str(raised[1])
+    assert "metadata thread" in str(raised[0]) and "on the metadata thread would wait for that thread" in str(raised[1])
     producer.close(10)
 
 
-def test_a_signal_handler_may_close_while_the_partitions_are_told_of(make, monkeypatch):
+def test_a_signal_handler_may_close_during_partitions_for(make, monkeypatch):
     """What the metadata thread waits for meanwhile is not held: close() waits for that thread."""
     producer = make(metadata_max_age_ms=10)
     made = fastprod.internals.producer_metadata.PartitionInfo
@@ -283,7 +283,7 @@ def test_wait_ready_times_out_without_a_broker(unreachable):
     assert 0.4 < time.monotonic() - started < 15
 
 
-def test_tls_to_a_plaintext_port_is_told_although_other_connections_ended_meanwhile(cluster):
+def test_tls_to_a_plaintext_port_is_reported_although_other_connections_ended(cluster):
     with Producer({**QUICK, "bootstrap.servers": cluster.bootstrap_servers, "security.protocol": "SSL"}) as producer:
         with pytest.raises(MetadataTimeoutError):
             producer.wait_ready(1)  # many a connection

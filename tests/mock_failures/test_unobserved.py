@@ -38,7 +38,7 @@ def test_flush_raises_with_the_failed_records_themselves(make, cluster):
 
 
 @pytest.mark.parametrize("end", ["flush", "close"])
-def test_exactly_those_that_nobody_was_told_of_are_raised_and_only_once(make, cluster, end):
+def test_exactly_the_unobserved_failures_are_raised_and_only_once(make, cluster, end):
     producer = make(linger_ms=200)
     fail_next(cluster)
     told = []
@@ -70,7 +70,7 @@ def test_exactly_those_that_nobody_was_told_of_are_raised_and_only_once(make, cl
     producer.close(10)
 
 
-def test_a_flush_where_everybody_was_told_is_silent(make, cluster):
+def test_a_flush_whose_failures_were_all_observed_is_silent(make, cluster):
     producer = make()
     fail_next(cluster)
     told = []
@@ -81,7 +81,7 @@ def test_a_flush_where_everybody_was_told_is_silent(make, cluster):
     producer.close(10)
 
 
-def test_what_is_asked_after_the_failure_and_before_flush_is_told(make, cluster):
+def test_a_future_asked_after_the_failure_and_before_flush_observes_it(make, cluster):
     producer = make()
     fail_next(cluster)
     futures = [producer.send(TOPIC, b"%d" % i, partition=0) for i in range(50)]
@@ -108,7 +108,7 @@ class Hearing(Silent):
 
 
 @pytest.mark.parametrize("end", ["flush", "close"])
-def test_interceptors_do_not_count_as_being_told(make, cluster, end):
+def test_interceptors_do_not_observe_an_outcome(make, cluster, end):
     hearing = Hearing()
     told = []
     producer = make(ready=False, interceptors=[Silent(), hearing])
