@@ -80,9 +80,9 @@ MAY_KNOW = {
         "internals.topics",
     },
     "internals.completion": {
-        "internals.buffer_pool", "internals.callbacks", "internals.failed_records", "internals.in_flight_partition",
-        "internals.partition_queue", "internals.produce_request_result", "internals.producer_batch",
-        "internals.record_accumulator", "internals.sync", "internals.transport",
+        "internals.buffer_pool", "internals.callbacks", "internals.delivery_report", "internals.failed_records",
+        "internals.in_flight_partition", "internals.partition_queue", "internals.produce_request_result",
+        "internals.producer_batch", "internals.record_accumulator", "internals.sync", "internals.transport",
     },
     "internals.handle": {"config.options", "errors", "librdkafka.declarations", "librdkafka.functions"},
     "internals.client_errors": {"internals.sync", "librdkafka.declarations"},
@@ -94,21 +94,26 @@ MAY_KNOW = {
         "internals.sync", "internals.threads", "internals.transport", "librdkafka.declarations",
         "librdkafka.functions",
     },
+    "internals.delivery_report": {"internals.produce_request_result"},
+    "internals.partition_pause": {"internals.handle", "librdkafka.declarations", "librdkafka.functions"},
+    "internals.transaction_block": {"errors", "internals.logs"},
+    "internals.topic_ids": {"internals.metadata_requests", "internals.partition_queue"},
     "internals.transport": {
-        "internals.callbacks", "internals.client_errors", "internals.handle", "internals.produce_request_result",
-        "internals.producer_batch", "internals.record", "internals.sync", "librdkafka.declarations",
-        "librdkafka.functions",
+        "internals.callbacks", "internals.client_errors", "internals.delivery_report", "internals.handle",
+        "internals.produce_request_result", "internals.producer_batch", "internals.record", "internals.sync",
+        "librdkafka.declarations", "librdkafka.functions",
     },
     "internals.produce_requests": {
-        "internals.callbacks", "internals.completion", "internals.handle", "internals.in_flight_partition",
-        "internals.partition_queue", "internals.produce_request_result", "internals.producer_batch",
-        "internals.record_accumulator", "internals.sync", "internals.transport", "librdkafka.declarations",
+        "internals.callbacks", "internals.completion", "internals.delivery_report", "internals.handle",
+        "internals.in_flight_partition", "internals.partition_pause", "internals.partition_queue",
+        "internals.produce_request_result", "internals.producer_batch", "internals.record_accumulator",
+        "internals.sync", "internals.transport", "librdkafka.declarations",
     },
     "internals.sender": {
-        "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.handle",
-        "internals.incomplete_batches", "internals.partition_queue", "internals.produce_request_result",
-        "internals.produce_requests", "internals.producer_batch", "internals.record_accumulator", "internals.sync",
-        "internals.transport", "librdkafka.declarations",
+        "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.delivery_report",
+        "internals.handle", "internals.incomplete_batches", "internals.partition_queue",
+        "internals.produce_request_result", "internals.produce_requests", "internals.producer_batch",
+        "internals.record_accumulator", "internals.sync", "internals.transport", "librdkafka.declarations",
     },
     "internals.pending_records": {
         "errors", "internals.callbacks", "internals.incomplete_batches", "internals.produce_request_result",
@@ -116,8 +121,8 @@ MAY_KNOW = {
     },
     "internals.producer_metadata": {
         "errors", "internals.error_codes", "internals.input", "internals.metadata_requests",
-        "internals.partition_queue", "internals.record_accumulator", "internals.sender", "internals.sync",
-        "internals.threads", "internals.transport", "librdkafka.loader", "records",
+        "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
+        "internals.topic_ids", "internals.transport", "librdkafka.loader", "records",
     },
     "internals.transaction_manager": {
         "errors", "internals.error_codes", "internals.logs", "internals.pending_records",
@@ -133,6 +138,7 @@ MAY_KNOW = {
     "bulk.bulk_append": {
         "bulk.bulk_future", "errors", "internals.error_codes", "internals.open_batches", "internals.partitioner",
         "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sync",
+        "internals.topic_ids",
     },
     "bulk.sequence_append": {
         "bulk.bulk_append", "internals.error_codes", "internals.input", "internals.record", "internals.sync",
@@ -157,8 +163,8 @@ MAY_KNOW = {
         "internals.open_batches", "internals.partitioner", "internals.pending_records",
         "internals.produce_request_result", "internals.producer_metadata", "internals.record",
         "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
-        "internals.token_requests", "internals.tokens", "internals.transaction_manager", "internals.transport",
-        "records",
+        "internals.token_requests", "internals.tokens", "internals.topic_ids", "internals.transaction_block",
+        "internals.transaction_manager", "internals.transport", "records",
     },
     "__init__": {
         "bulk.bulk_future", "errors", "internals.autospec", "internals.future", "internals.interpreter",
@@ -322,7 +328,14 @@ def test_only_what_stands_around_the_transport_calls_librdkafka():
     called = {module for module in MODULES if "librdkafka.functions" in arrows(module)}
     assert called == {
         "internals." + name
-        for name in ("handle", "metadata_requests", "token_requests", "transaction_call", "transport")
+        for name in (
+            "handle",
+            "metadata_requests",
+            "partition_pause",
+            "token_requests",
+            "transaction_call",
+            "transport",
+        )
     }
     known = {module for module in MODULES if "librdkafka.declarations" in arrows(module)}
     assert known - called - {"internals.client_errors"} == {"internals.produce_requests", "internals.sender"}

@@ -564,7 +564,7 @@ def test_flush_and_close_in_a_callback_are_refused_instead_of_waiting_for_ever(m
 
     producer.send(topic, b"v", on_delivery=told).add_done_callback(lambda _: getattr(producer, name)(1))
     producer.flush(20)
-    assert len(caught) == 1 and caught[0].startswith(f"{name}() would wait")
+    assert len(caught) == 1 and caught[0].startswith(f"{name}() in a callback would wait")
     assert unraisable == [RuntimeError]
     assert producer.send(topic, b"v") is not None
 

@@ -27,7 +27,8 @@ def loaded_librdkafka():
     """The file of the copy that this process has loaded, and so confluent_kafka and fastprod."""
     librdkafka.load()
     with open("/proc/self/maps") as maps:
-        return Path(next(line.split(maxsplit=5)[5].strip() for line in maps if "/librdkafka" in line))
+        files = [Path(fields[5].strip()) for line in maps if len(fields := line.split(maxsplit=5)) > 5]
+    return next(file for file in files if file.name.startswith("librdkafka"))
 
 
 @functools.cache

@@ -24,7 +24,8 @@ from fastprod.internals.input cimport (
 )
 from fastprod.internals.pending_records cimport PendingRecords
 from fastprod.internals.metadata_requests cimport MetadataRequests
-from fastprod.internals.producer_metadata cimport ProducerMetadata, TopicMetadata
+from fastprod.internals.producer_metadata cimport ProducerMetadata
+from fastprod.internals.topic_ids cimport TopicMetadata
 from fastprod.internals.partitioner cimport key_partition
 from fastprod.internals.record cimport FP_MAX_OVERHEAD, fp_no_headers, fp_record, fp_wire_upper_bound
 from fastprod.internals.sender cimport Sender
@@ -47,7 +48,7 @@ import weakref
 from fastprod.internals.produce_request_result import wait_deadline
 from fastprod.internals.in_flight_partition import first_phase
 from fastprod.internals.threads import current, greenlets_run, make_thread, start_threads
-from fastprod.internals.transaction_manager import transaction
+from fastprod.internals.transaction_block import transaction
 from fastprod.internals.handle import knows
 from fastprod.config.producer_config import resolve
 from fastprod.errors import (
@@ -372,10 +373,7 @@ cdef class Producer:
     @cython.final
     cdef FutureRecordMetadata send_serialized(self, object topic, object value, object key, object partition,
                                               object timestamp, object headers, object on_delivery, object original):
-        """Appends a record whose key and value are serialized.
-
-        original: (key, value) before they were serialized, for the user's partitioner; None without one.
-        """
+        """Appends a record. original: (key, value) before they were serialized, for the user's partitioner, or None."""
         cdef int epoch = fp_atomic_load(&self.accumulator.epoch)
         cdef TopicMetadata entry = self.last_topic
         cdef FutureRecordMetadata future
@@ -393,8 +391,7 @@ cdef class Producer:
         record.timestamp = fp_wall_clock_ms(&self.clock) if timestamp is None else checked_timestamp(timestamp)
         fp_no_headers(&record)
         if headers is not None:
-            encoded_headers = encode_headers(
-                headers, self.largest_record, &record.headers_count, &record.headers_wire)
+            encoded_headers = encode_headers(headers, self.largest_record, &record.headers_count, &record.headers_wire)
             if record.headers_count:
                 record.headers = encoded_headers
                 record.headers_len = len(encoded_headers)
@@ -414,11 +411,10 @@ cdef class Producer:
             future.timestamp = record.timestamp
             future.key_size = <int32_t>record.key_len if record.key is not NULL else -1
             future.value_size = <int32_t>record.value_len if record.value is not NULL else -1
-            if chosen < 0:
-                if original is not None:
-                    return self.send_partitioned(entry, &record, future, original, on_delivery, epoch, deadline)
-                if record.key is not NULL and not self.ignore_keys:
-                    chosen = key_partition(record.key, record.key_len, entry.partitions)
+            if chosen < 0 and original is not None:
+                return self.send_partitioned(entry, &record, future, original, on_delivery, epoch, deadline)
+            if chosen < 0 and record.key is not NULL and not self.ignore_keys:
+                chosen = key_partition(record.key, record.key_len, entry.partitions)
             self.append(entry, chosen, &record, future, on_delivery, epoch, deadline, 0, &appended)
         finally:
             span_release(&value_span)
@@ -447,12 +443,7 @@ cdef class Producer:
             columns = (Column(values, "values", False), Column(keys, "keys", False),
                        Column(partitions, "partitions", True), Column(timestamps, "timestamps", True),
                        Column(headers, "headers", True))
-            lengths = {name: len(given)
-                       for name, given in (("values", values), ("keys", keys), ("partitions", partitions),
-                                           ("timestamps", timestamps)) if hasattr(given, "__len__")}
-            if len(set(lengths.values())) > 1:
-                raise ValueError("send_many() takes sequences of equal length, not "
-                                 + " and ".join(f"{length} {name}" for name, length in lengths.items()))
+            check_lengths(values=values, keys=keys, partitions=partitions, timestamps=timestamps)
             entry = self.topic_metadata(topic, self.block_deadline())
             append = SequenceAppend(future, entry, self.accumulator, epoch, self.metadata, self.max_block_ns,
                                     self.largest_record, self.size_limit, self.ignore_keys)
@@ -1091,6 +1082,14 @@ cdef class DeferredCleanup:
 # sys.getswitchinterval(). Serializers written in C never enter one. Releasing the GIL for a moment is no substitute: it
 # would restart the wait of those threads each time.
 cdef object give_way = eval("lambda: None")
+
+
+def check_lengths(**fields):
+    """Raises ValueError if fields of send_many() that have a length differ in it."""
+    lengths = {name: len(given) for name, given in fields.items() if hasattr(given, "__len__")}
+    if len(set(lengths.values())) > 1:
+        raise ValueError("send_many() takes sequences of equal length, not "
+                         + " and ".join(f"{length} {name}" for name, length in lengths.items()))
 
 
 cdef object check_topic(object topic):

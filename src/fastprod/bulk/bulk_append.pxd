@@ -2,7 +2,8 @@ from libc.stdint cimport int32_t, int64_t
 from fastprod.bulk.bulk_future cimport BulkFuture
 from fastprod.internals.open_batches cimport Placed
 from fastprod.internals.record_accumulator cimport RecordAccumulator
-from fastprod.internals.producer_metadata cimport ProducerMetadata, TopicMetadata
+from fastprod.internals.producer_metadata cimport ProducerMetadata
+from fastprod.internals.topic_ids cimport TopicMetadata
 from fastprod.internals.record cimport fp_record
 
 cdef enum:

@@ -46,7 +46,22 @@ def librdkafka_properties(
         # does not know yet that it lost the leadership. ProducerMetadata recovers without this fault.
         "metadata.recovery.strategy": "none",
     }
-    # Java's values that librdkafka writes differently.
+    _translate(properties, values, given)
+    level = f"compression.{values['compression.type']}.level"
+    if level in given:
+        properties["compression.level"] = str(values[level])
+        if passed.get("compression.level", properties["compression.level"]) != properties["compression.level"]:
+            raise ConfigError(f"{level} and compression.level are given with different values: leave one out")
+    if not values["enable.idempotence"] and values["max.in.flight.requests.per.connection"] == 1:
+        properties["linger.ms"] = "0"  # one hand-over is one request here, so librdkafka need not wait for more
+    if values["transactional.id"]:  # librdkafka requires both to be at most transaction.timeout.ms
+        for name in ("message.timeout.ms", "socket.timeout.ms"):
+            properties[name] = str(min(int(properties[name]), values["transaction.timeout.ms"]))
+    return properties
+
+
+def _translate(properties: dict[str, str], values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Changes Java's values that librdkafka writes differently."""
     for name in ("retry.backoff.ms", "retry.backoff.max.ms"):
         properties[name] = str(max(1, values[name]))
     for name in ("send.buffer.bytes", "receive.buffer.bytes", "connections.max.idle.ms"):
@@ -60,14 +75,3 @@ def librdkafka_properties(
         properties["ssl.cipher.suites"] = properties["ssl.cipher.suites"].replace(",", ":")
     if "sasl.oauthbearer.token.endpoint.url" in given:
         properties["sasl.oauthbearer.method"] = "oidc"
-    level = f"compression.{values['compression.type']}.level"
-    if level in given:
-        properties["compression.level"] = str(values[level])
-        if passed.get("compression.level", properties["compression.level"]) != properties["compression.level"]:
-            raise ConfigError(f"{level} and compression.level are given with different values: leave one out")
-    if not values["enable.idempotence"] and values["max.in.flight.requests.per.connection"] == 1:
-        properties["linger.ms"] = "0"  # one hand-over is one request here, so librdkafka need not wait for more
-    if values["transactional.id"]:  # librdkafka requires both to be at most transaction.timeout.ms
-        for name in ("message.timeout.ms", "socket.timeout.ms"):
-            properties[name] = str(min(int(properties[name]), values["transaction.timeout.ms"]))
-    return properties

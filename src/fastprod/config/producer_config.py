@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from ..errors import ConfigError
@@ -94,11 +94,42 @@ def resolve(
         config = {}
     if not isinstance(config, Mapping):
         raise TypeError(f"config must be a mapping of option names to values, not {type(config).__name__}")
+    given, passed, forced, spelling = _read((*config.items(), *options.items()), librdkafka_knows)
+    values = {option.name: option.default for option in OPTIONS.values()} | given
+    notes = [
+        f"{spelling[name]} has no effect: {OPTIONS[name].doc}"
+        for name, value in given.items()
+        if OPTIONS[name].owner == "no effect" and value not in ("", OPTIONS[name].default)
+    ]
+    schemes = take_schemes(values)
+    check_together(values, given, notes)
+    properties = librdkafka_properties(values, given, passed) | passed | forced
+    _check_numbers(properties)
+    check_security(properties, values, notes)
+    if others := schemes - {properties["security.protocol"].upper()}:
+        notes.append(
+            f"bootstrap.servers names {', '.join(sorted(others))}, which has no effect: "
+            f"security.protocol={properties['security.protocol']} holds for all brokers"
+        )
+    read_pem(properties, spelling)
+    for note in notes:
+        warn(note, stacklevel=2)
+    return ProducerConfig(values, properties, frozenset(given))
+
+
+def _read(
+    options: Iterable[tuple[object, Any]], librdkafka_knows: Callable[[str], bool]
+) -> tuple[dict[str, Any], dict[str, str], dict[str, str], dict[str, str]]:
+    """Returns (given, passed, forced, spelling).
+
+    given: values of the options in the table. passed: properties of librdkafka. forced: those with the prefix
+    ``librdkafka.``. spelling: the user's first spelling of each name.
+    """
     given: dict[str, Any] = {}
     passed: dict[str, str] = {}
     forced: dict[str, str] = {}
-    spelling: dict[str, str] = {}  # setting -> as the user wrote it first
-    for key, value in (*config.items(), *options.items()):
+    spelling: dict[str, str] = {}
+    for key, value in options:
         if not isinstance(key, str):
             raise TypeError(f"option names must be str, not {type(key).__name__}")
         name = dotted(key)
@@ -113,34 +144,18 @@ def resolve(
                 raise ConfigError(f"{key} is not supported: {option.doc}")
         elif value is not None:
             _put(given, option.name, parse(option, key, value), key, spelling)
-
     login: jaas.Login | None = given.get("sasl.jaas.config")
     for name, value in login.options.items() if login else ():
         _put(given, name, value, spelling["sasl.jaas.config"], spelling)
-    values = {option.name: option.default for option in OPTIONS.values()} | given
-    notes = [
-        f"{spelling[name]} has no effect: {OPTIONS[name].doc}"
-        for name, value in given.items()
-        if OPTIONS[name].owner == "no effect" and value not in ("", OPTIONS[name].default)
-    ]
-    schemes = take_schemes(values)
-    check_together(values, given, notes)
-    properties = librdkafka_properties(values, given, passed) | passed | forced
+    return given, passed, forced, spelling
+
+
+def _check_numbers(properties: Mapping[str, str]) -> None:
     for name, read in (("linger.ms", float), ("max.in.flight.requests.per.connection", int)):
         try:
             read(properties[name])
         except ValueError:
             raise ConfigError(f"{name}={properties[name]!r}: must be a number") from None
-    check_security(properties, values, notes)
-    if others := schemes - {properties["security.protocol"].upper()}:
-        notes.append(
-            f"bootstrap.servers names {', '.join(sorted(others))}, which has no effect: "
-            f"security.protocol={properties['security.protocol']} holds for all brokers"
-        )
-    read_pem(properties, spelling)
-    for note in notes:
-        warn(note, stacklevel=2)
-    return ProducerConfig(values, properties, frozenset(given))
 
 
 def _property(key: str, librdkafka_knows: Callable[[str], bool]) -> str:

@@ -5,7 +5,8 @@ from fastprod.internals.failed_records cimport FailedRecords
 from fastprod.internals.partition_queue cimport PartitionQueue
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.record_accumulator cimport RecordAccumulator
-from fastprod.internals.transport cimport Report, Transport
+from fastprod.internals.delivery_report cimport Report
+from fastprod.internals.transport cimport Transport
 
 cdef enum:
     TOPIC_NAME_SIZE = 250

@@ -16,7 +16,8 @@ from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.producer_batch cimport ProducerBatch, batch_free
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sync cimport fp_atomic_load, fp_atomic_store
-from fastprod.internals.transport cimport Report, Transport, refusal_report
+from fastprod.internals.delivery_report cimport Report, refusal_report
+from fastprod.internals.transport cimport Transport
 
 cdef enum:
     # librdkafka's codes, RD_KAFKA_RESP_ERR__...

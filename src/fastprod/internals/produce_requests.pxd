@@ -5,7 +5,8 @@ from fastprod.internals.partition_queue cimport PartitionQueue
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.handle cimport Handle
-from fastprod.internals.transport cimport Report, Transport
+from fastprod.internals.delivery_report cimport Report
+from fastprod.internals.transport cimport Transport
 from fastprod.librdkafka.declarations cimport rd_kafka_queue_t, rd_kafka_topic_partition_list_t
 
 # One call of submit_next().

@@ -57,7 +57,9 @@ from fastprod.internals.producer_batch cimport (
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sync cimport fp_atomic_load, fp_monotonic_ns
 from fastprod.internals.handle cimport Handle, OpenTopic
-from fastprod.internals.transport cimport Report, Transport
+from fastprod.internals.delivery_report cimport Report
+from fastprod.internals.partition_pause cimport pause_partition, resume_partition
+from fastprod.internals.transport cimport Transport
 from fastprod.librdkafka.declarations cimport rd_kafka_queue_t
 
 cdef int64_t LAST_MOMENT_NS = 500_000_000
@@ -182,7 +184,7 @@ cdef class ProduceRequests:
                 batch.queued = 0
                 whole += 1
         if request.paused is not NULL:
-            self.transport.resume(request.paused, <OpenTopic *>flight.open_topic, queue.partition)
+            resume_partition(request.paused, <OpenTopic *>flight.open_topic, queue.partition)
         flight.submitting = 0
         self.accumulator.on_submitted(queue, whole, flight.unsubmitted is not NULL, request.now_ns)
 
@@ -198,7 +200,7 @@ cdef class ProduceRequests:
             limit = phase_limit(flight.phase, flight.split_limit)
             request.left = min(limit, self.request_size) if limit else self.request_size
             if request.paused is NULL and self.wants_pause(queue):
-                request.paused = self.transport.pause(<OpenTopic *>flight.open_topic, queue.topic.name, queue.partition)
+                request.paused = pause_partition(<OpenTopic *>flight.open_topic, queue.topic.name, queue.partition)
                 if request.paused is NULL:
                     request.left = 0    # a single record is a single request
         count = min(batch_records_within(batch, request.left), self.request_records - flight.outstanding)

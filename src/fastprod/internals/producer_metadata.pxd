@@ -1,26 +1,15 @@
 from libc.stdint cimport int32_t, int64_t
-from fastprod.internals.partition_queue cimport Topic
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport fp_cond, fp_mutex
 from fastprod.internals.metadata_requests cimport MetadataRequests
+from fastprod.internals.topic_ids cimport TopicIds, TopicMetadata
 from fastprod.internals.transport cimport Transport
-
-cdef class TopicMetadata:
-    cdef Topic *topic
-    cdef readonly str name
-    cdef readonly int32_t partitions     # atomic, written with the GIL; 0 until known
-    cdef readonly tuple leaders          # broker id per partition, -1 for none
-    cdef int32_t fewer                   # partitions that the last answer told of, if not as many as are known
-    cdef readonly int code               # of the last answer about it
-    cdef readonly int answers            # about it, ever
-    cdef bint anew                       # it was created again: the next answer may have fewer partitions
-    cdef object identity                 # its topic id; None: not known
-    cdef int64_t used_ns                 # when it was asked for, if not by sending; monotonic
 
 cdef class ProducerMetadata:
     cdef Transport transport
     cdef MetadataRequests requests
+    cdef TopicIds ids
     cdef RecordAccumulator accumulator
     cdef Sender sender
     cdef bint renewable                  # another librdkafka producer can take the place of this one
@@ -42,9 +31,6 @@ cdef class ProducerMetadata:
     # the metadata thread's; names, but for the times, which are monotonic
     cdef set unopened                    # of which the librdkafka producer has not been asked; guarded by lock
     cdef set leaderless
-    cdef set nameless                    # whose id is to be asked for
-    cdef list ids_asked                  # whose id has been asked for
-    cdef int next_broker                 # counts those that gave no answer
     cdef set left                        # that were forgotten when the librdkafka producer was made
     cdef list stranded                   # TopicMetadata: made anew, and librdkafka knows only what they were
     cdef bint doubtful                   # the last answer is not all there is
@@ -82,10 +68,7 @@ cdef class ProducerMetadata:
     cdef void warn_of_little_memory(self) except *
     cdef list partitions_of(self, TopicMetadata entry)
     cdef int keep_up(self) except -1
-    cdef int learn_ids(self) except -1
     cdef int check_ids(self) except -1
-    cdef int ask_ids(self, list names) except -1
-    cdef int drop_ids(self) except -1
     cdef int sweep(self, int64_t unused_ns, set forgotten) except -1
     cdef bint forget(self, TopicMetadata entry) except -1
     cdef int renew(self) except -1

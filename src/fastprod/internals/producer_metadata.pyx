@@ -12,6 +12,7 @@ from fastprod.internals.sync cimport (
     fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
 from fastprod.internals.threads cimport Lock, next_slice
+from fastprod.internals.topic_ids cimport TopicIds, TopicMetadata
 from fastprod.internals.transport cimport Transport
 
 cdef extern from "Python.h":
@@ -36,7 +37,6 @@ cdef enum:
     AWAITED = 1                # what is wanted: the topics that somebody waits for
     EVERYTHING = 2             # all topics
     FEW = 8                    # topics that are asked of one by one
-    IDS_ASKED = 1000           # of one request
     # When the librdkafka producer has so many topics, and topics and partitions together, more than twice those that
     # came back, another one takes its place; see ProducerMetadata.renew().
     MANY_TOPICS = 100
@@ -46,14 +46,6 @@ cdef enum:
     LEADER_NOT_AVAILABLE = 5
     LOG_ERR = 3
     LOG_WARNING = 4
-
-
-cdef class TopicMetadata:
-    """A topic's partitions and leaders, as last heard. Written by the metadata thread, read by anyone with the GIL."""
-
-    @property
-    def leaderless(self):
-        return -1 in self.leaders
 
 
 cdef int64_t deadline_of(double timeout) noexcept:
@@ -94,6 +86,8 @@ cdef class ProducerMetadata:
         fp_cond_init(&self.answered)
         self.transport = transport
         self.requests = MetadataRequests(transport)
+        self.topics = {}
+        self.ids = TopicIds(self.requests, self.topics)
         self.accumulator = accumulator
         self.max_age = max_age_ms / 1000
         self.backoff = max(backoff_ms, 50) / 1000
@@ -102,10 +96,9 @@ cdef class ProducerMetadata:
         self.max_idle_ns = max_idle_ms * <int64_t>1_000_000
         self.sender = sender
         self.renewable = renewable
-        self.topics = {}
         self.awaited = set()
-        self.unopened, self.leaderless, self.nameless, self.left = set(), set(), set(), set()
-        self.stranded, self.ids_asked = [], []
+        self.unopened, self.leaderless, self.left = set(), set(), set()
+        self.stranded = []
         self.lock = Lock()
 
     def __dealloc__(self):
@@ -415,7 +408,7 @@ cdef class ProducerMetadata:
                     self.doubtful |= not entry.partitions
                     continue
                 if entry.identity is None:
-                    self.nameless.add(name)
+                    self.ids.unknown.add(name)
                 if len(leaders) >= entry.partitions or entry.anew:
                     entry.fewer = 0
                     entry.anew = False
@@ -466,7 +459,7 @@ cdef class ProducerMetadata:
         """What is to be done now and then, besides asking."""
         cdef int64_t now = fp_monotonic_ns()
         cdef bint ended = self.sender.end_retired()
-        self.learn_ids()
+        self.ids.learn()
         if now >= self.next_check_ns:
             self.next_check_ns = now + SECOND
             self.check_ids()
@@ -495,78 +488,25 @@ cdef class ProducerMetadata:
                 return False
             entry.topic = NULL
             del self.topics[entry.name]
-            for names in (self.unopened, self.leaderless, self.nameless):
+            for names in (self.unopened, self.leaderless, self.ids.unknown):
                 names.discard(entry.name)
             self.known_partitions -= entry.partitions
             self.snapshot = None
             self.changes += 1
         return True
 
-    cdef int learn_ids(self) except -1:
-        """Asks for the ids of topics, and notes those that were asked for before; waits for nothing."""
-        cdef TopicMetadata entry
-        if self.requests.id_queue is not NULL:
-            ids = self.requests.take_ids(0)
-            if ids is None and self.requests.id_queue is not NULL:
-                return 0
-            if ids is None:
-                self.drop_ids()
-                self.next_broker += 1
-            else:
-                for name, identity in ids.items():
-                    entry = self.topics.get(name)
-                    if entry is not None and entry.identity is None:
-                        entry.identity = identity
-                self.ids_asked = []
-        if self.nameless:
-            self.ids_asked = [self.nameless.pop() for _ in range(min(len(self.nameless), IDS_ASKED))]
-            self.ask_ids(self.ids_asked)
-        return 0
-
-    cdef int ask_ids(self, list names) except -1:
-        """Asks one of the brokers that are likely to have a connection, another one each time that none answers."""
-        cdef TopicMetadata entry
-        brokers = {self.requests.answering_broker} - {-1}
-        for name in names[:FEW]:
-            entry = self.topics.get(name)
-            if entry is not None:
-                brokers.update(leader for leader in entry.leaders[:FEW] if leader >= 0)
-        if brokers:
-            brokers = sorted(brokers)
-            self.requests.ask_ids(names, brokers[self.next_broker % len(brokers)], REQUEST_TIMEOUT_MS)
-        return 0
-
-    cdef int drop_ids(self) except -1:
-        """Gives up an answer: those that were asked for are asked for again."""
-        self.nameless.update(self.topics.keys() & self.ids_asked)
-        self.ids_asked = []
-        self.requests.drop_ids()
-        return 0
-
     cdef int check_ids(self) except -1:
-        """Looks whether topics whose records do not go have been deleted and made anew.
+        """Finds topics that were deleted and created again, among those whose records are not acknowledged.
 
-        librdkafka takes no leader from an answer whose leader epoch is older than the one that it knows, and those of a
-        new topic begin anew. It would go on sending to a broker that does not lead the partition.
+        librdkafka takes no leader from an answer whose leader epoch is older than the one it knows, and the epochs of a
+        new topic start again. It would go on sending to a broker that does not lead the partition.
         """
         cdef TopicMetadata entry
-        names = [name for name in self.sender.slow_topics(SECOND)
-                 if name in self.topics and (<TopicMetadata>self.topics[name]).identity is not None]
-        if not names or self.stranded:
+        if self.stranded:
             return 0
-        self.drop_ids()
-        self.ask_ids(names)
-        ids = self.requests.take_ids(REQUEST_TIMEOUT_MS) if self.requests.id_queue is not NULL else None
-        self.requests.drop_ids()
-        if ids is None:
-            self.next_broker += 1
-            return 0
-        for name in names:
-            entry = self.topics.get(name)
-            if entry is not None and ids.get(name, entry.identity) != entry.identity:
-                entry.identity = ids[name]
-                entry.anew = True
-                self.stranded.append(entry)
+        for entry in self.ids.changed(self.sender.slow_topics(SECOND)):
+            entry.anew = True
+            self.stranded.append(entry)
         return 0
 
     cdef int renew(self) except -1:
@@ -586,7 +526,7 @@ cdef class ProducerMetadata:
             return 0
         self.next_renewal_ns = fp_monotonic_ns() + SECOND
         self.sweep(fp_monotonic_ns() - SECOND, forgotten)
-        self.drop_ids()
+        self.ids.drop()
         names = list(self.topics)
         if self.requests.prepare(names, REQUEST_TIMEOUT_MS):
             return 0

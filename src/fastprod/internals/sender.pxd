@@ -8,7 +8,8 @@ from fastprod.internals.completion cimport Completion
 from fastprod.internals.produce_requests cimport ProduceRequests
 from fastprod.librdkafka.declarations cimport rd_kafka_event_t, rd_kafka_queue_t
 from fastprod.internals.sync cimport fp_cond, fp_mutex, fp_thread
-from fastprod.internals.transport cimport Report, Transport
+from fastprod.internals.delivery_report cimport Report
+from fastprod.internals.transport cimport Transport
 
 # What the sender thread does. Written under sender_lock, by the thread itself but for WAKING.
 cdef enum SenderState:

@@ -21,7 +21,8 @@ from fastprod.internals.sync cimport (
     fp_mutex_unlock, fp_sleep_ns, fp_thread_join, fp_thread_start, fp_yield,
 )
 from fastprod.internals.handle cimport Handle
-from fastprod.internals.transport cimport Report, Transport
+from fastprod.internals.delivery_report cimport Report
+from fastprod.internals.transport cimport Transport
 from fastprod.librdkafka.declarations cimport rd_kafka_event_t, rd_kafka_queue_t
 
 cdef int64_t OVERSLEPT_NS = 100_000_000

@@ -25,3 +25,4 @@ cdef struct TransactionCall:
 cdef int set_offsets(TransactionCall *call, list offsets, bytes group) except -1
 cdef void free_offsets(TransactionCall *call) noexcept nogil
 cdef void transact(rd_kafka_t *rk, TransactionCall *call) noexcept nogil
+cdef list checked_offsets(object offsets)

@@ -3,11 +3,15 @@
 thread: app or transaction, one call at a time
 """
 
+from libc.stdint cimport INT32_MAX, INT64_MAX
 from libc.string cimport strdup, strlen, strncpy
 from fastprod.librdkafka.declarations cimport *
 from fastprod.librdkafka.functions cimport functions
 
 fp_librdkafka_use(functions())
+
+cdef enum:
+    OFFSET_INVALID = -1001         # RD_KAFKA_OFFSET_INVALID: nothing was consumed
 
 
 cdef int set_offsets(TransactionCall *call, list offsets, bytes group) except -1:
@@ -68,3 +72,32 @@ cdef void transact(rd_kafka_t *rk, TransactionCall *call) noexcept nogil:
         strncpy(call.text, rd_kafka_error_string(error), sizeof(call.text) - 1)
         call.text[sizeof(call.text) - 1] = 0
         rd_kafka_error_destroy(error)
+
+
+cdef list checked_offsets(object offsets):
+    """Returns (topic, partition, offset, leader epoch, metadata) of each offset, as bytes and ints.
+
+    It leaves out partitions of which nothing was consumed.
+    """
+    cdef list checked = []
+    wanted = "offsets must be a list of confluent_kafka.TopicPartition, or a mapping of (topic, partition) to offset"
+    try:
+        if hasattr(offsets, "items"):
+            entries = [(topic, partition, offset, None, None) for (topic, partition), offset in offsets.items()]
+        else:
+            entries = [(entry.topic, entry.partition, entry.offset, getattr(entry, "leader_epoch", None),
+                        getattr(entry, "metadata", None)) for entry in offsets]
+    except (AttributeError, TypeError, ValueError):
+        raise TypeError(f"{wanted}, not {offsets!r:.200}") from None
+    for topic, partition, offset, epoch, metadata in entries:
+        if not isinstance(topic, str) or not all(
+                isinstance(n, int) and not isinstance(n, bool) for n in (partition, offset)):
+            raise TypeError(f"{wanted}; it holds {(topic, partition, offset)!r}")
+        if offset == OFFSET_INVALID:
+            continue   # position() returns it for a partition of which nothing was consumed
+        if not 0 <= partition <= INT32_MAX or not 0 <= offset <= INT64_MAX:
+            raise ValueError(f"the offset of {topic} [{partition}] is {offset}: it must be that of the next record "
+                             "to consume, 0 or more")
+        checked.append((topic.encode(), partition, offset, -1 if epoch is None else epoch,
+                        None if metadata is None else metadata.encode()))
+    return checked

@@ -1,8 +1,7 @@
-"""TransactionManager: where a transactional producer stands, and what it may do there.
+"""TransactionManager: the state of a transactional producer, and the calls that are allowed in it.
 
-Source: org.apache.kafka.clients.producer.internals.TransactionManager, whose
-states these are. The protocol is librdkafka's; what is ours are the records
-that have not reached librdkafka yet.
+Source: org.apache.kafka.clients.producer.internals.TransactionManager, whose states these are. librdkafka speaks the
+protocol. This class looks after the records that librdkafka does not have yet.
 """
 
 cimport cython
@@ -19,11 +18,9 @@ from fastprod.internals.sync cimport (
 from fastprod.internals.threads cimport Lock, next_slice, thread_ident
 from fastprod.internals.transaction_call cimport (
     ABORT_TRANSACTION, BEGIN_TRANSACTION, COMMIT_TRANSACTION, INIT_TRANSACTIONS, SEND_OFFSETS, TransactionCall,
-    TransactionRequest, free_offsets, set_offsets, transact,
+    TransactionRequest, checked_offsets, free_offsets, set_offsets, transact,
 )
 from fastprod.internals.transport cimport Transport
-
-import contextlib
 
 from fastprod.internals.produce_request_result import wait_deadline
 from fastprod.errors import KafkaError, ProducerClosedError, TransactionStateError
@@ -37,7 +34,6 @@ cdef enum:
     ATTEMPT_MS = 2000              # of a resumable call; close() waits for it at worst
     RETRY_PAUSE_NS = 100_000_000   # after a retriable answer that came at once
     TIMED_OUT = -185               # RD_KAFKA_RESP_ERR__TIMED_OUT
-    OFFSET_INVALID = -1001         # RD_KAFKA_OFFSET_INVALID: nothing was consumed
 cdef tuple NAMES = (               # by TransactionRequest
     "init_transactions", "begin_transaction", "send_offsets_to_transaction", "commit_transaction",
     "abort_transaction",
@@ -436,54 +432,3 @@ cdef class TransactionManager:
         self.fail(code, f"{name}() failed: {text} (code {code})",
                   self.call.fatal or not (self.call.abortable or self.call.retriable))
         raise self.error()
-
-
-cdef list checked_offsets(object offsets):
-    """(topic, partition, offset, leader epoch, metadata) of each, as bytes and ints, without those that say nothing."""
-    cdef list checked = []
-    wanted = "offsets must be a list of confluent_kafka.TopicPartition, or a mapping of (topic, partition) to offset"
-    try:
-        if hasattr(offsets, "items"):
-            entries = [(topic, partition, offset, None, None) for (topic, partition), offset in offsets.items()]
-        else:
-            entries = [(entry.topic, entry.partition, entry.offset, getattr(entry, "leader_epoch", None),
-                        getattr(entry, "metadata", None)) for entry in offsets]
-    except (AttributeError, TypeError, ValueError):
-        raise TypeError(f"{wanted}, not {offsets!r:.200}") from None
-    for topic, partition, offset, epoch, metadata in entries:
-        if not isinstance(topic, str) or not all(
-                isinstance(n, int) and not isinstance(n, bool) for n in (partition, offset)):
-            raise TypeError(f"{wanted}; it holds {(topic, partition, offset)!r}")
-        if offset == OFFSET_INVALID:
-            continue   # what position() gives for a partition of which nothing was consumed
-        if not 0 <= partition <= INT32_MAX or not 0 <= offset <= INT64_MAX:
-            raise ValueError(f"the offset of {topic} [{partition}] is {offset}: it must be that of the next record to "
-                             "consume, 0 or more")
-        checked.append((topic.encode(), partition, offset, -1 if epoch is None else epoch,
-                        None if metadata is None else metadata.encode()))
-    return checked
-
-
-@contextlib.contextmanager
-def transaction(producer):
-    """Begins a transaction of the producer; commits it at the end of the block, or aborts it if that fails."""
-    producer.begin_transaction()
-    try:
-        yield
-    except BaseException:
-        abort_quietly(producer)
-        raise
-    try:
-        producer.commit_transaction()
-    except KafkaError as error:
-        if error.abortable:
-            abort_quietly(producer)
-        raise
-
-
-cdef object abort_quietly(object producer):
-    """Aborts because of an error that matters more than what may go wrong here."""
-    try:
-        producer.abort_transaction()
-    except (KafkaError, TimeoutError) as error:
-        logger().warning("the transaction could not be aborted: %s", error)

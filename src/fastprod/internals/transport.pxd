@@ -1,25 +1,12 @@
-from libc.stdint cimport int8_t, int32_t, int64_t
+from libc.stdint cimport int32_t
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.client_errors cimport ClientErrors
+from fastprod.internals.delivery_report cimport Report
 from fastprod.internals.handle cimport Handle, HandleFactory, OpenTopic
 from fastprod.librdkafka.declarations cimport (
     rd_kafka_event_t, rd_kafka_message_t, rd_kafka_queue_t, rd_kafka_t, rd_kafka_topic_partition_list_t, rd_kafka_vu_t,
 )
-
-# What librdkafka reports of consecutive records of one batch.
-cdef struct Report:
-    int32_t slot             # what hand_over() was given for the batch
-    int32_t first            # index of the first of them in the batch
-    int32_t count
-    int32_t code             # 0, or librdkafka's error code
-    int64_t offset           # of the first; -1: the broker gave none
-    int64_t timestamp        # in the log, if the broker or produce_batch gave it; -1: the record's own
-    int64_t latency_us       # of the first, from hand-over to acknowledgement
-    int32_t broker           # that took them; -1: unknown, or none did
-    int8_t persisted
-
-cdef void refusal_report(Report *refused, int32_t slot, int32_t first, int32_t count, int code) noexcept nogil
 
 ctypedef void (*report_function)(void *, const Report *) noexcept nogil
 
@@ -55,9 +42,6 @@ cdef class Transport:
     cdef int end_all(self) except -1
     cdef void hand_over(self, OpenTopic *topic, ProducerBatch *batch, int32_t count, report_function report,
                         void *argument) noexcept nogil
-    cdef rd_kafka_topic_partition_list_t *pause(self, OpenTopic *topic, const char *name,
-                                                int32_t partition) noexcept nogil
-    cdef void resume(self, rd_kafka_topic_partition_list_t *paused, OpenTopic *topic, int32_t partition) noexcept nogil
     cdef void produce_plain(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil
     cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index, const char *at,

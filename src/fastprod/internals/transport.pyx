@@ -4,13 +4,14 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset, strstr
 from fastprod.internals.producer_batch cimport ProducerBatch
-from fastprod.internals.produce_request_result cimport NOT_PERSISTED, PERSISTED
+from fastprod.internals.produce_request_result cimport PERSISTED
 from fastprod.librdkafka.declarations cimport *
 from fastprod.librdkafka.functions cimport functions
 from fastprod.internals.record cimport fp_header, fp_header_read, fp_record, fp_record_read
 from fastprod.internals.sync cimport fp_atomic_add, fp_sleep_ns, fp_wall_ms
 
 from fastprod.internals.client_errors cimport ClientErrors
+from fastprod.internals.delivery_report cimport Report, refusal_report
 from fastprod.internals.handle cimport Handle, HandleFactory, OpenTopic, end_handle
 
 fp_librdkafka_use(functions())
@@ -32,20 +33,6 @@ cdef void *opaque(ProducerBatch *batch, int32_t index, uint64_t plain) noexcept 
     """What a record carries through librdkafka."""
     return <void *><uintptr_t>(
         <uint64_t>batch.slot << 32 | plain | (SINGLE if batch.count == 1 else 0) | <uint64_t>index)
-
-
-cdef void refusal_report(Report *refused, int32_t slot, int32_t first, int32_t count, int code) noexcept nogil:
-    """What stands for the report of records that were not handed over."""
-    memset(refused, 0, sizeof(Report))
-    refused.slot = slot
-    refused.first = first
-    refused.count = count
-    refused.code = code
-    refused.offset = -1
-    refused.timestamp = -1
-    refused.latency_us = -1
-    refused.broker = -1
-    refused.persisted = NOT_PERSISTED
 
 
 cdef int add_interceptors(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *transport, char *errstr,
@@ -83,22 +70,32 @@ cdef void wake_for_retired(rd_kafka_t *rk, void *transport) noexcept nogil:
     (<Transport>transport).wake()
 
 
+cdef inline void begin_report(Report *report, const rd_kafka_message_t *message, int64_t offset,
+                              int64_t timestamp) noexcept nogil:
+    """Makes a report on one record. offset, timestamp: -1 if there is none."""
+    cdef uint64_t tag = <uintptr_t>message._private
+    report.slot = <int32_t>(tag >> 32)
+    report.first = <int32_t>(tag & INDEX)
+    report.count = 1
+    report.code = message.err
+    report.offset = offset
+    report.latency_us = rd_kafka_message_latency(message)
+    report.broker = rd_kafka_message_broker_id(message)
+    report.timestamp = timestamp
+    report.persisted = rd_kafka_message_status(message) if message.err else PERSISTED
+
+
 cdef class Transport:
-    """One librdkafka producer: topics, metadata, hand-over, delivery reports.
+    """Hands records over to librdkafka, and takes its delivery reports.
 
-    Owns the handle. What it hands over stays the caller's: librdkafka gets
-    pointers into the batch's arena and no flags, so the arena must live until
-    the last report of the batch. Every record is reported exactly once.
+    Owns the librdkafka producer, which another one may replace. Records stay the caller's: librdkafka gets pointers
+    into the batch's arena, so the arena must live until the batch's last report. Every record is reported exactly once.
 
-    ``hand_over`` and ``serve`` are called under sender_lock, ``next_event``
-    under it or by its thread; ``metadata`` blocks and belongs to the metadata thread;
-    ``wake`` may be called by anyone. ``acknowledged``, which the sender sets before
-    it hands anything over, is called by a thread of librdkafka's with the report
-    to come of a record that is alone in its batch: two threads earlier.
-    ``RD_KAFKA_MSG_F_PARTITION``, ``F_BLOCK`` and ``F_FREE`` are never passed and
-    ``rd_kafka_poll`` is never called: the first loses a message and flush() with
-    it, the second keeps a new leader from being learnt, the third frees twice,
-    the fourth drops reports.
+    hand_over() and serve() are called under sender_lock, next_event() under it or by the sender thread, wake() by any
+    thread. A thread of librdkafka's calls `acknowledged` for a record that is alone in its batch, before its report.
+
+    It never passes RD_KAFKA_MSG_F_PARTITION (librdkafka would lose a message, and flush() with it), F_BLOCK (it would
+    not learn a new leader) or F_FREE (it would free twice), and never calls rd_kafka_poll (it would drop reports).
     """
 
     def __cinit__(self, dict properties, Callbacks callbacks, bint has_token_provider=False):
@@ -250,33 +247,6 @@ cdef class Transport:
             self.produce_plain(topic, batch, batch.submitted - run, run, report, argument)
         batch.cursor = p
 
-    cdef rd_kafka_topic_partition_list_t *pause(self, OpenTopic *topic, const char *name,
-                                                int32_t partition) noexcept nogil:
-        """Keeps librdkafka from making requests for a partition, up to resume(), which gets the answer.
-
-        NULL if it does not know the partition. No record of it may be outstanding. thread: any  lock: sender_lock
-        """
-        cdef rd_kafka_topic_partition_list_t *paused = rd_kafka_topic_partition_list_new(1)
-        cdef rd_kafka_topic_partition_t *entry = rd_kafka_topic_partition_list_add(paused, name, partition)
-        rd_kafka_pause_partitions(topic.rk, paused)
-        if entry.err:
-            rd_kafka_topic_partition_list_destroy(paused)
-            return NULL
-        return paused
-
-    cdef void resume(self, rd_kafka_topic_partition_list_t *paused, OpenTopic *topic,
-                     int32_t partition) noexcept nogil:
-        """Lets librdkafka make requests again, and wakes those who make them. thread: any  lock: sender_lock
-
-        Each change leaves a mark in a queue that only consumers read: a few hundred bytes for good, and a longer
-        search for each next one, unless they are taken out (rd_kafka_toppar_op_version_bump).
-        """
-        cdef rd_kafka_message_t *found[1]
-        rd_kafka_resume_partitions(topic.rk, paused)
-        rd_kafka_topic_partition_list_destroy(paused)
-        rd_kafka_consume_batch(topic.topic, partition, 0, found, 1)
-        rd_kafka_flush(topic.rk, 0)   # of what it does only the waking is wanted; resuming does not wake
-
     cdef void produce_plain(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil:
         cdef Report refused
@@ -396,19 +366,9 @@ cdef class Transport:
                     continue
                 if current.count:
                     report(argument, &current)
-                current.slot = <int32_t>(tag >> 32)
-                current.first = <int32_t>(tag & INDEX)
-                current.count = 1
+                begin_report(&current, message, offset, timestamp)
                 expected = tag + 1
-                current.code = message.err
-                current.offset = offset
-                current.latency_us = rd_kafka_message_latency(message)
-                current.broker = rd_kafka_message_broker_id(message)
-                current.timestamp = timestamp
-                current.persisted = PERSISTED
-                if message.err:
-                    current.persisted = rd_kafka_message_status(message)
-                    failed = 1
+                failed |= message.err != 0
         if current.count:
             report(argument, &current)
         if failed:

@@ -1,0 +1,27 @@
+from libc.stdint cimport int32_t, int64_t
+from fastprod.internals.metadata_requests cimport MetadataRequests
+from fastprod.internals.partition_queue cimport Topic
+
+cdef class TopicMetadata:
+    cdef Topic *topic
+    cdef readonly str name
+    cdef readonly int32_t partitions     # atomic, written with the GIL; 0 until known
+    cdef readonly tuple leaders          # broker id per partition, -1 for none
+    cdef int32_t fewer                   # partitions that the last answer told of, if not as many as are known
+    cdef readonly int code               # of the last answer about it
+    cdef readonly int answers            # about it, ever
+    cdef bint anew                       # it was created again: the next answer may have fewer partitions
+    cdef object identity                 # its topic id; None: not known
+    cdef int64_t used_ns                 # when it was asked for, if not by sending; monotonic
+
+cdef class TopicIds:
+    cdef MetadataRequests requests
+    cdef dict topics          # name -> TopicMetadata; ProducerMetadata's
+    cdef set unknown          # names of topics whose id is to be asked for
+    cdef list asked           # names whose id has been asked for
+    cdef int next_broker      # counts the requests without an answer
+
+    cdef int learn(self) except -1
+    cdef list changed(self, list names)
+    cdef int ask(self, list names) except -1
+    cdef int drop(self) except -1
