@@ -37,7 +37,7 @@ static inline int64_t fp_wall_ms(void) {
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* The wall clock in ms for whoever asks millions of times a second. On x86 the
+/* The wall clock in ms, for callers that ask millions of times a second. On x86 the
  * last answer is given again while the time stamp counter has advanced by less
  * than 100,000: its rate is over 1 GHz, so an answer is never older than 0.1 ms,
  * and asking costs 8 ns instead of 18. Not thread-safe. */
@@ -59,7 +59,7 @@ static inline int64_t fp_wall_clock_ms(fp_wall_clock *clock) {
 #endif
 }
 
-/* Every critical section but those of the sender's duty is shorter than a trip
+/* Every critical section but those under sender_lock is shorter than a trip
  * into the kernel, so a thread that finds the mutex taken spins a little first where it can. */
 static inline void fp_mutex_init(fp_mutex *m) {
 #ifdef PTHREAD_MUTEX_ADAPTIVE_NP

@@ -279,7 +279,7 @@ _PARTITIONS = "fastprod chooses the partition: see partitioner and partitioner.s
 _LOADS_CODE = "a config must not load code into the process"
 _POINTER = "its value is a pointer inside librdkafka"
 _EVENTS = "fastprod reads librdkafka's events itself"
-# What fastprod's promises rest on, or what a config must not reach; by dotted name, whoever forces it.
+# Properties that fastprod's guarantees need, or that a configuration must not reach, by dotted name.
 DENIED = {
     "delivery.report.only.error": "fastprod needs every delivery report to settle futures and free memory",
     "queue.buffering.max.messages": "memory is bounded by buffer.memory, in bytes",

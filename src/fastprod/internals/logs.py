@@ -26,8 +26,8 @@ class LogLimit:
     """Writes lines to the logger ``fastprod``, and leaves out what says the same again and again.
 
     A broker that refuses a connection is asked 20 times a second, and librdkafka tells of each. The kind of a line is
-    librdkafka's name for it, such as FAIL. How many were left out is told with the next of the kind, or by close().
-    Debug lines are all written: whoever asks for them wants them.
+    librdkafka's name for it, such as FAIL. The next line of the kind, or close(), gives the number of lines left out.
+    Debug lines are all written, because a user has asked for them.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,7 +51,7 @@ class LogLimit:
         self._logger.log(_LEVELS[level], "%s%s", line, more)
 
     def close(self, dropped: int = 0) -> None:
-        """Tells of what was left out and not told yet. dropped: lines that never got here."""
+        """Reports lines that were left out and not reported yet. dropped: lines that never got here."""
         for kind, (_, left_out) in self._kinds.items():
             if left_out:
                 self._logger.info("%s: %d more lines were left out", kind, left_out)

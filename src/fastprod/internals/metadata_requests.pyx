@@ -158,11 +158,11 @@ cdef class MetadataRequests:
 
     cdef int prepare(self, list names, int timeout_ms) except? -1:
         """Makes the next librdkafka producer and waits for its metadata. Returns 0, or the code of its error."""
-        cdef rd_kafka_queue_t *waited_for = self.transport.sasl_queue
+        cdef rd_kafka_queue_t *polled = self.transport.sasl_queue
         cdef int code
         self.transport.make(&self.transport.coming)
-        if waited_for is not NULL:
-            rd_kafka_queue_yield(waited_for)   # the token thread waits at the queue of the coming one from here on
+        if polled is not NULL:
+            rd_kafka_queue_yield(polled)   # the token thread waits at the queue of the coming one from here on
         keep_topics(self.transport.coming.rk, names)
         code = self.ask(self.transport.coming.rk, None, timeout_ms, {})
         if code:

@@ -27,7 +27,7 @@ cdef struct Segment:
 
 cdef enum CallbackKind:
     ON_DELIVERY            # function(metadata, error)
-    ON_ACKNOWLEDGEMENT     # the same, for interceptors: the user has not been told by it
+    ON_ACKNOWLEDGEMENT     # the same, for interceptors: it does not observe the outcome
     DONE_CALLBACK          # function(future)
     AWAITED                # function is an asyncio future
 
@@ -61,7 +61,7 @@ cdef struct Callback:
     void *future           # owned reference to the FutureRecordMetadata
 
 # The outcome of one batch, shared by the futures of its records. Owned by the
-# batch and its futures together; whoever leaves last gives it back to its slab.
+# batch and its futures together; the last of them to leave returns it to its slab.
 cdef struct ProduceRequestResult:
     ResultSlab *slab
     int32_t balance        # atomic: minus futures that died, plus `futures` once the batch let go

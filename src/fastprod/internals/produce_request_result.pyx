@@ -306,7 +306,7 @@ cdef int result_complete(ProduceRequestResult *result, int32_t count) noexcept n
     """Publishes the outcome. Called once. Returns the number of callbacks. thread: any  lock: sender_lock"""
     cdef Segment *segment
     cdef int32_t i
-    cdef int callbacks, waited_for
+    cdef int callbacks, had_waiters
     fp_mutex_lock(&completion_lock)
     result.count = count
     for i in range(result.segment_count):
@@ -321,10 +321,10 @@ cdef int result_complete(ProduceRequestResult *result, int32_t count) noexcept n
                 result.unobserved += 1
     callbacks = result.callback_count
     fp_atomic_store(&result.done, 1)
-    waited_for = waiters
+    had_waiters = waiters
     fp_mutex_unlock(&completion_lock)
     # Outside the lock, because a thread that wakes takes it first.
-    if waited_for:
+    if had_waiters:
         fp_cond_broadcast(&completed)
     return callbacks
 
@@ -344,11 +344,11 @@ cdef int wait_completed(int *done, int64_t until_ns) noexcept nogil:
 
 cdef void notify_completed() noexcept nogil:
     """Wakes the threads in wait_completed(), after a store. lock: none"""
-    cdef int waited_for
+    cdef int had_waiters
     fp_mutex_lock(&completion_lock)
-    waited_for = waiters
+    had_waiters = waiters
     fp_mutex_unlock(&completion_lock)
-    if waited_for:
+    if had_waiters:
         fp_cond_broadcast(&completed)
 
 

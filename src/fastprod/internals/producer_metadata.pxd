@@ -46,7 +46,7 @@ cdef class ProducerMetadata:
     # guarded by mutex, a leaf, under which nobody waits for the GIL
     cdef fp_mutex mutex
     cdef fp_cond asked      # the thread has something to do
-    cdef fp_cond answered   # there is news
+    cdef fp_cond answered   # an answer or a failure has come
     cdef int requested      # 0, or of what an answer is wanted: AWAITED, EVERYTHING
     cdef int closed
     cdef int64_t update_sequence                    # answers, failures and close(), counted

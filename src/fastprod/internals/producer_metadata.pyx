@@ -174,7 +174,7 @@ cdef class ProducerMetadata:
         return True
 
     cdef void notify(self) noexcept:
-        """Wakes those who wait for news. thread: any"""
+        """Wakes the threads that wait for an answer. thread: any"""
         fp_mutex_lock(&self.mutex)
         self.update_sequence += 1
         fp_cond_broadcast(&self.answered)

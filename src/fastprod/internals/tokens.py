@@ -52,7 +52,7 @@ class TokenRefresher:
                 token, expiry_ms, principal, extensions = _checked(self._provider(config))
                 if not self._closed:
                     self._sink.set(token, expiry_ms, principal, extensions)
-            except Exception as error:  # whatever it is, wait_ready() and send() must tell of it
+            except Exception as error:  # of any kind: wait_ready() and send() must report it
                 if not self._closed:
                     self._sink.fail(f"sasl.oauthbearer.token.provider: {type(error).__name__}: {error}")
 

@@ -7,7 +7,7 @@ cdef class TopicMetadata:
     cdef readonly str name
     cdef readonly int32_t partitions     # atomic, written with the GIL; 0 until known
     cdef readonly tuple leaders          # broker id per partition, -1 for none
-    cdef int32_t fewer                   # partitions that the last answer told of, if not as many as are known
+    cdef int32_t fewer                   # partitions in the last answer, if they differ from those that are known
     cdef readonly int code               # of the last answer about it
     cdef readonly int answers            # about it, ever
     cdef bint anew                       # it was created again: the next answer may have fewer partitions

@@ -1,4 +1,4 @@
-"""TopicMetadata: what is known of a topic. TopicIds: the ids of topics, which tell a topic that was created again."""
+"""TopicMetadata: what is known of a topic. TopicIds: the ids of topics, which show that one was created again."""
 
 REQUEST_TIMEOUT_MS = 1000      # of one request, which nothing interrupts
 cdef enum:

@@ -26,8 +26,8 @@ cdef class TransactionManager:
     cdef PendingRecords pending
     cdef int64_t max_block_ns
     cdef int fork_generation   # `process_generation` when it was made
-    cdef Lock lock             # held by the one call that is under way, or refusal(); the fields below are its own
-    cdef object caller         # thread that is in one of the calls; None for refusal()
+    cdef Lock lock             # held by the one call that is under way, or by closed_error(); guards the fields below
+    cdef object caller         # thread that is in one of the calls; None for closed_error()
     cdef TransactionState state
     cdef tuple failed              # in the two error states: code, what happened (None: see error_of()), fatal
     # the call of librdkafka's, and the thread that makes it

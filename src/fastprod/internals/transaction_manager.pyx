@@ -29,7 +29,7 @@ from fastprod.librdkafka.loader import describe
 from fastprod.internals.logs import logger
 
 cdef int64_t RECENT_NS = 60_000_000_000   # how old an error may be that explains a call which did not end
-cdef int64_t LOOK_NS = 1_000_000          # between two looks whether a call has the lock, or refusal()
+cdef int64_t LOOK_NS = 1_000_000          # between two looks whether a call has the lock, or closed_error()
 cdef enum:
     ATTEMPT_MS = 2000              # of a resumable call; close() waits for it at worst
     RETRY_PAUSE_NS = 100_000_000   # after a retriable answer that came at once
@@ -171,7 +171,7 @@ cdef class TransactionManager:
                 raise self.not_now()
             try:
                 self.undo(timeout, deadline)
-            finally:   # in a timeout too: a flush() before the next call is not to tell of what was dropped
+            finally:   # after a timeout too: a flush() before the next call must not raise for dropped records
                 with nogil:
                     self.sender.completion.failed_records.discard()
         finally:
@@ -201,7 +201,7 @@ cdef class TransactionManager:
         return 0
 
     def close(self, deadline_ns):
-        """Aborts a transaction that is open, as Java's close() does. Whoever is interrupted here calls it again.
+        """Aborts a transaction that is open, as Java's close() does. After an interrupt it can be called again.
 
         What librdkafka is at cannot be cut short, nor its handle be closed before: end() waits for it.
         """
@@ -240,7 +240,7 @@ cdef class TransactionManager:
     # Where it stands
 
     cdef int enter(self) except -1:
-        # refusal() has the lock too, for a moment: a send() that is refused keeps no call from its work.
+        # closed_error() takes the lock too, for a moment: a send() that is refused does not keep a call from its work.
         while not self.lock.acquire(fp_monotonic_ns() + LOOK_NS):
             if self.caller is not None:
                 raise TransactionStateError("another thread is in a call of this producer's transaction")
