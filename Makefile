@@ -135,7 +135,7 @@ wheel: $(STAMP)  ## build a wheel and test it in an empty environment
 	cd build/wheel/tree && ../env/bin/python -m pytest -q $(PARALLEL) -m 'not kafka and not slow' $(WHEEL_TESTS)
 
 # The tests that need no Kafka on every Python that is supported and found here, or some of them on some:
-# make test-pythons PYTHONS="3.10 3.13" TESTS="tests/test_bulk.py". TESTS=core: those of the core.
+# make test-pythons PYTHONS="3.10 3.13" TESTS="tests/test_bulk_append.py". TESTS=core: those of the core.
 test-pythons: $(STAMP)  ## run the tests on every supported Python that is found; PYTHONS="3.10 3.13", TESTS=core
 	$(BIN)/pip install --quiet --group build
 	$(BIN)/python -m tests.pythons $(PYTHONS) -- $(PARALLEL) $(if $(filter core,$(TESTS)),$(CORE_TESTS),$(TESTS))
