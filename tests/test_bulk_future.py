@@ -144,7 +144,7 @@ def test_a_failure_says_which_index(cluster, make, read, rng, keyed):
     assert {(type(e), e.code) for _, e in error.failures} == {(DeliveryError, INVALID_RECORD)}
     written = {m.value() for m in read(TOPIC, 5_008 - error.count, cluster.bootstrap_servers)} - {b"first"}
     assert written == set(values) - {values[index] for index in indexes}
-    producer.flush(10)  # they have been told of
+    producer.flush(10)  # it raises nothing: the future has observed them
 
 
 def test_failures_that_nobody_asked_for_come_out_of_flush(cluster, make):

@@ -28,6 +28,7 @@ MAY_KNOW = {
     # librdkafka
     "librdkafka.loader": set(),
     "librdkafka": set(),
+    "librdkafka.codes": set(),
     "librdkafka.functions": {"librdkafka.h", "librdkafka.loader"},
     "librdkafka.declarations": {"librdkafka.h"},
     # internals
@@ -44,7 +45,7 @@ MAY_KNOW = {
     "internals.buffer_pool": {"errors", "internals.sync", "internals.threads"},
     "internals.tokens": {"internals.threads"},
     "internals.produce_request_result": {
-        "internals.buffer_pool", "internals.error_codes", "internals.sync", "librdkafka.loader",
+        "internals.buffer_pool", "internals.error_codes", "internals.sync", "librdkafka.codes", "librdkafka.loader",
     },
     "internals.callback_check": set(),
     "internals.future": {
@@ -59,7 +60,7 @@ MAY_KNOW = {
     "internals.in_flight_partition": {"internals.producer_batch"},
     "internals.partition_queue": {"internals.in_flight_partition", "internals.partitioner", "internals.producer_batch"},
     "internals.failed_records": {
-        "errors", "internals.produce_request_result", "internals.producer_batch", "internals.sync",
+        "errors", "internals.produce_request_result", "internals.producer_batch", "internals.sync", "librdkafka.codes",
         "librdkafka.loader", "records",
     },
     "internals.drain_scheduler": {"internals.partition_queue", "internals.producer_batch"},
@@ -83,6 +84,7 @@ MAY_KNOW = {
         "internals.buffer_pool", "internals.callbacks", "internals.delivery_report", "internals.failed_records",
         "internals.in_flight_partition", "internals.partition_queue", "internals.produce_request_result",
         "internals.producer_batch", "internals.record_accumulator", "internals.sync", "internals.transport",
+        "librdkafka.codes",
     },
     "internals.handle": {"config.options", "errors", "librdkafka.declarations", "librdkafka.functions"},
     "internals.client_errors": {"internals.sync", "librdkafka.declarations"},
@@ -101,19 +103,20 @@ MAY_KNOW = {
     "internals.transport": {
         "internals.callbacks", "internals.client_errors", "internals.delivery_report", "internals.handle",
         "internals.produce_request_result", "internals.producer_batch", "internals.record", "internals.sync",
-        "librdkafka.declarations", "librdkafka.functions",
+        "librdkafka.codes", "librdkafka.declarations", "librdkafka.functions",
     },
     "internals.produce_requests": {
         "internals.callbacks", "internals.completion", "internals.delivery_report", "internals.handle",
         "internals.in_flight_partition", "internals.partition_pause", "internals.partition_queue",
         "internals.produce_request_result", "internals.producer_batch", "internals.record_accumulator",
-        "internals.sync", "internals.transport", "librdkafka.declarations",
+        "internals.sync", "internals.transport", "librdkafka.codes", "librdkafka.declarations",
     },
     "internals.sender": {
         "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.delivery_report",
         "internals.handle", "internals.incomplete_batches", "internals.partition_queue",
         "internals.produce_request_result", "internals.produce_requests", "internals.producer_batch",
-        "internals.record_accumulator", "internals.sync", "internals.transport", "librdkafka.declarations",
+        "internals.record_accumulator", "internals.sync", "internals.transport", "librdkafka.codes",
+        "librdkafka.declarations",
     },
     "internals.pending_records": {
         "errors", "internals.callbacks", "internals.incomplete_batches", "internals.produce_request_result",
@@ -122,12 +125,13 @@ MAY_KNOW = {
     "internals.producer_metadata": {
         "errors", "internals.error_codes", "internals.input", "internals.metadata_requests",
         "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
-        "internals.topic_ids", "internals.transport", "librdkafka.loader", "records",
+        "internals.topic_ids", "internals.transport", "librdkafka.codes", "librdkafka.loader", "records",
     },
     "internals.transaction_manager": {
         "errors", "internals.error_codes", "internals.logs", "internals.pending_records",
         "internals.produce_request_result", "internals.record_accumulator", "internals.sender", "internals.sync",
-        "internals.threads", "internals.transaction_call", "internals.transport", "librdkafka.loader",
+        "internals.threads", "internals.transaction_call", "internals.transport", "librdkafka.codes",
+        "librdkafka.loader",
     },
     # bulk
     "bulk": set(),

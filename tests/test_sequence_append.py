@@ -181,7 +181,7 @@ def test_the_error_of_a_record_is_raised_with_its_index(make, topic, read, field
         producer.send_many(topic, columns.pop("values"), **columns)
     assert caught.value.index == 700
     if sys.version_info >= (3, 11):
-        assert "index 700" in caught.value.__notes__[0]  # for whoever has but the traceback
+        assert "index 700" in caught.value.__notes__[0]  # so that a traceback shows it
     assert caught.value.sent.result(10).count == 700
     producer.send_many(topic, [b"later"]).result(10)
     assert {m.value() for m in read(topic, 701)} == {b"%d" % i for i in range(700)} | {b"later"}

@@ -18,21 +18,10 @@ from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sync cimport fp_atomic_load, fp_atomic_store
 from fastprod.internals.delivery_report cimport Report, refusal_report
 from fastprod.internals.transport cimport Transport
-
-cdef enum:
-    # librdkafka's codes, RD_KAFKA_RESP_ERR__...
-    BAD_MSG = -199
-    MSG_TIMED_OUT = -192
-    UNDERFLOW = -155
-    PURGE_QUEUE = -152
-    PURGE_INFLIGHT = -151
-    FATAL = -150
-    DESTROYED = -197
-    UNKNOWN_PARTITION = -190
-    # the broker's
-    UNKNOWN_SERVER_ERROR = -1
-    TOPIC_AUTHORIZATION_FAILED = 29
-    KAFKA_STORAGE_ERROR = 56
+from fastprod.librdkafka.codes cimport (
+    BAD_MSG, DESTROYED, FATAL, KAFKA_STORAGE_ERROR, MSG_TIMED_OUT, PURGE_INFLIGHT, PURGE_QUEUE,
+    TOPIC_AUTHORIZATION_FAILED, UNDERFLOW, UNKNOWN_PARTITION, UNKNOWN_SERVER_ERROR,
+)
 
 
 @cython.no_gc_clear   # the sender thread may still work with the parts when the collector finds the producer

@@ -9,13 +9,11 @@ from fastprod.internals.produce_request_result cimport (
 )
 from fastprod.internals.producer_batch cimport ProducerBatch, batch_records
 from fastprod.internals.sync cimport fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock
+from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE
 
 from fastprod.errors import FailedRecord
 from fastprod.librdkafka.loader import describe
 from fastprod.records import ProducerRecord
-
-cdef enum:
-    CRIT_SYS_RESOURCE = -194   # librdkafka's code
 
 
 cdef void free_batch(FailedBatch *kept) noexcept nogil:

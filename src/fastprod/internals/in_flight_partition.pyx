@@ -8,7 +8,7 @@ from fastprod.internals.producer_batch cimport BATCH_IN_TRANSIT, ProducerBatch, 
 
 
 def first_phase(str acks, bint idempotent):
-    """The Phase of a new partition; Sender.submit_next() has the reasons."""
+    """The Phase of a new partition; ProduceRequests.submit_next() has the reasons."""
     if acks == "0":
         return STEADY   # no answer would end another phase
     return FIRST_RECORD if idempotent else FIRST_REQUEST

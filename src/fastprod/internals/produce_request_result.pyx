@@ -13,6 +13,7 @@ from fastprod.internals.sync cimport (
     fp_atomic_add, fp_atomic_load, fp_atomic_store, fp_cond, fp_cond_broadcast, fp_cond_init, fp_cond_wait_until,
     fp_monotonic_ns, fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
+from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE
 
 from fastprod.internals.error_codes import for_delivery
 from fastprod.librdkafka.loader import describe
@@ -21,8 +22,6 @@ cdef extern from "pthread.h":
     int pthread_atfork(void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil) noexcept
 
 cdef tuple PERSISTED_WORDS = ("no", "possibly", "yes")
-cdef enum:
-    CRIT_SYS_RESOURCE = -194   # librdkafka's, for want of memory
 
 # One lock and one condition serve every result of the process. A condition per batch would cost more than an idle
 # producer's batches, and a thread that waits for a result would have to keep its producer alive.

@@ -61,6 +61,7 @@ from fastprod.internals.delivery_report cimport Report
 from fastprod.internals.partition_pause cimport pause_partition, resume_partition
 from fastprod.internals.transport cimport Transport
 from fastprod.librdkafka.declarations cimport rd_kafka_queue_t
+from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE, MSG_TIMED_OUT, PURGE_INFLIGHT, PURGE_QUEUE
 
 cdef int64_t LAST_MOMENT_NS = 500_000_000
 cdef int64_t UNSETTLED_NS = 60_000_000_000   # for so long after a leader has moved others are expected to
@@ -68,11 +69,6 @@ cdef enum:
     UNANSWERED_LIMIT = 1 << 20    # bytes of memory that librdkafka may have of a leader's partitions that do not answer
     MANY_RECORDS = 2000           # to submit more takes a good part of librdkafka's linger.ms
     LOG_WARNING = 4
-    # librdkafka's codes, RD_KAFKA_RESP_ERR__...
-    CRIT_SYS_RESOURCE = -194
-    MSG_TIMED_OUT = -192
-    PURGE_QUEUE = -152
-    PURGE_INFLIGHT = -151
 
 
 cdef void requests_on_report(void *requests, const Report *report) noexcept nogil:
@@ -291,7 +287,7 @@ cdef class ProduceRequests:
         """Whether records come from a retired librdkafka producer that knows only the deleted topic of that name.
 
         They were not written: that topic is gone with its records, and of the new one librdkafka's last word was that
-        the broker does not lead it. See Transport.prepare().
+        the broker does not lead it. See MetadataRequests.prepare().
         """
         return (report.code == PURGE_QUEUE and report.persisted == NOT_PERSISTED
                 and queue.topic.remade == batch.generation and batch.generation != self.transport.generation

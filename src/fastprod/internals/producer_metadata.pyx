@@ -14,6 +14,7 @@ from fastprod.internals.sync cimport (
 from fastprod.internals.threads cimport Lock, next_slice
 from fastprod.internals.topic_ids cimport TopicIds, TopicMetadata
 from fastprod.internals.transport cimport Transport
+from fastprod.librdkafka.codes cimport LEADER_NOT_AVAILABLE, UNKNOWN_TOPIC_OR_PART
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *)
@@ -42,8 +43,6 @@ cdef enum:
     MANY_TOPICS = 100
     MANY_PARTITIONS = 2048
     SHORTEST_INTERVAL_NS = 50_000_000
-    UNKNOWN_TOPIC_OR_PART = 3
-    LEADER_NOT_AVAILABLE = 5
     LOG_ERR = 3
     LOG_WARNING = 4
 

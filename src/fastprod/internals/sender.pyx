@@ -24,6 +24,7 @@ from fastprod.internals.handle cimport Handle
 from fastprod.internals.delivery_report cimport Report
 from fastprod.internals.transport cimport Transport
 from fastprod.librdkafka.declarations cimport rd_kafka_event_t, rd_kafka_queue_t
+from fastprod.librdkafka.codes cimport MSG_TIMED_OUT, PURGE_QUEUE
 
 cdef int64_t OVERSLEPT_NS = 100_000_000
 cdef enum:
@@ -33,9 +34,6 @@ cdef enum:
     EXPIRY_INTERVAL_MS = 100
     YIELD_NS = 1_000_000          # of a thread whose work the application does
     LONGEST_SLEEP_MS = 1000
-    # librdkafka's codes, RD_KAFKA_RESP_ERR__...
-    MSG_TIMED_OUT = -192
-    PURGE_QUEUE = -152
 
 
 cdef void *sender_main(void *argument) noexcept nogil:
@@ -126,7 +124,8 @@ cdef class Sender:
         The sender thread does this, and an application thread in its place. lock: sender_lock
 
         While the sender thread polls it may have an event already, and wait for sender_lock with it. Events must be
-        served in order, so it collects the reports itself then.
+        served in order, so it collects the reports itself then. After ENDED there is nothing to drain: the thread ends
+        only when appends are closed and every record has settled.
         """
         cdef ProducerBatch *chain = self.accumulator.drain(fp_monotonic_ns(), limit)
         cdef int served = 0
@@ -308,7 +307,7 @@ cdef class Sender:
         if pause_ns:
             fp_sleep_ns(pause_ns)
 
-    # Another librdkafka producer in the place of the current one: see Transport.prepare()
+    # Another librdkafka producer in the place of the current one: see MetadataRequests.prepare()
 
     cdef list slow_topics(self, int64_t ns):
         """Topics of which librdkafka has had a record for so long, a few of them. thread: metadata"""

@@ -21,6 +21,7 @@ from fastprod.internals.transaction_call cimport (
     TransactionRequest, checked_offsets, free_offsets, set_offsets, transact,
 )
 from fastprod.internals.transport cimport Transport
+from fastprod.librdkafka.codes cimport TIMED_OUT
 
 from fastprod.internals.produce_request_result import wait_deadline
 from fastprod.errors import KafkaError, ProducerClosedError, TransactionStateError
@@ -33,7 +34,6 @@ cdef int64_t LOOK_NS = 1_000_000          # between two looks whether a call has
 cdef enum:
     ATTEMPT_MS = 2000              # of a resumable call; close() waits for it at worst
     RETRY_PAUSE_NS = 100_000_000   # after a retriable answer that came at once
-    TIMED_OUT = -185               # RD_KAFKA_RESP_ERR__TIMED_OUT
 cdef tuple NAMES = (               # by TransactionRequest
     "init_transactions", "begin_transaction", "send_offsets_to_transaction", "commit_transaction",
     "abort_transaction",

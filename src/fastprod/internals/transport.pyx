@@ -13,6 +13,7 @@ from fastprod.internals.sync cimport fp_atomic_add, fp_sleep_ns, fp_wall_ms
 from fastprod.internals.client_errors cimport ClientErrors
 from fastprod.internals.delivery_report cimport Report, refusal_report
 from fastprod.internals.handle cimport Handle, HandleFactory, OpenTopic, end_handle
+from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE
 
 fp_librdkafka_use(functions())
 
@@ -25,7 +26,6 @@ cdef enum:
     MAX_MESSAGES_PER_CALL = 512   # records handed over by one call
     FETCH = 64   # messages fetched from an event at once: they stay in the innermost cache until they are read
     FIXED_ARGUMENTS = 6   # of produceva, before the headers
-    CRIT_SYS_RESOURCE = -194   # librdkafka's, for want of memory
     PRODUCE = 0   # its API key in the protocol
 
 
@@ -154,7 +154,7 @@ cdef class Transport:
     #
     # 1. MetadataRequests.prepare() makes it, and waits until a broker has answered.
     # 2. switch_over() makes it the current one; the former is retired. What is handed over from here on goes to the new
-    #    one, but for what must wait for reports of the former; see Sender.submit_next().
+    #    one, but for what must wait for reports of the former; see ProduceRequests.submit_next().
     # 3. The sender serves the queues of both. An event of the retired one wakes it by the current one's queue.
     # 4. When the last report has come, the sender takes it away, and it is ended.
 
