@@ -31,7 +31,10 @@ from fastprod.internals.producer_batch cimport (
 from fastprod.internals.record cimport fp_record, fp_ts_wire, fp_wire_size
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sender cimport Sender
-from fastprod.internals.sync cimport fp_atomic_load, fp_monotonic_ns, fp_mutex_lock, fp_mutex_unlock
+from fastprod.internals.sync cimport (
+    fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_lock, fp_mutex_unlock,
+)
+from fastprod.internals.topic_ids cimport TopicIds, TopicMetadata
 
 cimport cython
 
@@ -627,6 +630,12 @@ cdef class ManualSender(Sender):
         with nogil:
             self.assist()
 
+    def pretend(self, str state):
+        """Sets the state, as if the sender thread were in it."""
+        fp_mutex_lock(&self.sender_lock)
+        fp_atomic_store(&self.state, SENDER_STATES.index(state))
+        fp_mutex_unlock(&self.sender_lock)
+
     def wake(self):
         """Returns the state right after it."""
         with nogil:
@@ -635,3 +644,28 @@ cdef class ManualSender(Sender):
             state = fp_atomic_load(&self.state)
             fp_mutex_unlock(&self.sender_lock)
         return SENDER_STATES[state]
+
+
+cdef class ManualTopicIds(TopicIds):
+    """A TopicIds whose topics a test adds."""
+
+    def add(self, str name):
+        cdef TopicMetadata entry = TopicMetadata()
+        entry.name = name
+        entry.leaders = ()
+        self.topics[name] = entry
+        self.unknown.add(name)
+
+    def identity(self, str name):
+        return (<TopicMetadata>self.topics[name]).identity
+
+    def do_learn(self):
+        self.learn()
+
+    def do_drop(self):
+        self.drop()
+
+    @property
+    def names(self):
+        """(names whose id is to be asked for, names whose id has been asked for)."""
+        return set(self.unknown), list(self.asked)

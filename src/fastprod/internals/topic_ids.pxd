@@ -23,5 +23,5 @@ cdef class TopicIds:
 
     cdef int learn(self) except -1
     cdef list changed(self, list names)
-    cdef int ask(self, list names) except -1
+    cdef bint ask(self, list names) except -1
     cdef int drop(self) except -1

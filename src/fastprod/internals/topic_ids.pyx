@@ -1,5 +1,7 @@
 """TopicMetadata: what is known of a topic. TopicIds: the ids of topics, which show that one was created again."""
 
+import itertools
+
 REQUEST_TIMEOUT_MS = 1000      # of one request, which nothing interrupts
 cdef enum:
     FEW = 8                    # topics, and their leaders, whose brokers may be asked
@@ -44,8 +46,10 @@ cdef class TopicIds:
                         entry.identity = identity
                 self.asked = []
         if self.unknown:
-            self.asked = [self.unknown.pop() for _ in range(min(len(self.unknown), IDS_ASKED))]
-            self.ask(self.asked)
+            names = list(itertools.islice(self.unknown, IDS_ASKED))
+            if self.ask(names):
+                self.asked = names
+                self.unknown.difference_update(names)
         return 0
 
     cdef list changed(self, list names):
@@ -70,18 +74,22 @@ cdef class TopicIds:
                 found.append(entry)
         return found
 
-    cdef int ask(self, list names) except -1:
-        """Asks a broker that probably has a connection: another one after each request without an answer."""
+    cdef bint ask(self, list names) except -1:
+        """Asks a broker that probably has a connection: another one after each request without an answer.
+
+        Returns whether it has asked: not if it knows no broker yet.
+        """
         cdef TopicMetadata entry
         brokers = {self.requests.answering_broker} - {-1}
         for name in names[:FEW]:
             entry = self.topics.get(name)
             if entry is not None:
                 brokers.update(leader for leader in entry.leaders[:FEW] if leader >= 0)
-        if brokers:
-            brokers = sorted(brokers)
-            self.requests.ask_ids(names, brokers[self.next_broker % len(brokers)], REQUEST_TIMEOUT_MS)
-        return 0
+        if not brokers:
+            return False
+        brokers = sorted(brokers)
+        self.requests.ask_ids(names, brokers[self.next_broker % len(brokers)], REQUEST_TIMEOUT_MS)
+        return True
 
     cdef int drop(self) except -1:
         """Drops a request that is under way. Its topics are asked for again."""
