@@ -107,3 +107,17 @@ def test_an_assisting_thread_submits_but_leaves_reports_to_a_thread_that_polls(p
         assert eventually(lambda: parts.sender.thread_state == "POLLING")
         parts.sender.do_assist()
         assert eventually(lambda: parts.sender.delivered == 1)
+
+
+@pytest.mark.parametrize("state", ["POLLING", "WAKING"])
+def test_no_other_thread_collects_reports_while_the_sender_thread_may_have_an_event(parts, state):
+    for value in (b"one", b"two"):  # a lone record's future would not wait for its report
+        parts.put(value)
+    parts.sender.do_step()
+    parts.sender.pretend(state)
+    deadline = time.monotonic() + 0.5  # by then the report has come
+    while time.monotonic() < deadline:
+        parts.sender.do_assist()
+        assert parts.sender.delivered == 0
+    parts.sender.pretend("WORKING")
+    assert eventually(lambda: parts.sender.do_step() and parts.sender.delivered == 2)

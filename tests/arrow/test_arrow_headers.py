@@ -113,6 +113,14 @@ def test_many_large_headers(make, topic, read):
     assert {m.headers()[0][1].decode() for m in read(100)} <= set(words)
 
 
+def test_the_error_of_a_row_waits_for_the_rows_before_it_though_their_headers_are_large(make, topic):
+    times = pa.array([1] * 80 + [-1] + [1] * 19)  # the headers of some 50 rows end a chunk
+    data = table(["v"] * 100, h=["x" * 20_000] * 100, at=times)
+    with pytest.raises(ValueError, match="timestamp") as caught:
+        make(batch_size=1_000_000).send_arrow(topic, data, headers={"h": "h"}, timestamp="at")
+    assert caught.value.index == 80
+
+
 @pytest.mark.parametrize(
     ("first", "last", "pairs"),
     [(0, 3, 2), (-1, 1, 2), (2, 1, 2), (0, 1, 0)],
