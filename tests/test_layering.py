@@ -57,7 +57,7 @@ MAY_KNOW = {
         "internals.sync", "internals.threads",
     },
     "internals.producer_batch": {"internals.buffer_pool", "internals.produce_request_result", "internals.record"},
-    "internals.in_flight_partition": {"internals.producer_batch"},
+    "internals.in_flight_partition": {"internals.producer_batch", "librdkafka.codes"},
     "internals.partition_queue": {"internals.in_flight_partition", "internals.partitioner", "internals.producer_batch"},
     "internals.failed_records": {
         "errors", "internals.produce_request_result", "internals.producer_batch", "internals.sync", "librdkafka.codes",

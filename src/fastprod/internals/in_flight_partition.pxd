@@ -4,7 +4,6 @@ from fastprod.internals.producer_batch cimport ProducerBatch
 
 cdef enum:
     FIRST_REQUEST_BYTES = 700_000   # of an arena; librdkafka's batch.size is 1,000,000, with what it adds
-    MSG_SIZE_TOO_LARGE = 10         # the broker's error code
 
 # How much of a partition may be outstanding. All of it must be reported before more is submitted.
 cdef enum Phase:

@@ -5,6 +5,7 @@ The struct and its invariants are in the .pxd. thread: any  lock: sender_lock, i
 
 from libc.stdint cimport int32_t
 from fastprod.internals.producer_batch cimport BATCH_IN_TRANSIT, ProducerBatch, batch_request_size, batch_rewind
+from fastprod.librdkafka.codes cimport MSG_SIZE_TOO_LARGE
 
 
 def first_phase(str acks, bint idempotent):

@@ -46,7 +46,7 @@ from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.completion cimport Completion
 from fastprod.internals.produce_request_result cimport NOT_PERSISTED
 from fastprod.internals.in_flight_partition cimport (
-    FIRST_RECORD, FIRST_REQUEST_BYTES, MSG_SIZE_TOO_LARGE, InFlightPartition, batch_is_reported, in_flight_add,
+    FIRST_RECORD, FIRST_REQUEST_BYTES, InFlightPartition, batch_is_reported, in_flight_add,
     in_flight_delivered, in_flight_may_retry, in_flight_report, in_flight_restart, in_flight_retry, in_flight_rewind,
     in_flight_submit, in_flight_unsubmitted_exceed, phase_limit,
 )
@@ -61,7 +61,7 @@ from fastprod.internals.delivery_report cimport Report
 from fastprod.internals.partition_pause cimport pause_partition, resume_partition
 from fastprod.internals.transport cimport Transport
 from fastprod.librdkafka.declarations cimport rd_kafka_queue_t
-from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE, MSG_TIMED_OUT, PURGE_INFLIGHT, PURGE_QUEUE
+from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE, MSG_SIZE_TOO_LARGE, MSG_TIMED_OUT, PURGE_INFLIGHT, PURGE_QUEUE
 
 cdef int64_t LAST_MOMENT_NS = 500_000_000
 cdef int64_t UNSETTLED_NS = 60_000_000_000   # for so long after a leader has moved others are expected to
