@@ -343,7 +343,7 @@ cdef class Producer:
         cdef fp_record record
         cdef RecordAppendResult appended
         cdef int32_t partition = -1
-        if entry is None or topic is not entry.name or self.transport.errors.fatal_code:
+        if entry is None or topic is not entry.name or fp_atomic_load(&self.transport.errors.fatal_code):
             return None
         record.value = PyBytes_AS_STRING(value)
         record.value_len = PyBytes_GET_SIZE(value)
@@ -384,7 +384,7 @@ cdef class Producer:
         cdef int64_t deadline = 0
         cdef bytes encoded_headers
         cdef size_t size
-        if entry is None or topic is not entry.name or self.transport.errors.fatal_code:
+        if entry is None or topic is not entry.name or fp_atomic_load(&self.transport.errors.fatal_code):
             deadline = self.block_deadline()
             entry = self.topic_metadata(topic, deadline)
         record.timed = timestamp is not None
@@ -629,7 +629,7 @@ cdef class Producer:
             check_topic(topic)
             topic = str.__str__(topic)     # of an enum, its value
         try:
-            if self.transport.errors.fatal_code:
+            if fp_atomic_load(&self.transport.errors.fatal_code):
                 self.raise_if_unusable()
             return self.metadata.topic(topic, max(0, deadline - fp_monotonic_ns()) / 1e9)
         except KafkaError as error:
@@ -645,7 +645,7 @@ cdef class Producer:
     @cython.final
     cdef int check_sending(self, int epoch) except -1:
         """Raises if a bulk call must not go on. epoch: the accumulator's, when the call began."""
-        if self.transport.errors.fatal_code or not self.open:
+        if fp_atomic_load(&self.transport.errors.fatal_code) or not self.open:
             self.raise_if_unusable()
         if epoch != fp_atomic_load(&self.accumulator.epoch):
             raise self.transactions.closed_error()
@@ -667,7 +667,7 @@ cdef class Producer:
                 "make a new Producer in the child")
         if not self.open or self.closing:
             raise ProducerClosedError("the producer is closed: make a new one")
-        code = self.transport.errors.fatal_code
+        code = fp_atomic_load(&self.transport.errors.fatal_code)
         if code and self.transactions is not None:
             raise self.transactions.closed_error()
         if code:

@@ -3,7 +3,7 @@ from fastprod.internals.sync cimport fp_mutex
 
 cdef class ClientErrors:
     cdef int certificate_error           # OpenSSL's code for the certificate refused last, or 0; written by any broker
-    cdef int fatal_code                  # 0: none; read without the lock
+    cdef int fatal_code                  # atomic; 0: none
     # guarded by lock
     cdef fp_mutex lock
     cdef int error_code

@@ -3,7 +3,9 @@
 from libc.stdint cimport int64_t
 from libc.string cimport strncpy, strstr
 from fastprod.librdkafka.declarations cimport RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
-from fastprod.internals.sync cimport fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock
+from fastprod.internals.sync cimport (
+    fp_atomic_store, fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
+)
 
 
 cdef class ClientErrors:
@@ -32,7 +34,7 @@ cdef class ClientErrors:
             self.error_ns = fp_monotonic_ns()
         if fatal:
             strncpy(self.fatal_text, text, sizeof(self.fatal_text) - 1)
-            self.fatal_code = code
+            fp_atomic_store(&self.fatal_code, code)
         fp_mutex_unlock(&self.lock)
 
     def last_error(self, int64_t since_ns):

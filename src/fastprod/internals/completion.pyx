@@ -115,7 +115,7 @@ cdef class Completion:
         """Records the outcome that librdkafka reports, corrected where fastprod knows better."""
         cdef Topic *topic = (<PartitionQueue *>batch.queue).topic
         cdef int code = report.code
-        if code == PURGE_QUEUE and self.transport.errors.fatal_code:
+        if code == PURGE_QUEUE and fp_atomic_load(&self.transport.errors.fatal_code):
             code = FATAL   # the reason for the purge
         elif code == TOPIC_AUTHORIZATION_FAILED or topic.unauthorized and code in (UNKNOWN_PARTITION, DESTROYED):
             # librdkafka removes the partitions of a topic that may not be written to. Its records for them fail with

@@ -291,7 +291,7 @@ cdef class ProduceRequests:
         """
         return (report.code == PURGE_QUEUE and report.persisted == NOT_PERSISTED
                 and queue.topic.remade == batch.generation and batch.generation != self.transport.generation
-                and not queue.in_flight.submitting and not self.transport.errors.fatal_code
+                and not queue.in_flight.submitting and not fp_atomic_load(&self.transport.errors.fatal_code)
                 and not fp_atomic_load(<const int *>&self.purging)
                 and in_flight_may_retry(&queue.in_flight, batch, report.first, report.code))
 

@@ -317,7 +317,7 @@ cdef class TransactionManager:
         cdef int code = fp_atomic_load(&self.sender.completion.failure_code)
         if self.state not in (IN_TRANSACTION, COMMITTING) or self.under_way:
             return 0
-        if not code and not self.transport.errors.fatal_code:
+        if not code and not fp_atomic_load(&self.transport.errors.fatal_code):
             return 0
         # An error of the transaction fails its records with a code that only
         # says so. Beginning another transaction in this one is refused with the
@@ -331,7 +331,7 @@ cdef class TransactionManager:
         elif code:
             self.fail(code, None, False)
         else:
-            self.fail(self.transport.errors.fatal_code, None, True)
+            self.fail(fp_atomic_load(&self.transport.errors.fatal_code), None, True)
         return 0
 
     cdef int fail(self, int code, str what, bint fatal) except -1:

@@ -8,7 +8,7 @@ from fastprod.internals.produce_request_result cimport PERSISTED
 from fastprod.librdkafka.declarations cimport *
 from fastprod.librdkafka.functions cimport functions
 from fastprod.internals.record cimport fp_header, fp_header_read, fp_record, fp_record_read
-from fastprod.internals.sync cimport fp_atomic_add, fp_sleep_ns, fp_wall_ms
+from fastprod.internals.sync cimport fp_atomic_add, fp_atomic_load, fp_sleep_ns, fp_wall_ms
 
 from fastprod.internals.client_errors cimport ClientErrors
 from fastprod.internals.delivery_report cimport Report, refusal_report
@@ -420,7 +420,7 @@ cdef class Transport:
         It does so itself when it meets one (rd_kafka_set_fatal_error0). But a request that is under way then may fail
         later, and its records come back to a queue that nobody looks at again, until their time is over.
         """
-        if self.errors.fatal_code:
+        if fp_atomic_load(&self.errors.fatal_code):
             rd_kafka_purge(self.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_NON_BLOCKING)
             if self.retired.rk is not NULL:
                 self.purge_retired()
