@@ -20,10 +20,6 @@ typedef struct rd_kafka_queue_s rd_kafka_queue_t;
 typedef struct rd_kafka_event_s rd_kafka_event_t;
 typedef struct rd_kafka_error_s rd_kafka_error_t;
 typedef struct rd_kafka_consumer_group_metadata_s rd_kafka_consumer_group_metadata_t;
-typedef struct rd_kafka_AdminOptions_s rd_kafka_AdminOptions_t;
-typedef struct rd_kafka_TopicCollection_s rd_kafka_TopicCollection_t;
-typedef struct rd_kafka_TopicDescription_s rd_kafka_TopicDescription_t;
-typedef struct rd_kafka_Uuid_s rd_kafka_Uuid_t;
 typedef int rd_kafka_resp_err_t;
 typedef int (*rd_kafka_ssl_cert_verify_cb_t)(
     rd_kafka_t *rk, const char *broker_name, int32_t broker_id, int *x509_error, int depth,
@@ -123,7 +119,6 @@ typedef struct rd_kafka_metadata {
 } rd_kafka_metadata_t;
 
 enum { RD_KAFKA_PRODUCER = 0 };
-enum { RD_KAFKA_ADMIN_OP_DESCRIBETOPICS = 19 };
 enum { RD_KAFKA_CONF_UNKNOWN = -2, RD_KAFKA_CONF_OK = 0 };
 enum {
     RD_KAFKA_EVENT_DR = 0x1,
@@ -183,28 +178,6 @@ enum { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN = -187 };
     X(rd_kafka_resp_err_t, rd_kafka_metadata,                                                 \
       (rd_kafka_t *, int, rd_kafka_topic_t *, const rd_kafka_metadata_t **, int))             \
     X(void, rd_kafka_metadata_destroy, (const rd_kafka_metadata_t *))                         \
-    X(rd_kafka_AdminOptions_t *, rd_kafka_AdminOptions_new, (rd_kafka_t *, int))              \
-    X(void, rd_kafka_AdminOptions_destroy, (rd_kafka_AdminOptions_t *))                       \
-    X(rd_kafka_resp_err_t, rd_kafka_AdminOptions_set_request_timeout,                         \
-      (rd_kafka_AdminOptions_t *, int, char *, size_t))                                       \
-    X(rd_kafka_resp_err_t, rd_kafka_AdminOptions_set_broker,                                  \
-      (rd_kafka_AdminOptions_t *, int32_t, char *, size_t))                                   \
-    X(rd_kafka_TopicCollection_t *, rd_kafka_TopicCollection_of_topic_names,                  \
-      (const char **, size_t))                                                                \
-    X(void, rd_kafka_TopicCollection_destroy, (rd_kafka_TopicCollection_t *))                 \
-    X(void, rd_kafka_DescribeTopics,                                                          \
-      (rd_kafka_t *, const rd_kafka_TopicCollection_t *, const rd_kafka_AdminOptions_t *,     \
-       rd_kafka_queue_t *))                                                                   \
-    X(const rd_kafka_event_t *, rd_kafka_event_DescribeTopics_result, (rd_kafka_event_t *))   \
-    X(const rd_kafka_TopicDescription_t **, rd_kafka_DescribeTopics_result_topics,            \
-      (const rd_kafka_event_t *, size_t *))                                                   \
-    X(const char *, rd_kafka_TopicDescription_name, (const rd_kafka_TopicDescription_t *))    \
-    X(const rd_kafka_error_t *, rd_kafka_TopicDescription_error,                              \
-      (const rd_kafka_TopicDescription_t *))                                                  \
-    X(const rd_kafka_Uuid_t *, rd_kafka_TopicDescription_topic_id,                            \
-      (const rd_kafka_TopicDescription_t *))                                                  \
-    X(int64_t, rd_kafka_Uuid_most_significant_bits, (const rd_kafka_Uuid_t *))                \
-    X(int64_t, rd_kafka_Uuid_least_significant_bits, (const rd_kafka_Uuid_t *))               \
     X(int, rd_kafka_produce_batch,                                                            \
       (rd_kafka_topic_t *, int32_t, int, rd_kafka_message_t *, int))                          \
     X(rd_kafka_error_t *, rd_kafka_produceva,                                                 \
@@ -224,7 +197,6 @@ enum { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN = -187 };
     X(void, rd_kafka_queue_destroy, (rd_kafka_queue_t *))                                     \
     X(void, rd_kafka_queue_cb_event_enable,                                                   \
       (rd_kafka_queue_t *, void (*)(rd_kafka_t *, void *), void *))                           \
-    X(rd_kafka_queue_t *, rd_kafka_queue_new, (rd_kafka_t *))                                 \
     X(void, rd_kafka_queue_yield, (rd_kafka_queue_t *))                                       \
     X(rd_kafka_event_t *, rd_kafka_queue_poll, (rd_kafka_queue_t *, int))                     \
     X(rd_kafka_resp_err_t, rd_kafka_set_log_queue, (rd_kafka_t *, rd_kafka_queue_t *))        \

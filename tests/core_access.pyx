@@ -30,11 +30,11 @@ from fastprod.internals.producer_batch cimport (
 )
 from fastprod.internals.record cimport fp_record, fp_ts_wire, fp_wire_size
 from fastprod.internals.record_accumulator cimport RecordAccumulator
+from fastprod.internals.recreated_topics cimport RecreatedTopics
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport (
     fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_lock, fp_mutex_unlock,
 )
-from fastprod.internals.topic_ids cimport TopicIds, TopicMetadata
 
 cimport cython
 
@@ -646,26 +646,11 @@ cdef class ManualSender(Sender):
         return SENDER_STATES[state]
 
 
-cdef class ManualTopicIds(TopicIds):
-    """A TopicIds whose topics a test adds."""
+cdef class ManualRecreatedTopics(RecreatedTopics):
+    """A RecreatedTopics that a test gives lines of librdkafka's log."""
 
-    def add(self, str name):
-        cdef TopicMetadata entry = TopicMetadata()
-        entry.name = name
-        entry.leaders = ()
-        self.topics[name] = entry
-        self.unknown.add(name)
+    def read(self, bytes line):
+        self.read_line(line)
 
-    def identity(self, str name):
-        return (<TopicMetadata>self.topics[name]).identity
-
-    def do_learn(self):
-        self.learn()
-
-    def do_drop(self):
-        self.drop()
-
-    @property
     def names(self):
-        """(names whose id is to be asked for, names whose id has been asked for)."""
-        return set(self.unknown), list(self.asked)
+        return self.take()

@@ -99,11 +99,13 @@ MAY_KNOW = {
     "internals.delivery_report": {"internals.produce_request_result"},
     "internals.partition_pause": {"internals.handle", "librdkafka.declarations", "librdkafka.functions"},
     "internals.transaction_block": {"errors", "internals.logs"},
-    "internals.topic_ids": {"internals.metadata_requests", "internals.partition_queue"},
+    "internals.topic_metadata": {"internals.partition_queue"},
+    "internals.recreated_topics": {"internals.partition_queue", "internals.sync"},
     "internals.transport": {
         "internals.callbacks", "internals.client_errors", "internals.delivery_report", "internals.handle",
-        "internals.produce_request_result", "internals.producer_batch", "internals.record", "internals.sync",
-        "librdkafka.codes", "librdkafka.declarations", "librdkafka.functions",
+        "internals.produce_request_result", "internals.producer_batch", "internals.record",
+        "internals.recreated_topics", "internals.sync", "librdkafka.codes", "librdkafka.declarations",
+        "librdkafka.functions",
     },
     "internals.produce_requests": {
         "internals.callbacks", "internals.completion", "internals.delivery_report", "internals.handle",
@@ -125,7 +127,7 @@ MAY_KNOW = {
     "internals.producer_metadata": {
         "errors", "internals.error_codes", "internals.input", "internals.metadata_requests",
         "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
-        "internals.topic_ids", "internals.transport", "librdkafka.codes", "librdkafka.loader", "records",
+        "internals.topic_metadata", "internals.transport", "librdkafka.codes", "librdkafka.loader", "records",
     },
     "internals.transaction_manager": {
         "errors", "internals.error_codes", "internals.logs", "internals.pending_records",
@@ -142,7 +144,7 @@ MAY_KNOW = {
     "bulk.bulk_append": {
         "bulk.bulk_future", "errors", "internals.error_codes", "internals.open_batches", "internals.partitioner",
         "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sync",
-        "internals.topic_ids",
+        "internals.topic_metadata",
     },
     "bulk.sequence_append": {
         "bulk.bulk_append", "internals.error_codes", "internals.input", "internals.record", "internals.sync",
@@ -163,12 +165,12 @@ MAY_KNOW = {
         "bulk.arrow_append", "bulk.bulk_future", "bulk.sequence_append", "config.producer_config", "errors",
         "internals.buffer_pool", "internals.callback_check", "internals.callbacks", "internals.completion",
         "internals.drain_scheduler", "internals.error_codes", "internals.future", "internals.handle",
-        "internals.in_flight_partition", "internals.input", "internals.logs", "internals.metadata_requests",
-        "internals.open_batches", "internals.partitioner", "internals.pending_records",
-        "internals.produce_request_result", "internals.producer_metadata", "internals.record",
-        "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
-        "internals.token_requests", "internals.tokens", "internals.topic_ids", "internals.transaction_block",
-        "internals.transaction_manager", "internals.transport", "records",
+        "internals.in_flight_partition", "internals.input", "internals.logs", "internals.open_batches",
+        "internals.partitioner", "internals.pending_records", "internals.produce_request_result",
+        "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sender",
+        "internals.sync", "internals.threads", "internals.token_requests", "internals.tokens",
+        "internals.topic_metadata", "internals.transaction_block", "internals.transaction_manager",
+        "internals.transport", "records",
     },
     "__init__": {
         "bulk.bulk_future", "errors", "internals.autospec", "internals.future", "internals.interpreter",

@@ -525,9 +525,7 @@ class ProducerMachine(RuleBasedStateMachine):
     # Breaking.
 
     @rule(
-        # Not Metadata: librdkafka 2.16 aborts the process if the answer to a request for topic ids has an error of its
-        # own (rd_kafka_admin_response_parse). Apache Kafka's brokers never send one; docs/limits.md has it.
-        request=st.sampled_from(["Produce", "Produce", "InitProducerId", "AddPartitionsToTxn", "EndTxn"]),
+        request=st.sampled_from(["Produce", "Produce", "Metadata", "InitProducerId", "AddPartitionsToTxn", "EndTxn"]),
         errors=st.lists(st.sampled_from(ORDINARY), min_size=1, max_size=4),
         grave=st.sampled_from([None, None, *GRAVE]),
     )

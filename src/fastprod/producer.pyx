@@ -23,9 +23,8 @@ from fastprod.internals.input cimport (
     Span, checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release,
 )
 from fastprod.internals.pending_records cimport PendingRecords
-from fastprod.internals.metadata_requests cimport MetadataRequests
 from fastprod.internals.producer_metadata cimport ProducerMetadata
-from fastprod.internals.topic_ids cimport TopicMetadata
+from fastprod.internals.topic_metadata cimport TopicMetadata
 from fastprod.internals.partitioner cimport key_partition
 from fastprod.internals.record cimport FP_MAX_OVERHEAD, fp_no_headers, fp_record, fp_wire_upper_bound
 from fastprod.internals.sender cimport Sender
@@ -264,8 +263,7 @@ cdef class Producer:
         if settings.transactional_id:
             self.transactions = TransactionManager(
                 self.transport, self.accumulator, self.sender, self.pending, self.max_block_ns)
-        self.deferred_cleanup = DeferredCleanup(
-            self.transport, self.sender, self.metadata.requests, self.transactions)
+        self.deferred_cleanup = DeferredCleanup(self.transport, self.sender, self.transactions)
         green = greenlets_run()
         self.callbacks.green_thread = thread_ident() if green else 0
         self.callback_thread = make_thread(self.callbacks.run, "fastprod-callbacks", green=green)
@@ -1058,21 +1056,18 @@ cdef class DeferredCleanup:
     """
     cdef Transport transport
     cdef Sender sender
-    cdef MetadataRequests requests
     cdef TransactionManager transactions
     cdef int cleared                       # atomic
 
-    def __init__(self, Transport transport, Sender sender, MetadataRequests requests, TransactionManager transactions):
+    def __init__(self, Transport transport, Sender sender, TransactionManager transactions):
         self.transport = transport
         self.sender = sender
-        self.requests = requests
         self.transactions = transactions
 
     def clear(self):
         if self.transactions is not None:
             self.transactions.end()
         self.sender.join()
-        self.requests.drop_ids()
         self.transport.close()
         fp_atomic_store(&self.cleared, 1)
         notify_completed()

@@ -138,8 +138,6 @@ class MockCluster:
 
         * `api_key`: a name in `API_KEYS`, such as `"Produce"`, or a number.
         * `errors`: Kafka's error codes. -195 closes the connection instead of answering, and 0 lets a request pass.
-
-        librdkafka 2.16 ends the process if an error meets a request for topic ids, which is a `"Metadata"` request.
         """
         if isinstance(api_key, str) and api_key not in API_KEYS:
             raise ValueError(f"unknown request {api_key!r}: use one of {', '.join(API_KEYS)}")

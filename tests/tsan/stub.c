@@ -13,7 +13,8 @@
 #include <time.h>
 
 enum { TOPIC_AUTHORIZATION_FAILED = 29, PURGE_QUEUE = -152, QUEUE_FULL = -184, TRANSPORT = -195, FATAL = -150 };
-enum { PARTITIONS = 4, BROKERS = 2, TOGETHER = 100, STALL_MS = 2500, DESCRIPTIONS = 0x1000 };
+enum { CHANGED = 1 }; /* what a log event says: that the id of the topic t has changed */
+enum { PARTITIONS = 4, BROKERS = 2, TOGETHER = 100, STALL_MS = 2500 };
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -40,7 +41,6 @@ struct rd_kafka_queue_s {
     pthread_cond_t something;
     rd_kafka_event_t *first, *last;
     int yielded;
-    int made; /* by rd_kafka_queue_new(), not part of a handle */
     void (*told)(rd_kafka_t *, void *); /* that there is an event where there was none */
     void *told_opaque;
     long polled;    /* events */
@@ -160,20 +160,7 @@ EXPORT void rd_kafka_queue_cb_event_enable(
 
 EXPORT rd_kafka_queue_t *rd_kafka_queue_get_main(rd_kafka_t *rk) { return &rk->main; }
 EXPORT rd_kafka_queue_t *rd_kafka_queue_get_sasl(rd_kafka_t *rk) { return &rk->sasl; }
-EXPORT rd_kafka_queue_t *rd_kafka_queue_new(rd_kafka_t *rk) {
-    rd_kafka_queue_t *queue = calloc(1, sizeof *queue);
-    queue->made = 1;
-    queue_init(queue);
-    return queue;
-}
-EXPORT void rd_kafka_queue_destroy(rd_kafka_queue_t *queue) {
-    rd_kafka_event_t *event;
-    if (!queue->made)
-        return;
-    while ((event = rd_kafka_queue_poll(queue, 0)))
-        rd_kafka_event_destroy(event);
-    free(queue);
-}
+EXPORT void rd_kafka_queue_destroy(rd_kafka_queue_t *queue) {}
 EXPORT rd_kafka_resp_err_t rd_kafka_set_log_queue(rd_kafka_t *rk, rd_kafka_queue_t *queue) { return 0; }
 
 EXPORT int rd_kafka_event_type(const rd_kafka_event_t *event) { return event->type; }
@@ -182,9 +169,15 @@ EXPORT const char *rd_kafka_event_error_string(rd_kafka_event_t *event) { return
 EXPORT int rd_kafka_event_error_is_fatal(rd_kafka_event_t *event) { return event->code == FATAL; }
 EXPORT const char *rd_kafka_event_config_string(rd_kafka_event_t *event) { return NULL; }
 EXPORT int rd_kafka_event_log(rd_kafka_event_t *event, const char **facility, const char **text, int *level) {
-    *facility = "STUB";
-    *text = "a line";
-    *level = 7;
+    if (event->code == CHANGED) {
+        *facility = "METADATA";
+        *text = "[thrd:main]: Topic t changed id from 6ZvlYUARTSyQWEhh4xnlPw to 50xVwRzyQP2NpiE3QhZ-IA";
+        *level = 7;
+    } else {
+        *facility = "STUB";
+        *text = "a line";
+        *level = 6;
+    }
     return 0;
 }
 EXPORT size_t rd_kafka_event_message_array(rd_kafka_event_t *event, const rd_kafka_message_t **found, size_t size) {
@@ -201,26 +194,6 @@ EXPORT size_t rd_kafka_event_message_array(rd_kafka_event_t *event, const rd_kaf
     pthread_mutex_unlock(&rk->lock);
     return n;
 }
-struct rd_kafka_Uuid_s {
-    int64_t most, least;
-};
-struct rd_kafka_TopicDescription_s {
-    char name[250];
-    rd_kafka_Uuid_t identity;
-};
-typedef struct {
-    rd_kafka_event_t event; /* first */
-    size_t count;
-    rd_kafka_TopicDescription_t **topics;
-} descriptions;
-
-static void free_descriptions(rd_kafka_event_t *event) {
-    descriptions *found = (descriptions *)event;
-    for (size_t i = 0; i < found->count; i++)
-        free(found->topics[i]);
-    free(found->topics);
-}
-
 /* After it was served; events have to be served in the order in which they came. */
 EXPORT void rd_kafka_event_destroy(rd_kafka_event_t *event) {
     if (__atomic_fetch_add(&event->from->destroyed, 1, __ATOMIC_SEQ_CST) != event->turn) {
@@ -229,8 +202,6 @@ EXPORT void rd_kafka_event_destroy(rd_kafka_event_t *event) {
     }
     for (size_t i = 0; i < event->count; i++)
         free(event->messages[i]);
-    if (event->type == DESCRIPTIONS)
-        free_descriptions(event);
     free(event);
 }
 
@@ -310,8 +281,8 @@ static void *serve(void *argument) {
         }
         if (round % 50 == 0)
             queue_add(&rk->main, event_new(RD_KAFKA_EVENT_ERROR, TRANSPORT));
-        if (round % 20 == 0)
-            queue_add(&rk->main, event_new(RD_KAFKA_EVENT_LOG, 0));
+        if (round % 20 == 0) /* now and then the topic was deleted and created again */
+            queue_add(&rk->main, event_new(RD_KAFKA_EVENT_LOG, round % 60 ? 0 : CHANGED));
         pthread_mutex_lock(&rk->lock);
         rk->outstanding -= (int)event->count;
         pthread_mutex_unlock(&rk->lock);
@@ -527,68 +498,6 @@ EXPORT void rd_kafka_metadata_destroy(const rd_kafka_metadata_t *metadata) {
     free(metadata->topics);
     free((void *)metadata);
 }
-
-/* The ids of topics: now and then one was deleted and made anew */
-
-struct rd_kafka_TopicCollection_s {
-    size_t count;
-    char *names[1000];
-};
-
-EXPORT rd_kafka_AdminOptions_t *rd_kafka_AdminOptions_new(rd_kafka_t *rk, int operation) { return NULL; }
-EXPORT void rd_kafka_AdminOptions_destroy(rd_kafka_AdminOptions_t *options) {}
-EXPORT rd_kafka_resp_err_t rd_kafka_AdminOptions_set_request_timeout(
-    rd_kafka_AdminOptions_t *options, int timeout_ms, char *text, size_t size) {
-    return 0;
-}
-EXPORT rd_kafka_resp_err_t rd_kafka_AdminOptions_set_broker(
-    rd_kafka_AdminOptions_t *options, int32_t broker, char *text, size_t size) {
-    return 0;
-}
-EXPORT rd_kafka_TopicCollection_t *rd_kafka_TopicCollection_of_topic_names(const char **names, size_t count) {
-    rd_kafka_TopicCollection_t *topics = calloc(1, sizeof *topics);
-    for (size_t i = 0; i < count; i++)
-        topics->names[topics->count++] = strdup(names[i]);
-    return topics;
-}
-EXPORT void rd_kafka_TopicCollection_destroy(rd_kafka_TopicCollection_t *topics) {
-    while (topics->count)
-        free(topics->names[--topics->count]);
-    free(topics);
-}
-EXPORT void rd_kafka_DescribeTopics(
-    rd_kafka_t *rk, const rd_kafka_TopicCollection_t *asked, const rd_kafka_AdminOptions_t *options,
-    rd_kafka_queue_t *queue) {
-    static int answers;
-    int64_t version = __atomic_add_fetch(&answers, 1, __ATOMIC_SEQ_CST) / 3;
-    descriptions *found = calloc(1, sizeof *found);
-    found->event.type = DESCRIPTIONS;
-    found->count = asked->count;
-    found->topics = calloc(asked->count + 1, sizeof *found->topics);
-    for (size_t i = 0; i < asked->count; i++) {
-        found->topics[i] = calloc(1, sizeof *found->topics[i]);
-        strncpy(found->topics[i]->name, asked->names[i], sizeof found->topics[i]->name - 1);
-        found->topics[i]->identity = (rd_kafka_Uuid_t){1, version};
-    }
-    queue_add(queue, &found->event);
-}
-EXPORT const rd_kafka_event_t *rd_kafka_event_DescribeTopics_result(rd_kafka_event_t *event) {
-    return event->type == DESCRIPTIONS ? event : NULL;
-}
-EXPORT const rd_kafka_TopicDescription_t **rd_kafka_DescribeTopics_result_topics(
-    const rd_kafka_event_t *result, size_t *count) {
-    *count = ((const descriptions *)result)->count;
-    return (const rd_kafka_TopicDescription_t **)((const descriptions *)result)->topics;
-}
-EXPORT const char *rd_kafka_TopicDescription_name(const rd_kafka_TopicDescription_t *topic) { return topic->name; }
-EXPORT const rd_kafka_error_t *rd_kafka_TopicDescription_error(const rd_kafka_TopicDescription_t *topic) {
-    return NULL;
-}
-EXPORT const rd_kafka_Uuid_t *rd_kafka_TopicDescription_topic_id(const rd_kafka_TopicDescription_t *topic) {
-    return &topic->identity;
-}
-EXPORT int64_t rd_kafka_Uuid_most_significant_bits(const rd_kafka_Uuid_t *identity) { return identity->most; }
-EXPORT int64_t rd_kafka_Uuid_least_significant_bits(const rd_kafka_Uuid_t *identity) { return identity->least; }
 
 /* Configuration: everything is fine */
 

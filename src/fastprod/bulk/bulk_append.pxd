@@ -3,7 +3,7 @@ from fastprod.bulk.bulk_future cimport BulkFuture
 from fastprod.internals.open_batches cimport Placed
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.producer_metadata cimport ProducerMetadata
-from fastprod.internals.topic_ids cimport TopicMetadata
+from fastprod.internals.topic_metadata cimport TopicMetadata
 from fastprod.internals.record cimport fp_record
 
 cdef enum:

@@ -9,7 +9,7 @@ from libc.stdlib cimport free, malloc
 from fastprod.internals.open_batches cimport CallbackSlot, Placed, RecordAppendResult
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.producer_metadata cimport ProducerMetadata
-from fastprod.internals.topic_ids cimport TopicMetadata
+from fastprod.internals.topic_metadata cimport TopicMetadata
 from fastprod.internals.partitioner cimport key_partitions
 from fastprod.internals.record cimport fp_record
 from fastprod.internals.sync cimport fp_atomic_load

@@ -2,14 +2,13 @@ from libc.stdint cimport int8_t, int32_t, int64_t
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.failed_records cimport FailedRecords
-from fastprod.internals.partition_queue cimport PartitionQueue
+from fastprod.internals.partition_queue cimport TOPIC_NAME_SIZE, PartitionQueue
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.delivery_report cimport Report
 from fastprod.internals.transport cimport Transport
 
 cdef enum:
-    TOPIC_NAME_SIZE = 250
     SLOW_TOPICS = 8
 
 cdef class Completion:

@@ -103,6 +103,11 @@ cdef int serve_tokens_in_background(rd_kafka_t *rk) except -1:
     return check(rd_kafka_sasl_background_callbacks_enable(rk), "cannot serve OAUTHBEARER tokens")
 
 
+cdef str with_metadata(str debug):
+    """The property debug, with the context that RecreatedTopics reads."""
+    return f"{debug},metadata" if debug else "metadata"
+
+
 cdef class HandleFactory:
     """Makes librdkafka producers of one configuration.
 
@@ -111,13 +116,13 @@ cdef class HandleFactory:
 
     def __cinit__(self, dict properties, bint has_token_provider):
         cdef char text[512]
-        cdef dict text_properties = properties
+        cdef dict text_properties = properties | {"debug": with_metadata(properties.get("debug", ""))}
         if has_exact_login(properties):    # brokers are added after it, or a connection could come first
             if properties.get("client.dns.lookup", "use_all_dns_ips") != "use_all_dns_ips":
                 raise ConfigError(f"{LOGIN[0]} or {LOGIN[1]} begins with white space: for librdkafka to keep it, "
                                   "client.dns.lookup must be use_all_dns_ips")
             self.exact_login = tuple(properties[name].encode() for name in (*LOGIN, "bootstrap.servers"))
-            text_properties = properties | dict.fromkeys(LOGIN, "set below")
+            text_properties |= dict.fromkeys(LOGIN, "set below")
             del text_properties["bootstrap.servers"]
         self.configuration = rd_kafka_conf_new()
         for name, value in text_properties.items():

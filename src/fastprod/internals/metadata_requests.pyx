@@ -1,7 +1,5 @@
-"""MetadataRequests: requests for metadata and topic ids, by librdkafka."""
+"""MetadataRequests: requests for metadata, by librdkafka."""
 
-from libc.stdint cimport int32_t
-from libc.stdlib cimport free, malloc
 from fastprod.librdkafka.declarations cimport *
 from fastprod.librdkafka.functions cimport functions
 
@@ -10,10 +8,6 @@ from fastprod.errors import KafkaError
 from fastprod.internals.handle cimport add_brokers
 
 fp_librdkafka_use(functions())
-
-cdef enum:
-    LAST_ANSWER_MS = 10_000   # far more than any request for ids takes to fail
-
 
 cdef int keep_topics(rd_kafka_t *rk, list names) except -1:
     """Makes librdkafka keep the topics, and refresh their metadata: it keeps them though the reference is dropped."""
@@ -26,14 +20,10 @@ cdef int keep_topics(rd_kafka_t *rk, list names) except -1:
 
 
 cdef class MetadataRequests:
-    """Asks the cluster for topics, their leaders and ids. thread: metadata
-
-    Owns the queue of a request for ids. drop_ids() must come before the transport ends.
-    """
+    """Asks the cluster for topics and their leaders. thread: metadata"""
 
     def __cinit__(self, Transport transport):
         self.transport = transport
-        self.answering_broker = -1
 
     def know(self, list names):
         """Makes librdkafka refresh the metadata of these topics too, from now on."""
@@ -71,83 +61,8 @@ cdef class MetadataRequests:
                     if 0 <= partition.id < topic.partition_cnt:
                         leaders[partition.id] = partition.leader
                 topics[topic.topic.decode()] = (topic.err, leaders)
-            self.answering_broker = found.orig_broker_id
             rd_kafka_metadata_destroy(found)
         return code
-
-    cdef int ask_ids(self, list names, int32_t broker, int timeout_ms) except -1:
-        """Asks a broker for the ids of topics, once there is a connection. take_ids() returns the answer, if it comes.
-
-        rd_kafka_metadata() does not give the ids, though brokers since Kafka 2.8 send them.
-        """
-        cdef char text[128]
-        cdef list encoded = [name.encode() for name in names]
-        cdef const char **texts = <const char **>malloc((len(encoded) + 1) * sizeof(char *))
-        cdef rd_kafka_AdminOptions_t *options
-        cdef rd_kafka_TopicCollection_t *topics
-        cdef Py_ssize_t i
-        if texts is NULL:
-            raise MemoryError()
-        for i in range(len(encoded)):
-            texts[i] = <bytes>encoded[i]
-        self.id_queue = rd_kafka_queue_new(self.transport.rk)
-        options = rd_kafka_AdminOptions_new(self.transport.rk, RD_KAFKA_ADMIN_OP_DESCRIBETOPICS)
-        rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, text, sizeof(text))
-        rd_kafka_AdminOptions_set_broker(options, broker, text, sizeof(text))
-        topics = rd_kafka_TopicCollection_of_topic_names(texts, len(encoded))
-        rd_kafka_DescribeTopics(self.transport.rk, topics, options, self.id_queue)
-        rd_kafka_TopicCollection_destroy(topics)
-        rd_kafka_AdminOptions_destroy(options)
-        free(texts)
-        return 0
-
-    cdef dict take_ids(self, int timeout_ms):
-        """Returns {name: (high, low) bits of its id} of the topics with an id; None if there is no answer yet.
-
-        None with id_queue NULL: there was an error instead of an answer.
-        """
-        cdef rd_kafka_event_t *event
-        cdef const rd_kafka_event_t *result
-        cdef const rd_kafka_TopicDescription_t **topics
-        cdef const rd_kafka_Uuid_t *identity
-        cdef size_t count = 0
-        cdef size_t i
-        with nogil:
-            event = rd_kafka_queue_poll(self.id_queue, timeout_ms)
-        if event is NULL:
-            return None
-        ids = None
-        result = rd_kafka_event_DescribeTopics_result(event)
-        if result is not NULL and rd_kafka_event_error(event) == 0:
-            ids = {}
-            topics = rd_kafka_DescribeTopics_result_topics(result, &count)
-            for i in range(count):
-                identity = rd_kafka_TopicDescription_topic_id(topics[i])
-                if rd_kafka_TopicDescription_error(topics[i]) is NULL and identity is not NULL:
-                    bits = (rd_kafka_Uuid_most_significant_bits(identity),
-                            rd_kafka_Uuid_least_significant_bits(identity))
-                    if bits != (0, 0):    # that means no id
-                        ids[rd_kafka_TopicDescription_name(topics[i]).decode()] = bits
-        rd_kafka_event_destroy(event)
-        rd_kafka_queue_destroy(self.id_queue)
-        self.id_queue = NULL
-        return ids
-
-    cdef void drop_ids(self) noexcept:
-        """Waits for the answer to ask_ids(), and drops it. It comes soon after the request's timeout at the latest.
-
-        rd_kafka_destroy() must not come before it: if the answer comes while librdkafka ends, librdkafka follows a NULL
-        pointer (rd_kafka_DescribeTopicsResponse_parse).
-        """
-        cdef rd_kafka_event_t *event
-        if self.id_queue is NULL:
-            return
-        with nogil:
-            event = rd_kafka_queue_poll(self.id_queue, LAST_ANSWER_MS)
-            if event is not NULL:
-                rd_kafka_event_destroy(event)
-            rd_kafka_queue_destroy(self.id_queue)
-        self.id_queue = NULL
 
     def bootstrap(self, bytes servers):
         """Makes librdkafka connect to bootstrap.servers again. It drops them once it knows the cluster's brokers.

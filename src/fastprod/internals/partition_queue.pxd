@@ -5,6 +5,9 @@ from fastprod.internals.in_flight_partition cimport InFlightPartition
 from fastprod.internals.partitioner cimport Partitions, StickyState
 from fastprod.internals.producer_batch cimport ProducerBatch
 
+cdef enum:
+    TOPIC_NAME_SIZE = 250     # bytes, with the final NUL: org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
+
 cdef enum QueueState:
     QUEUE_IDLE            # nothing to drain
     QUEUE_READY           # in the ready list

@@ -3,13 +3,12 @@ from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport fp_cond, fp_mutex
 from fastprod.internals.metadata_requests cimport MetadataRequests
-from fastprod.internals.topic_ids cimport TopicIds, TopicMetadata
+from fastprod.internals.topic_metadata cimport TopicMetadata
 from fastprod.internals.transport cimport Transport
 
 cdef class ProducerMetadata:
     cdef Transport transport
     cdef MetadataRequests requests
-    cdef TopicIds ids
     cdef RecordAccumulator accumulator
     cdef Sender sender
     cdef bint renewable                  # another librdkafka producer can take the place of this one
@@ -32,7 +31,8 @@ cdef class ProducerMetadata:
     cdef set unopened                    # of which the librdkafka producer has not been asked; guarded by lock
     cdef set leaderless
     cdef set left                        # that were forgotten when the librdkafka producer was made
-    cdef list stranded                   # TopicMetadata: made anew, and librdkafka knows only what they were
+    cdef set recreated                   # names of topics that this librdkafka producer saw deleted and created again
+    cdef list stranded                   # TopicMetadata: of those, the ones to which it cannot deliver
     cdef bint doubtful                   # the last answer is not all there is
     cdef long known_partitions           # of all topics
     cdef long opened                     # partitions that the librdkafka producer has, and one for each topic
@@ -68,7 +68,7 @@ cdef class ProducerMetadata:
     cdef void warn_of_little_memory(self) except *
     cdef list partitions_of(self, TopicMetadata entry)
     cdef int keep_up(self) except -1
-    cdef int check_ids(self) except -1
+    cdef int check_recreated(self) except -1
     cdef int sweep(self, int64_t unused_ns, set forgotten) except -1
     cdef bint forget(self, TopicMetadata entry) except -1
     cdef int renew(self) except -1

@@ -12,7 +12,7 @@ from fastprod.internals.sync cimport (
     fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
 from fastprod.internals.threads cimport Lock, next_slice
-from fastprod.internals.topic_ids cimport TopicIds, TopicMetadata
+from fastprod.internals.topic_metadata cimport TopicMetadata
 from fastprod.internals.transport cimport Transport
 from fastprod.librdkafka.codes cimport LEADER_NOT_AVAILABLE, UNKNOWN_TOPIC_OR_PART
 
@@ -86,7 +86,6 @@ cdef class ProducerMetadata:
         self.transport = transport
         self.requests = MetadataRequests(transport)
         self.topics = {}
-        self.ids = TopicIds(self.requests, self.topics)
         self.accumulator = accumulator
         self.max_age = max_age_ms / 1000
         self.backoff = max(backoff_ms, 50) / 1000
@@ -96,7 +95,7 @@ cdef class ProducerMetadata:
         self.sender = sender
         self.renewable = renewable
         self.awaited = set()
-        self.unopened, self.leaderless, self.left = set(), set(), set()
+        self.unopened, self.leaderless, self.left, self.recreated = set(), set(), set(), set()
         self.stranded = []
         self.lock = Lock()
 
@@ -406,8 +405,6 @@ cdef class ProducerMetadata:
                 if code not in (0, LEADER_NOT_AVAILABLE) or not leaders:
                     self.doubtful |= not entry.partitions
                     continue
-                if entry.identity is None:
-                    self.ids.unknown.add(name)
                 if len(leaders) >= entry.partitions or entry.anew:
                     entry.fewer = 0
                     entry.anew = False
@@ -458,10 +455,9 @@ cdef class ProducerMetadata:
         """What is to be done now and then, besides asking."""
         cdef int64_t now = fp_monotonic_ns()
         cdef bint ended = self.sender.end_retired()
-        self.ids.learn()
         if now >= self.next_check_ns:
             self.next_check_ns = now + SECOND
-            self.check_ids()
+            self.check_recreated()
         if now >= self.next_sweep_ns:
             self.next_sweep_ns = now + max(self.max_idle_ns // 10, <int64_t>SHORTEST_INTERVAL_NS)
             self.sweep(now - self.max_idle_ns, set())
@@ -487,25 +483,29 @@ cdef class ProducerMetadata:
                 return False
             entry.topic = NULL
             del self.topics[entry.name]
-            for names in (self.unopened, self.leaderless, self.ids.unknown):
+            for names in (self.unopened, self.leaderless):
                 names.discard(entry.name)
             self.known_partitions -= entry.partitions
             self.snapshot = None
             self.changes += 1
         return True
 
-    cdef int check_ids(self) except -1:
+    cdef int check_recreated(self) except -1:
         """Finds topics that were deleted and created again, among those whose records are not acknowledged.
 
         librdkafka takes no leader from an answer whose leader epoch is older than the one it knows, and the epochs of a
         new topic start again. It would go on sending to a broker that does not lead the partition.
         """
         cdef TopicMetadata entry
-        if self.stranded:
+        self.recreated |= self.transport.recreated_topics.take()
+        if self.stranded or not self.recreated:
             return 0
-        for entry in self.ids.changed(self.sender.slow_topics(SECOND)):
-            entry.anew = True
-            self.stranded.append(entry)
+        for name in self.recreated.intersection(self.sender.slow_topics(SECOND)):
+            self.recreated.remove(name)
+            entry = self.topics.get(name)
+            if entry is not None:
+                entry.anew = True
+                self.stranded.append(entry)
         return 0
 
     cdef int renew(self) except -1:
@@ -525,11 +525,10 @@ cdef class ProducerMetadata:
             return 0
         self.next_renewal_ns = fp_monotonic_ns() + SECOND
         self.sweep(fp_monotonic_ns() - SECOND, forgotten)
-        self.ids.drop()
         names = list(self.topics)
         if self.requests.prepare(names, REQUEST_TIMEOUT_MS):
             return 0
-        stranded, self.stranded = self.stranded, []
+        stranded, self.stranded, self.recreated = self.stranded, [], set()
         self.sender.switch_over([<uintptr_t>(<TopicMetadata>found).topic for found in stranded])
         with self.lock:
             self.unopened = set(self.topics).difference(names)

@@ -8,10 +8,10 @@ cimport cython
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uintptr_t
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callbacks cimport Callbacks
-from fastprod.internals.completion cimport SLOW_TOPICS, TOPIC_NAME_SIZE, Completion
+from fastprod.internals.completion cimport SLOW_TOPICS, Completion
 from fastprod.internals.produce_request_result cimport notify_completed, wait_completed
 from fastprod.internals.incomplete_batches cimport ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE
-from fastprod.internals.partition_queue cimport Topic
+from fastprod.internals.partition_queue cimport TOPIC_NAME_SIZE, Topic
 from fastprod.internals.produce_requests cimport ProduceRequests, requests_on_report
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.record_accumulator cimport RecordAccumulator

@@ -4,6 +4,7 @@ from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.client_errors cimport ClientErrors
 from fastprod.internals.delivery_report cimport Report
 from fastprod.internals.handle cimport Handle, HandleFactory, OpenTopic
+from fastprod.internals.recreated_topics cimport RecreatedTopics
 from fastprod.librdkafka.declarations cimport (
     rd_kafka_event_t, rd_kafka_message_t, rd_kafka_queue_t, rd_kafka_t, rd_kafka_topic_partition_list_t, rd_kafka_vu_t,
 )
@@ -21,6 +22,8 @@ cdef class Transport:
     cdef Handle coming                   # the metadata thread's, written under the GIL
     cdef Handle retired                  # written under the GIL and sender_lock
     cdef rd_kafka_queue_t *polled_for_tokens   # TokenRequests.wanted() waits there; guarded by the GIL
+    cdef RecreatedTopics recreated_topics
+    cdef int log_level                   # the user's: what librdkafka logs beyond it, it logs for RecreatedTopics
     cdef Callbacks callbacks
     cdef report_function acknowledged
     cdef void *receiver                  # what it is called with
@@ -49,6 +52,7 @@ cdef class Transport:
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil
     cdef rd_kafka_event_t *next_of(self, rd_kafka_queue_t *queue, int timeout_ms) noexcept nogil
     cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
+    cdef void log(self, int level, const char *facility, const char *text) noexcept nogil
     cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
     cdef void note_acknowledgement(self, const rd_kafka_message_t *message) noexcept nogil
     cdef void wake(self) noexcept nogil

@@ -13,6 +13,7 @@ from fastprod.internals.sync cimport fp_atomic_add, fp_atomic_load, fp_sleep_ns,
 from fastprod.internals.client_errors cimport ClientErrors
 from fastprod.internals.delivery_report cimport Report, refusal_report
 from fastprod.internals.handle cimport Handle, HandleFactory, OpenTopic, end_handle
+from fastprod.internals.recreated_topics cimport RecreatedTopics
 from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE
 
 fp_librdkafka_use(functions())
@@ -27,6 +28,8 @@ cdef enum:
     FETCH = 64   # messages fetched from an event at once: they stay in the innermost cache until they are read
     FIXED_ARGUMENTS = 6   # of produceva, before the headers
     PRODUCE = 0   # its API key in the protocol
+    INFO = 6      # syslog's levels, as librdkafka has them
+    DEBUG = 7
 
 
 cdef void *opaque(ProducerBatch *batch, int32_t index, uint64_t plain) noexcept nogil:
@@ -102,6 +105,8 @@ cdef class Transport:
         cdef Handle made
         self.errors = ClientErrors()
         self.factory = HandleFactory(properties, has_token_provider)
+        self.recreated_topics = RecreatedTopics()
+        self.log_level = DEBUG if properties.get("debug") else min(INFO, int(properties.get("log_level", INFO)))
         self.callbacks = callbacks
         self.without_acks = properties.get("acks") == "0"
         self.messages = <rd_kafka_message_t *>malloc(MAX_MESSAGES_PER_CALL * sizeof(rd_kafka_message_t))
@@ -325,10 +330,15 @@ cdef class Transport:
                                rd_kafka_event_error_is_fatal(event))
             self.callbacks.want_refresh()
         elif kind == RD_KAFKA_EVENT_LOG:
-            if (rd_kafka_event_log(event, &facility, &text, &level) == 0
-                    and strstr(text, b"No `bootstrap.servers` configured") is NULL):   # they come after the login
-                self.callbacks.log(level, facility, text)
+            if rd_kafka_event_log(event, &facility, &text, &level) == 0:
+                self.log(level, facility, text)
         rd_kafka_event_destroy(event)
+
+    cdef void log(self, int level, const char *facility, const char *text) noexcept nogil:
+        """Reads a line of librdkafka's log, and passes it on unless only fastprod has asked for it."""
+        self.recreated_topics.read_line(text)
+        if level <= self.log_level and strstr(text, b"No `bootstrap.servers` configured") is NULL:
+            self.callbacks.log(level, facility, text)    # HandleFactory gives it the servers after the login
 
     cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil:
         """Reports the messages of an event, consecutive records of a batch together."""

@@ -16,14 +16,6 @@ cdef extern from "librdkafka.h" nogil:
         pass
     ctypedef struct rd_kafka_consumer_group_metadata_t:
         pass
-    ctypedef struct rd_kafka_AdminOptions_t:
-        pass
-    ctypedef struct rd_kafka_TopicCollection_t:
-        pass
-    ctypedef struct rd_kafka_TopicDescription_t:
-        pass
-    ctypedef struct rd_kafka_Uuid_t:
-        pass
     ctypedef struct rd_kafka_topic_partition_t:
         int64_t offset
         void *metadata
@@ -62,13 +54,11 @@ cdef extern from "librdkafka.h" nogil:
     ctypedef struct rd_kafka_metadata_t:
         int topic_cnt
         rd_kafka_metadata_topic_t *topics
-        int32_t orig_broker_id
 
     void fp_librdkafka_use(const void *) noexcept
     void fp_stamp_zero(rd_kafka_message_t *) noexcept
 
     int RD_KAFKA_PRODUCER
-    int RD_KAFKA_ADMIN_OP_DESCRIBETOPICS
     int RD_KAFKA_CONF_OK
     int RD_KAFKA_CONF_UNKNOWN
     int RD_KAFKA_EVENT_DR, RD_KAFKA_EVENT_LOG, RD_KAFKA_EVENT_ERROR, RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH
@@ -144,7 +134,6 @@ cdef extern from "librdkafka.h" nogil:
     void rd_kafka_queue_destroy "fp_librdkafka.rd_kafka_queue_destroy"(rd_kafka_queue_t *) noexcept
     void rd_kafka_queue_cb_event_enable "fp_librdkafka.rd_kafka_queue_cb_event_enable"(
         rd_kafka_queue_t *, void (*)(rd_kafka_t *, void *) noexcept, void *) noexcept
-    rd_kafka_queue_t *rd_kafka_queue_new "fp_librdkafka.rd_kafka_queue_new"(rd_kafka_t *) noexcept
     void rd_kafka_queue_yield "fp_librdkafka.rd_kafka_queue_yield"(rd_kafka_queue_t *) noexcept
     rd_kafka_event_t *rd_kafka_queue_poll "fp_librdkafka.rd_kafka_queue_poll"(rd_kafka_queue_t *, int) noexcept
     int rd_kafka_set_log_queue "fp_librdkafka.rd_kafka_set_log_queue"(rd_kafka_t *, rd_kafka_queue_t *) noexcept
@@ -193,34 +182,3 @@ cdef extern from "librdkafka.h" nogil:
         rd_kafka_consumer_group_metadata_t **, const void *, size_t) noexcept
     void rd_kafka_consumer_group_metadata_destroy "fp_librdkafka.rd_kafka_consumer_group_metadata_destroy"(
         rd_kafka_consumer_group_metadata_t *) noexcept
-    rd_kafka_AdminOptions_t *rd_kafka_AdminOptions_new \
-        "fp_librdkafka.rd_kafka_AdminOptions_new"(rd_kafka_t *, int) noexcept
-    void rd_kafka_AdminOptions_destroy \
-        "fp_librdkafka.rd_kafka_AdminOptions_destroy"(rd_kafka_AdminOptions_t *) noexcept
-    int rd_kafka_AdminOptions_set_request_timeout \
-        "fp_librdkafka.rd_kafka_AdminOptions_set_request_timeout"(
-            rd_kafka_AdminOptions_t *, int, char *, size_t) noexcept
-    int rd_kafka_AdminOptions_set_broker \
-        "fp_librdkafka.rd_kafka_AdminOptions_set_broker"(rd_kafka_AdminOptions_t *, int32_t, char *, size_t) noexcept
-    rd_kafka_TopicCollection_t *rd_kafka_TopicCollection_of_topic_names \
-        "fp_librdkafka.rd_kafka_TopicCollection_of_topic_names"(const char **, size_t) noexcept
-    void rd_kafka_TopicCollection_destroy \
-        "fp_librdkafka.rd_kafka_TopicCollection_destroy"(rd_kafka_TopicCollection_t *) noexcept
-    void rd_kafka_DescribeTopics \
-        "fp_librdkafka.rd_kafka_DescribeTopics"(
-            rd_kafka_t *, const rd_kafka_TopicCollection_t *, const rd_kafka_AdminOptions_t *,
-            rd_kafka_queue_t *) noexcept
-    const rd_kafka_event_t *rd_kafka_event_DescribeTopics_result \
-        "fp_librdkafka.rd_kafka_event_DescribeTopics_result"(rd_kafka_event_t *) noexcept
-    const rd_kafka_TopicDescription_t **rd_kafka_DescribeTopics_result_topics \
-        "fp_librdkafka.rd_kafka_DescribeTopics_result_topics"(const rd_kafka_event_t *, size_t *) noexcept
-    const char *rd_kafka_TopicDescription_name \
-        "fp_librdkafka.rd_kafka_TopicDescription_name"(const rd_kafka_TopicDescription_t *) noexcept
-    const rd_kafka_error_t *rd_kafka_TopicDescription_error \
-        "fp_librdkafka.rd_kafka_TopicDescription_error"(const rd_kafka_TopicDescription_t *) noexcept
-    const rd_kafka_Uuid_t *rd_kafka_TopicDescription_topic_id \
-        "fp_librdkafka.rd_kafka_TopicDescription_topic_id"(const rd_kafka_TopicDescription_t *) noexcept
-    int64_t rd_kafka_Uuid_most_significant_bits \
-        "fp_librdkafka.rd_kafka_Uuid_most_significant_bits"(const rd_kafka_Uuid_t *) noexcept
-    int64_t rd_kafka_Uuid_least_significant_bits \
-        "fp_librdkafka.rd_kafka_Uuid_least_significant_bits"(const rd_kafka_Uuid_t *) noexcept

@@ -1,5 +1,4 @@
 from libc.stdint cimport int32_t, int64_t
-from fastprod.internals.metadata_requests cimport MetadataRequests
 from fastprod.internals.partition_queue cimport Topic
 
 cdef class TopicMetadata:
@@ -11,17 +10,4 @@ cdef class TopicMetadata:
     cdef readonly int code               # of the last answer about it
     cdef readonly int answers            # about it, ever
     cdef bint anew                       # it was created again: the next answer may have fewer partitions
-    cdef object identity                 # its topic id; None: not known
     cdef int64_t used_ns                 # when it was asked for, if not by sending; monotonic
-
-cdef class TopicIds:
-    cdef MetadataRequests requests
-    cdef dict topics          # name -> TopicMetadata; ProducerMetadata's
-    cdef set unknown          # names of topics whose id is to be asked for
-    cdef list asked           # names whose id has been asked for
-    cdef int next_broker      # counts the requests without an answer
-
-    cdef int learn(self) except -1
-    cdef list changed(self, list names)
-    cdef bint ask(self, list names) except -1
-    cdef int drop(self) except -1
