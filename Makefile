@@ -38,7 +38,7 @@ lint: $(STAMP)  ## ruff, cython-lint, mypy, stubtest, and the GitHub workflows
 	$(BIN)/ruff format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src tests
 	$(BIN)/mypy
-	$(BIN)/stubtest fastprod.producer fastprod.bulk.bulk_future fastprod.internals.future fastprod.internals.partitioner --ignore-missing-stub
+	$(BIN)/stubtest fastprod.producer fastprod.bulk.bulk_future fastprod.internals.future fastprod.internals.open_producers fastprod.internals.partitioner --ignore-missing-stub
 	$(BIN)/zizmor --offline --quiet .github
 	if command -v actionlint > /dev/null; then actionlint; fi
 

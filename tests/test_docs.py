@@ -193,7 +193,9 @@ def test_every_public_name_is_in_the_api_reference():
     assert [name for name in [*fastprod.__all__, "MockCluster"] if f".{name}\n" not in text] == []
 
 
-@pytest.mark.parametrize("stub", ["producer", "internals/future", "bulk/bulk_future", "internals/partitioner"])
+@pytest.mark.parametrize(
+    "stub", ["producer", "internals/future", "internals/open_producers", "bulk/bulk_future", "internals/partitioner"]
+)
 def test_every_public_name_of_a_stub_has_a_docstring(stub):
     nodes = ast.parse((ROOT / "src" / "fastprod" / f"{stub}.pyi").read_text()).body
     public = [one for one in nodes if getattr(one, "name", "_")[0] != "_" and one.name not in INTERNAL]

@@ -60,8 +60,8 @@ MAY_KNOW = {
     "internals.in_flight_partition": {"internals.producer_batch", "librdkafka.codes"},
     "internals.partition_queue": {"internals.in_flight_partition", "internals.partitioner", "internals.producer_batch"},
     "internals.failed_records": {
-        "errors", "internals.produce_request_result", "internals.producer_batch", "internals.sync", "librdkafka.codes",
-        "librdkafka.loader", "records",
+        "errors", "internals.error_codes", "internals.produce_request_result", "internals.producer_batch",
+        "internals.sync", "librdkafka.codes", "librdkafka.loader", "records",
     },
     "internals.drain_scheduler": {"internals.partition_queue", "internals.producer_batch"},
     "internals.incomplete_batches": {"internals.partition_queue", "internals.producer_batch", "internals.sync"},
@@ -135,6 +135,16 @@ MAY_KNOW = {
         "internals.threads", "internals.transaction_call", "internals.transport", "librdkafka.codes",
         "librdkafka.loader",
     },
+    "internals.open_producers": {"internals.produce_request_result"},
+    "internals.serializers": {"errors", "internals.input"},
+    "internals.interceptors": {
+        "errors", "internals.callback_check", "internals.callbacks", "internals.error_codes", "internals.input",
+        "internals.produce_request_result", "records",
+    },
+    "internals.producer_metrics": {
+        "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.drain_scheduler",
+        "internals.record_accumulator", "internals.sync", "internals.transport",
+    },
     # bulk
     "bulk": set(),
     "bulk.bulk_future": {
@@ -163,18 +173,18 @@ MAY_KNOW = {
     "testing": {"librdkafka.loader"},
     "producer": {
         "bulk.arrow_append", "bulk.bulk_future", "bulk.sequence_append", "config.producer_config", "errors",
-        "internals.buffer_pool", "internals.callback_check", "internals.callbacks", "internals.completion",
-        "internals.drain_scheduler", "internals.error_codes", "internals.future", "internals.handle",
-        "internals.in_flight_partition", "internals.input", "internals.logs", "internals.open_batches",
+        "internals.buffer_pool", "internals.callback_check", "internals.callbacks", "internals.error_codes",
+        "internals.future", "internals.handle", "internals.in_flight_partition", "internals.input",
+        "internals.interceptors", "internals.logs", "internals.open_batches", "internals.open_producers",
         "internals.partitioner", "internals.pending_records", "internals.produce_request_result",
-        "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sender",
-        "internals.sync", "internals.threads", "internals.token_requests", "internals.tokens",
-        "internals.topic_metadata", "internals.transaction_block", "internals.transaction_manager",
-        "internals.transport", "records",
+        "internals.producer_metadata", "internals.producer_metrics", "internals.record",
+        "internals.record_accumulator", "internals.sender", "internals.serializers", "internals.sync",
+        "internals.threads", "internals.token_requests", "internals.tokens", "internals.topic_metadata",
+        "internals.transaction_block", "internals.transaction_manager", "internals.transport", "records",
     },
     "__init__": {
         "bulk.bulk_future", "errors", "internals.autospec", "internals.future", "internals.interpreter",
-        "internals.partitioner", "producer", "records",
+        "internals.open_producers", "internals.partitioner", "producer", "records",
     },
     "__main__": {"cli"},
     # cli

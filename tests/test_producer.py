@@ -6,26 +6,19 @@ import threading
 import time
 
 import numpy
-import pyarrow
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import (
-    BufferExhaustedError,
     ConfigError,
-    MetadataTimeoutError,
     PartitionInfo,
     Producer,
     ProducerClosedError,
     ProducerRecord,
     RecordMetadata,
-    RecordTooLargeError,
-    SerializationError,
-    UnknownTopicOrPartitionError,
-    memory_in_use,
     partition_for_key,
 )
-from tests.conftest import READER, TOPIC, eventually, pausing
+from tests.conftest import READER, eventually
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4  # of the `topic` fixture
@@ -388,254 +381,6 @@ def test_what_a_partitioner_raises_comes_out_of_send(make, topic):
     assert producer.send(topic, b"v", partition=0).result(10).offset == 0
 
 
-# Serializers and interceptors
-
-
-class Upper:
-    def serialize(self, topic, value):
-        return f"{topic}:{value}".upper()
-
-
-def test_serializers_are_callables_or_objects_with_serialize(make, topic, read):
-    producer = make(key_serializer=lambda n: b"%d" % n, value_serializer=Upper())
-    producer.send(topic, "value", 42).result(10)
-    (message,) = read(topic, 1)
-    assert (message.value().decode(), message.key()) == (f"{topic}:value".upper(), b"42")
-
-
-def test_serializers_are_not_asked_about_null(make, topic, read):
-    producer = make(key_serializer=str.encode, value_serializer=str.encode)
-    producer.send(topic).result(10)
-    (message,) = read(topic, 1)
-    assert (message.value(), message.key()) == (None, None)
-
-
-def test_the_key_as_serialized_decides_the_partition(make, topic):
-    producer = make(key_serializer=lambda n: b"%d" % n)
-    assert producer.send(topic, b"v", 42).result(10).partition == partition_for_key(b"42", PARTITIONS)
-
-
-@pytest.mark.parametrize("field", ["key", "value"])
-def test_a_failing_serializer_is_a_serialization_error(make, topic, field):
-    producer = make(**{f"{field}_serializer": lambda n: b"%d" % n})
-    with pytest.raises(SerializationError, match=f"{field}_serializer.*'seven'.*{topic}") as caught:
-        producer.send(topic, **{field: "seven"})
-    assert isinstance(caught.value.__cause__, TypeError)
-    assert producer.send(topic, **{field: 7}).result(10).offset == 0
-
-
-@pytest.mark.parametrize("field", ["key", "value"])
-@pytest.mark.parametrize("wrong", [7, {"a": 1}, [b"7"]], ids=repr)
-def test_a_serializer_must_give_bytes(make, topic, read, field, wrong):
-    producer = make(**{f"{field}_serializer": lambda value: value})
-    said = f"the {field}_serializer must return bytes.* {type(wrong).__name__} for '{topic}'.*{re.escape(repr(wrong))}"
-    with pytest.raises(SerializationError, match=said):
-        producer.send(topic, **{field: wrong})
-    for given in (b"7", "7", bytearray(b"7"), memoryview(b"7"), None):
-        producer.send(topic, **{field: given}).result(10)
-    assert sum(getattr(message, field)() == b"7" for message in read(topic, 5)) == 4
-
-
-class Hooks:
-    def __init__(self, name, log):
-        self.name, self.log = name, log
-
-    def on_send(self, record):
-        self.log.append((self.name, record.value))
-        headers = [*(record.headers or ()), (self.name, b"")]
-        return ProducerRecord(record.topic, record.value + b"!", record.key, record.partition, None, headers)
-
-    def on_acknowledgement(self, metadata, error):
-        self.log.append((self.name, metadata, error))
-
-    def close(self):
-        self.log.append((self.name, "closed"))
-
-
-def test_interceptors_change_records_in_order_and_hear_of_their_fate(make, topic, read):
-    log, told = [], []
-    producer = make(interceptors=[Hooks("a", log), Hooks("b", log)])
-    future = producer.send(topic, b"v", partition=2, on_delivery=lambda *outcome: told.append(outcome))
-    metadata = future.result(10)
-    producer.close(10)
-    assert log == [("a", b"v"), ("b", b"v!"), ("a", metadata, None), ("b", metadata, None),
-                   ("a", "closed"), ("b", "closed")]  # fmt: skip
-    assert told == [(metadata, None)]
-    (message,) = read(topic, 1)
-    assert (message.value(), message.headers()) == (b"v!!", [("a", b""), ("b", b"")])
-
-
-class Marking:
-    def on_send(self, record):
-        if isinstance(record.headers, dict):
-            record.headers["mark"] = b""
-        else:
-            record.headers.append(("mark", b""))
-        return record
-
-
-@pytest.mark.parametrize("headers", [[("a", b"1")], {"a": b"1"}], ids=["pairs", "mapping"])
-def test_headers_that_an_interceptor_changes_are_its_records_alone(make, topic, read, headers):
-    producer = make(interceptors=[Marking()])
-    given = headers.copy()
-    producer.send(topic, b"v", headers=given)
-    producer.send(ProducerRecord(topic, b"v", headers=given))
-    producer.send_many(topic, [b"v"] * 3, headers=given)
-    producer.send_many(topic, [b"v"] * 3, headers=[given] * 3)
-    producer.flush(10)
-    assert given == headers
-    assert [m.headers() for m in read(topic, 8)] == [[("a", b"1"), ("mark", b"")]] * 8
-
-
-@pytest.mark.parametrize("kind", [LookupError, SystemExit])
-def test_an_interceptor_that_raises_hinders_neither_the_others_nor_on_delivery(make, topic, monkeypatch, kind):
-    class Raising:
-        def on_acknowledgement(self, metadata, error):
-            raise kind("interceptor")
-
-    unraisable, log, told = [], [], []
-    monkeypatch.setattr("sys.unraisablehook", lambda raised: unraisable.append(raised.exc_type))
-    producer = make(interceptors=[Raising(), Hooks("b", log)])
-    producer.send(topic, b"v", on_delivery=lambda *outcome: told.append(outcome))
-    producer.flush(10)
-    assert (len(told), len(log), unraisable) == (1, 2, [kind])
-
-
-@pytest.mark.parametrize("returned", [None, "text"], ids=repr)
-def test_an_interceptor_must_return_a_record(make, topic, returned):
-    class Forgetful:
-        def on_send(self, record):
-            return returned if record.value == b"bad" else record
-
-    producer = make(interceptors=[Forgetful()])
-    with pytest.raises(TypeError, match="Forgetful.on_send must return a ProducerRecord"):
-        producer.send(topic, b"bad")
-    assert producer.send(topic, b"good").result(10).offset == 0
-
-
-class Hearing:
-    """An interceptor that keeps what it is told."""
-
-    def __init__(self):
-        self.told = []
-        self.sent = 0
-
-    def on_send(self, record):
-        self.sent += 1
-        return record
-
-    def on_acknowledgement(self, metadata, error):
-        self.told.append((metadata, error))
-
-
-def refuse_key(key):
-    if key == b"bad":
-        raise LookupError(key)
-    return key
-
-
-REFUSED = {  # what send() is given, and what comes of it
-    "too large": ({"value": bytes(2_000_000)}, RecordTooLargeError),
-    "not bytes": ({"value": 5}, TypeError),
-    "serializer": ({"value": b"v", "key": b"bad"}, SerializationError),
-    "partition": ({"value": b"v", "partition": 99}, UnknownTopicOrPartitionError),
-    "timestamp": ({"value": b"v", "timestamp": -1}, ValueError),
-    "headers": ({"value": b"v", "headers": [(1, b"")]}, TypeError),
-}
-
-
-WAYS = [(case, way) for case in REFUSED for way in ("send", "ProducerRecord", "send_many")]
-WAYS += [("too large", "send_arrow"), ("serializer", "send_arrow")]  # its columns are checked before on_send()
-
-
-@pytest.mark.parametrize(("case", "way"), WAYS)
-def test_interceptors_hear_once_of_a_record_that_is_refused_after_on_send(make, topic, case, way):
-    given, expected = REFUSED[case]
-    given = {"key": None, "partition": None, "timestamp": None, "headers": None, **given}
-    first, second, called = Hearing(), Hearing(), []
-    producer = make(interceptors=[first, second], key_serializer=refuse_key)
-
-    def send():
-        if way == "send":
-            producer.send(topic, on_delivery=lambda *outcome: called.append(outcome), **given)
-        elif way == "ProducerRecord":
-            producer.send(ProducerRecord(topic, **given))
-        elif way == "send_many":
-            columns = {name.rstrip("s") + "s": [value] for name, value in given.items()}
-            producer.send_many(topic, **columns)
-        else:
-            producer.send_arrow(topic, pyarrow.table({"value": [given["value"]], "key": [given["key"]]}), key="key")
-
-    with pytest.raises(expected) as caught:
-        send()
-    assert first.told == second.told == [(None, caught.value)]
-    assert first.sent == second.sent == 1 and called == []
-    assert getattr(caught.value, "topic", topic) == topic
-    assert producer.send(topic, b"good").result(10).topic == topic
-    producer.flush(10)
-    assert len(first.told) == 2 and first.told[1][1] is None
-
-
-def test_interceptors_hear_of_a_record_for_which_there_is_no_memory_or_no_topic(make, cluster):
-    hearing = Hearing()
-    producer = make(cluster.bootstrap_servers, interceptors=[hearing], max_block_ms=200, buffer_memory=20_000)
-    producer.partitions_for(TOPIC)
-    with pausing(cluster):
-        future = producer.send(TOPIC, bytes(15_000), partition=0)
-        with pytest.raises(BufferExhaustedError) as full:
-            producer.send(TOPIC, bytes(15_000), partition=1)
-        with pytest.raises(MetadataTimeoutError) as unknown:
-            producer.send("missing", b"v")
-        assert hearing.told == [(None, full.value), (None, unknown.value)]
-        assert (full.value.topic, full.value.partition, unknown.value.topic) == (TOPIC, 1, "missing")
-    producer.flush(20)
-    assert hearing.told[2:] == [(future.result(0), None)]
-
-
-def test_interceptors_hear_of_a_record_that_a_close_meanwhile_refuses(make, topic):
-    class Closing(Hearing):
-        def on_send(self, record):
-            producer.close(10)
-            return super().on_send(record)
-
-    hearing = Closing()
-    producer = make(interceptors=[hearing])
-    producer.partitions_for(topic)
-    with pytest.raises(ProducerClosedError) as caught:
-        producer.send(topic, b"v", b"k")
-    assert hearing.told == [(None, caught.value)]
-    assert caught.value.topic == topic
-    with pytest.raises(ProducerClosedError):
-        producer.send(topic, b"v")
-    assert (hearing.sent, len(hearing.told)) == (1, 1)  # it was not asked
-
-
-def test_when_on_send_raises_those_hear_of_it_that_had_the_record_before(make, topic):
-    class Refusing(Hearing):
-        def on_send(self, record):
-            raise LookupError("no")
-
-    before, refusing, behind = Hearing(), Refusing(), Hearing()
-    with pytest.raises(LookupError) as caught:
-        make(interceptors=[before, refusing, behind]).send(topic, b"v")
-    assert before.told == [(None, caught.value)]
-    assert refusing.told == behind.told == [] and behind.sent == 0
-
-
-def test_an_interceptor_that_raises_about_a_refusal_hinders_neither_the_others_nor_the_refusal(
-    make, topic, monkeypatch
-):
-    class Raising(Hearing):
-        def on_acknowledgement(self, metadata, error):
-            raise LookupError("interceptor")
-
-    unraisable, hearing = [], Hearing()
-    monkeypatch.setattr("sys.unraisablehook", lambda raised: unraisable.append(raised.exc_type))
-    with pytest.raises(RecordTooLargeError):
-        make(interceptors=[Raising(), hearing]).send(topic, bytes(2_000_000))
-    assert (len(hearing.told), unraisable) == (1, [LookupError])
-
-
 # Looking at a producer
 
 
@@ -662,19 +407,6 @@ def test_small_memory_does_not_make_small_batches(make, mock_cluster, topic, par
         producer.send(name, bytes(100), partition=i * 7919 % partitions)
     figures = producer.metrics()
     assert figures["record-send-total"] / figures["request-total"] >= least
-
-
-def test_memory_in_use_is_that_of_the_records_of_all_open_producers(make, topic):
-    before = memory_in_use()
-    first, second = make(linger_ms=60_000), make(linger_ms=60_000)
-    assert memory_in_use() == before
-    for producer in (first, second, second):
-        producer.send(topic, b"v" * 5000, partition=0)
-    assert 15_000 <= memory_in_use() - before <= 2 * 16384
-    first.close()
-    assert 10_000 <= memory_in_use() - before <= 16384
-    second.close()
-    assert memory_in_use() == before
 
 
 def test_all_of_buffer_memory_is_free_after_flush(make, topic):
@@ -708,37 +440,6 @@ def test_close_sends_what_lingers(make, topic, read):
     producer.send(topic, b"v")
     producer.close(10)
     assert len(read(topic, 1)) == 1
-
-
-JAVA_METRICS = {
-    "batch-size-avg", "batch-size-max", "buffer-available-bytes", "buffer-exhausted-total", "buffer-total-bytes",
-    "bufferpool-wait-ratio", "bufferpool-wait-time-ns-total", "flush-time-ns-total", "record-error-rate",
-    "record-error-total", "record-queue-time-avg", "record-queue-time-max", "record-send-rate", "record-send-total",
-    "record-size-avg", "records-per-request-avg", "request-latency-avg", "request-latency-max", "request-total",
-    "waiting-threads",
-}  # fmt: skip
-
-
-def test_metrics_have_javas_names_and_plausible_values(make, mock_cluster, topic):
-    producer = make(linger_ms=5, batch_size=2000)
-    before = producer.metrics()
-    assert before.keys() >= JAVA_METRICS and before["record-send-total"] == before["batch-size-avg"] == 0
-    for _ in range(500):
-        producer.send(topic, b"v" * 100)
-    producer.flush(10)
-    mock_cluster.push_request_errors("Produce", [29])
-    assert producer.send(topic, b"v").exception(10) is not None
-    metrics = producer.metrics()
-    assert all(isinstance(value, (int, float)) and value >= 0 for value in metrics.values())
-    assert (metrics["record-send-total"], metrics["record-error-total"]) == (500, 1)
-    assert 100 < metrics["record-size-avg"] < 250
-    assert 100 < metrics["batch-size-avg"] <= metrics["batch-size-max"] <= 2000
-    assert 0 < metrics["request-latency-avg"] <= metrics["request-latency-max"] < 10_000
-    assert 0 < metrics["record-queue-time-avg"] <= metrics["record-queue-time-max"] < 10_000
-    assert 1 <= metrics["request-total"] <= 501 and metrics["records-per-request-avg"] >= 1
-    assert metrics["flush-time-ns-total"] > 0 and metrics["record-send-rate"] > 0
-    assert metrics["buffer-total-bytes"] == 32 << 20
-    assert metrics["buffer-exhausted-total"] == metrics["waiting-threads"] == 0
 
 
 @pytest.mark.parametrize("idempotent", [True, False])

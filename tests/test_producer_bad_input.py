@@ -423,29 +423,6 @@ def test_one_function_may_be_a_good_callback_bound_and_a_bad_one_unbound(produce
         check_refused(producer, lambda: producer.send(TOPIC, b"v", on_delivery=told), TypeError, said)
 
 
-class SwappedInterceptor:
-    def on_acknowledgement(self, error, metadata):
-        raise AssertionError("the arguments are the other way round")
-
-
-class AsyncInterceptor:
-    async def on_acknowledgement(self, metadata, error):
-        raise AssertionError("never awaited")
-
-
-@pytest.mark.parametrize(
-    ("interceptor", "said"),
-    [
-        (SwappedInterceptor(), "SwappedInterceptor.on_acknowledgement is called with .* named 'error': swap"),
-        (AsyncInterceptor(), "AsyncInterceptor.on_acknowledgement is a coroutine function"),
-    ],
-    ids=["swapped", "async"],
-)
-def test_an_interceptor_that_would_take_an_acknowledgement_wrongly_makes_no_producer(mock_cluster, interceptor, said):
-    with pytest.raises(ConfigError, match=f"interceptors: {said}"):
-        Producer(bootstrap_servers=mock_cluster.bootstrap_servers, interceptors=[interceptor])
-
-
 @pytest.mark.parametrize("way", ["partial", "class", "__call__"])
 def test_any_other_callable_is_taken(producer, way):
     told = []

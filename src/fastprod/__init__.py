@@ -25,8 +25,9 @@ from fastprod.errors import (
 )
 from fastprod.internals.autospec import describe
 from fastprod.internals.future import FutureRecordMetadata
+from fastprod.internals.open_producers import memory_in_use
 from fastprod.internals.partitioner import murmur2, partition_for_key
-from fastprod.producer import Producer, memory_in_use
+from fastprod.producer import Producer
 from fastprod.records import (
     BulkMetadata,
     Cluster,

@@ -297,14 +297,3 @@ class Producer:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
     def __del__(self) -> None: ...
-
-def memory_in_use() -> int:
-    """Bytes of `buffer.memory` that the records and callbacks of all producers of this process take now.
-
-    What librdkafka allocates comes on top: at most 24 MiB for each producer. The call is cheap and
-    thread-safe.
-
-    ```python
-    print(memory_in_use())
-    ```
-    """

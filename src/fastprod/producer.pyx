@@ -5,29 +5,29 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
-from fastprod.internals.drain_scheduler cimport DrainScheduler
 from fastprod.internals.open_batches cimport CallbackSlot, RecordAppendResult
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.bulk.arrow_append cimport ArrowAppend, check_arrow, check_headers
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.bulk.bulk_future cimport BulkFuture, future_of_call
-from fastprod.bulk.sequence_append cimport Column, SequenceAppend
+from fastprod.bulk.sequence_append cimport SequenceAppend, columns_of
 from fastprod.internals.callbacks cimport Callbacks, unraisable
-from fastprod.internals.completion cimport Completion
-from fastprod.internals.callback_check cimport check_callback, check_delivery_callback, check_order
+from fastprod.internals.callback_check cimport check_delivery_callback
 from fastprod.internals.future cimport FutureRecordMetadata
-from fastprod.internals.produce_request_result cimport (
-    ON_ACKNOWLEDGEMENT, ON_DELIVERY, process_generation, notify_completed, wait_completed,
-)
+from fastprod.internals.produce_request_result cimport process_generation, notify_completed, wait_completed
 from fastprod.internals.input cimport (
-    Span, checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release,
+    Span, check_topic, checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release,
 )
+from fastprod.internals.interceptors cimport ProducerInterceptors, callback_kind
+from fastprod.internals.open_producers cimport EXIT_TIMEOUT_S, register_producer, unregister_producer
 from fastprod.internals.pending_records cimport PendingRecords
 from fastprod.internals.producer_metadata cimport ProducerMetadata
+from fastprod.internals.producer_metrics cimport ProducerMetrics
 from fastprod.internals.topic_metadata cimport TopicMetadata
 from fastprod.internals.partitioner cimport key_partition
 from fastprod.internals.record cimport FP_MAX_OVERHEAD, fp_no_headers, fp_record, fp_wire_upper_bound
 from fastprod.internals.sender cimport Sender
+from fastprod.internals.serializers cimport Serializers
 from fastprod.internals.sync cimport (
     fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_slice_end, fp_wall_clock, fp_wall_clock_ms,
 )
@@ -36,13 +36,10 @@ from fastprod.internals.transaction_manager cimport TransactionManager
 from fastprod.internals.token_requests cimport TokenRequests
 from fastprod.internals.transport cimport Transport
 
-import atexit
 import contextlib
 import os
 import sys
-import time
 import warnings
-import weakref
 
 from fastprod.internals.produce_request_result import wait_deadline
 from fastprod.internals.in_flight_partition import first_phase
@@ -51,10 +48,9 @@ from fastprod.internals.transaction_block import transaction
 from fastprod.internals.handle import knows
 from fastprod.config.producer_config import resolve
 from fastprod.errors import (
-    ConfigError, DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, SerializationError,
-    TransactionStateError,
+    DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, TransactionStateError,
 )
-from fastprod.internals.error_codes import for_several, set_place
+from fastprod.internals.error_codes import set_place
 from fastprod.internals.logs import logger
 from fastprod.records import ProducerRecord
 from fastprod.internals.tokens import TokenRefresher
@@ -64,78 +60,7 @@ cdef int64_t STEP_TIMEOUT_NS = 100_000_000
 cdef int64_t LOOK_NS = 5_000_000
 cdef int64_t GIVE_UP_TIMEOUT_NS = 250_000_000      # of the sender, to fail the pending records
 cdef enum:
-    TOPIC_NAME_LIMIT = 249     # characters: org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
     TOKEN_TIMEOUT_S = 5        # for a token provider that has been called, when the constructor fails
-    EXIT_TIMEOUT_S = 30        # for pending records, when the interpreter exits without close()
-
-_open_producers = weakref.WeakValueDictionary()   # by id(): a WeakSet cannot be listed in one step
-
-
-cdef list open_producers():
-    return [producer for producer in [ref() for ref in _open_producers.valuerefs()] if producer is not None]
-
-
-@atexit.register
-def _close_at_exit():
-    """Closes every open producer, even if closing one raises. After an interrupt, it uses a timeout of 0."""
-    cdef Producer producer
-    raised = None
-    timeout = EXIT_TIMEOUT_S
-    for producer in open_producers():
-        try:
-            producer._close_at_exit(timeout)
-        except BaseException as error:
-            raised = error
-            if producer.unclosed:
-                timeout = 0
-                with contextlib.suppress(BaseException):
-                    producer._close_at_exit(timeout)
-    if raised is not None:
-        raise raised
-
-
-def memory_in_use():
-    """Returns the bytes of buffer.memory that records and callbacks of all producers of this process take now.
-
-    It includes memory that a pool keeps for its next batches, and failed records that flush() or close() has still to
-    raise. It excludes librdkafka's own memory: some 250 bytes for each record that librdkafka has, a copy of the key,
-    and 80 bytes for each header. Together with the records that is at most 10 MiB per broker and 24 MiB per producer.
-    A producer that was inherited by a fork counts as 0. Thread-safe and cheap: it reads a few numbers of each producer.
-    """
-    cdef Producer producer
-    total = 0
-    for producer in open_producers():
-        if producer.fork_generation == process_generation and producer.unclosed:
-            total += producer.memory_in_use()
-    return total
-
-
-cdef int closed_with_process = -1          # the fork generation for which a finalizer is registered
-
-
-cdef int close_with_process() except -1:
-    """Registers a finalizer of multiprocessing: its forked children run those, and not atexit's."""
-    global closed_with_process
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None and closed_with_process != process_generation:
-        util.Finalize(None, _close_at_exit, exitpriority=0)
-        closed_with_process = process_generation
-    return 0
-
-
-cdef object serialize(object serializer, str topic, object value, str what):
-    try:
-        function = getattr(serializer, "serialize", None)
-        given = serializer(value) if function is None else function(topic, value)
-    except Exception as error:
-        raise SerializationError(
-            f"the {what}_serializer failed on {shorten(value)} for {topic!r}: {type(error).__name__}: {error}"
-        ) from error
-    if given is not None and not isinstance(given, (bytes, str, bytearray, memoryview)):
-        raise SerializationError(
-            f"the {what}_serializer must return bytes, bytearray, memoryview, str or None, but returned "
-            f"{type(given).__name__} for {topic!r}: {shorten(given)}")
-    return given
 
 
 @cython.no_gc_clear                        # __dealloc__() may need the parts
@@ -183,13 +108,11 @@ cdef class Producer:
     cdef str size_limit          # which of them that is
     cdef int64_t max_block_ns
     cdef object partitioner                # the user's, or None
-    cdef object key_serializer
-    cdef object value_serializer
-    cdef tuple interceptors
+    cdef Serializers serializers
+    cdef ProducerInterceptors interceptors   # None: there are none
     cdef fp_wall_clock clock               # guarded by the GIL
     cdef TopicMetadata last_topic          # of the last send(): mostly that of the next one too
-    cdef object started                    # time.monotonic()
-    cdef int64_t flush_ns
+    cdef ProducerMetrics figures
 
     def __cinit__(self, *arguments, **keywords):
         if type(self) is Producer and not arguments and not keywords:
@@ -217,14 +140,11 @@ cdef class Producer:
         if self.partitioner is not None and hasattr(self.partitioner, "configure"):
             self.partitioner.configure(dict(config or {}, **keywords))
         self.ignore_keys = settings.partitioner_ignore_keys or settings.partitioner in ("round_robin", "random")
-        self.key_serializer = settings.key_serializer
-        self.value_serializer = settings.value_serializer
-        self.interceptors = tuple(settings.interceptors)
-        for interceptor in self.interceptors:
-            check_interceptor(interceptor)
-        self.closable = [part for part in (self.partitioner, *self.interceptors) if hasattr(part, "close")]
-        self.no_hooks = (self.partitioner is None and self.key_serializer is None
-                         and self.value_serializer is None and not self.interceptors)
+        self.serializers = Serializers(settings.key_serializer, settings.value_serializer)
+        self.interceptors = ProducerInterceptors(settings.interceptors) if settings.interceptors else None
+        self.closable = [part for part in (self.partitioner, *settings.interceptors) if hasattr(part, "close")]
+        self.no_hooks = (self.partitioner is None and settings.key_serializer is None
+                         and settings.value_serializer is None and not settings.interceptors)
         self.largest_record = min(settings.max_request_size, settings.buffer_memory)
         self.size_limit = "buffer.memory" if self.largest_record < settings.max_request_size else "max.request.size"
         self.max_block_ns = settings.max_block_ms * 1_000_000
@@ -268,9 +188,9 @@ cdef class Producer:
         self.callbacks.green_thread = thread_ident() if green else 0
         self.callback_thread = make_thread(self.callbacks.run, "fastprod-callbacks", green=green)
         self.metadata_thread = make_thread(self.metadata.run, "fastprod-metadata", (self.deferred_cleanup.clear,))
-        self.started = time.monotonic()
-        _open_producers[id(self)] = self
-        close_with_process()
+        self.figures = ProducerMetrics(
+            self.pool, self.accumulator, self.sender.completion, self.transport, self.callbacks)
+        register_producer(self)
         if settings.sasl_oauthbearer_token_provider is not None:
             self.tokens = TokenRefresher(TokenRequests(self.transport), settings.sasl_oauthbearer_token_provider)
         try:
@@ -438,14 +358,11 @@ cdef class Producer:
         cdef Py_ssize_t count, i
         try:
             self.check_open()
-            columns = (Column(values, "values", False), Column(keys, "keys", False),
-                       Column(partitions, "partitions", True), Column(timestamps, "timestamps", True),
-                       Column(headers, "headers", True))
-            check_lengths(values=values, keys=keys, partitions=partitions, timestamps=timestamps)
+            columns = columns_of(values, keys, partitions, timestamps, headers)
             entry = self.topic_metadata(topic, self.block_deadline())
             append = SequenceAppend(future, entry, self.accumulator, epoch, self.metadata, self.max_block_ns,
                                     self.largest_record, self.size_limit, self.ignore_keys)
-            append.read_from(*columns)
+            append.read_from(columns)
             while True:
                 self.check_sending(epoch)
                 count = append.take()
@@ -528,9 +445,7 @@ cdef class Producer:
         callback.function = NULL
         if on_delivery is not None:
             # The batch takes over these references, and clears `function`; otherwise it stays set.
-            callback.kind = ON_DELIVERY
-            if type(on_delivery) is Acknowledgement and (<Acknowledgement>on_delivery).on_delivery is None:
-                callback.kind = ON_ACKNOWLEDGEMENT
+            callback.kind = callback_kind(on_delivery)
             callback.function = <PyObject *>on_delivery
             callback.future = <PyObject *>future
             Py_INCREF(on_delivery)
@@ -586,35 +501,23 @@ cdef class Producer:
                                            object timestamp, object headers, object on_delivery):
         """Sends through serializers, interceptors or the user's partitioner.
 
-        A record that is refused after on_send() is reported to on_acknowledgement(), as in Java: KafkaProducer.doSend.
+        A record that is refused after on_send() is reported to on_acknowledgement().
         """
-        cdef Py_ssize_t asked = 0          # interceptors that have seen the record
+        if self.interceptors is not None:
+            record = self.interceptors.on_send(topic, value, key, partition, timestamp, headers)
+            topic, value, key = record.topic, record.value, record.key
+            partition, timestamp, headers = record.partition, record.timestamp, record.headers
+            on_delivery = self.interceptors.acknowledgement(on_delivery)
         try:
-            if self.interceptors:
-                if hasattr(headers, "copy"):   # interceptors may change them
-                    headers = headers.copy()
-                record = ProducerRecord(topic, value, key, partition, timestamp, headers)
-                for interceptor in self.interceptors:
-                    if hasattr(interceptor, "on_send"):
-                        record = interceptor.on_send(record)
-                        if type(record) is not ProducerRecord:
-                            raise TypeError(f"{type(interceptor).__name__}.on_send must return a ProducerRecord, "
-                                            f"not {shorten(record)}")
-                        topic, partition = record.topic, record.partition
-                    asked += 1
-                value, key, timestamp, headers = record.value, record.key, record.timestamp, record.headers
-                on_delivery = Acknowledgement(self.interceptors, on_delivery)
             check_topic(topic)
             original = (key, value) if self.partitioner is not None else None
-            if self.key_serializer is not None and key is not None:
-                key = serialize(self.key_serializer, topic, key, "key")
-            if self.value_serializer is not None and value is not None:
-                value = serialize(self.value_serializer, topic, value, "value")
+            key = self.serializers.key(topic, key)
+            value = self.serializers.value(topic, value)
             return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, original)
         except BaseException as error:
             set_place(error, topic, partition)
-            if asked:
-                Acknowledgement(self.interceptors[:asked], None)(None, error)
+            if self.interceptors is not None:
+                self.interceptors.on_send_error(error)
             raise
 
     @cython.final
@@ -688,23 +591,8 @@ cdef class Producer:
             if not self.pending.wait_settled(deadline):
                 raise TimeoutError(f"{self.pending.unfinished()} after {timeout} s; they are still on their way")
         finally:
-            self.flush_ns += fp_monotonic_ns() - started
-        self.raise_failed()
-
-    @cython.final
-    cdef object raise_failed(self, str preface=""):
-        count, reasons, records, kinds = self.sender.completion.failed_records.take()
-        if not count:
-            if preface:
-                raise DeliveryError(preface + "their futures and callbacks carry the errors", count=0)
-            return
-        listed = "; ".join(f"{n} x {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
-        kept = "they are in .records" if len(records) == count else (
-            f"{len(records)} of them, as many as fit into a quarter of buffer.memory, are in .records")
-        raise for_several(
-            f"{preface}{count} record{'s' if count > 1 else ''} failed, and nothing observed it: {listed}; {kept}. "
-            "Pass on_delivery or ask the futures to handle each failure",
-            kinds, reasons=reasons, records=records)
+            self.figures.record_flush(fp_monotonic_ns() - started)
+        self.sender.completion.failed_records.raise_all()
 
     @cython.final
     cdef int refuse_in_callback(self, str name) except -1:
@@ -778,7 +666,8 @@ cdef class Producer:
                 for part in reversed(closable):
                     parts.callback(part.close)
         finally:                                       # lost records matter more than an error of a part
-            self.raise_failed(f"close() gave up {left} records after {timeout} s; " if left else "")
+            self.sender.completion.failed_records.raise_all(
+                f"close() gave up {left} records after {timeout} s; " if left else "")
 
     @cython.final
     cdef object shut(self):
@@ -824,7 +713,7 @@ cdef class Producer:
         if fp_atomic_load(&self.deferred_cleanup.cleared):
             self.metadata_thread.join()
         self.unclosed = False
-        _open_producers.pop(id(self), None)
+        unregister_producer(self)
         return left
 
     @cython.final
@@ -844,7 +733,7 @@ cdef class Producer:
 
     def _close_at_exit(self, timeout=EXIT_TIMEOUT_S):
         """Closes a producer that was left open, within a bounded time. Reports lost records on stderr."""
-        if not self.unclosed or self.fork_generation != process_generation:
+        if not Producer._is_unclosed(self):
             return
         try:
             Producer.close(self, timeout)  # that of a subclass may take other arguments
@@ -895,7 +784,7 @@ cdef class Producer:
 
     @cython.final
     cdef int close_dropped(self) except -1:
-        _open_producers.pop(id(self), None)
+        unregister_producer(self)
         self.closing = True
         self.close_deadline = fp_monotonic_ns() + EXIT_TIMEOUT_S * <int64_t>1_000_000_000
         try:
@@ -909,7 +798,7 @@ cdef class Producer:
                 if self.unclosed:          # its thread still uses the parts
                     Py_INCREF(self.sender)
         try:
-            self.raise_failed()
+            self.sender.completion.failed_records.raise_all()
         except DeliveryError as error:
             print(f"fastprod: a producer ended without close(): {error}", file=sys.stderr)
         return 0
@@ -991,8 +880,13 @@ cdef class Producer:
             self.raise_if_unusable()
         return self.pool.available_memory
 
-    @cython.final
-    cdef object memory_in_use(self):
+    def _is_unclosed(self):
+        """Whether _close_at_exit() has something to do."""
+        return self.unclosed and self.fork_generation == process_generation
+
+    def _memory_in_use(self):
+        if not Producer._is_unclosed(self):
+            return 0
         return self.pool.total_memory - self.pool.unallocated_memory + self.sender.completion.failed_records.bytes
 
     def metrics(self):
@@ -1002,41 +896,9 @@ cdef class Producer:
         ProduceRequests, with each repetition. callback-queue-size: callbacks of settled records that have not run.
         callback-queue-bytes: the part of buffer.memory that all registered callbacks take.
         """
-        cdef DrainScheduler drained
-        cdef Completion completion
         if not self.made or self.fork_generation != process_generation:
             self.raise_if_unusable()
-        drained, completion = self.accumulator.scheduler, self.sender.completion
-        seconds = max(time.monotonic() - self.started, 1e-9)
-        requests = <unsigned int>fp_atomic_load(&self.transport.requests)
-
-        def ratio(total, count):
-            return total / count if count else 0.0
-
-        return {
-            "batch-size-avg": ratio(drained.bytes_drained, drained.batches_drained),
-            "batch-size-max": drained.largest_batch,
-            "buffer-available-bytes": self.pool.available_memory,
-            "buffer-exhausted-total": self.pool.exhausted,
-            "buffer-total-bytes": self.pool.total_memory,
-            "bufferpool-wait-ratio": self.pool.wait_time_ns / 1e9 / seconds,
-            "bufferpool-wait-time-ns-total": self.pool.wait_time_ns,
-            "callback-queue-bytes": self.pool.callback_memory,
-            "callback-queue-size": self.callbacks.waiting(),
-            "flush-time-ns-total": self.flush_ns,
-            "record-error-rate": completion.records_failed / seconds,
-            "record-error-total": completion.records_failed,
-            "record-queue-time-avg": ratio(drained.queue_time_ns / 1e6, drained.batches_drained),
-            "record-queue-time-max": drained.longest_queue_time_ns / 1e6,
-            "record-send-rate": completion.records_sent / seconds,
-            "record-send-total": completion.records_sent,
-            "record-size-avg": ratio(drained.bytes_drained, drained.records_drained),
-            "records-per-request-avg": ratio(completion.records_sent, requests),
-            "request-latency-avg": ratio(completion.latency_us / 1e3, completion.latency_count),
-            "request-latency-max": completion.longest_latency_us / 1e3,
-            "request-total": requests,
-            "waiting-threads": self.pool.queued,
-        }
+        return self.figures.values()
 
     def __reduce__(self):
         raise TypeError("a Producer cannot be copied or pickled: share one among threads, and make one in each process")
@@ -1077,54 +939,3 @@ cdef class DeferredCleanup:
 # sys.getswitchinterval(). Serializers written in C never enter one. Releasing the GIL for a moment is no substitute: it
 # would restart the wait of those threads each time.
 cdef object give_way = eval("lambda: None")
-
-
-def check_lengths(**fields):
-    """Raises ValueError if fields of send_many() that have a length differ in it."""
-    lengths = {name: len(given) for name, given in fields.items() if hasattr(given, "__len__")}
-    if len(set(lengths.values())) > 1:
-        raise ValueError("send_many() takes sequences of equal length, not "
-                         + " and ".join(f"{length} {name}" for name, length in lengths.items()))
-
-
-cdef object check_topic(object topic):
-    if not isinstance(topic, str):
-        raise TypeError(f"topic must be str, not {type(topic).__name__}: {shorten(topic)}")
-    if not topic or topic in (".", "..") or len(topic) > TOPIC_NAME_LIMIT or not (
-            (<str>topic).isascii() and (<str>topic).replace("-", "a").replace("_", "a").replace(".", "a").isalnum()):
-        raise ValueError(f"{shorten(topic)} is not a topic name: use 1 to {TOPIC_NAME_LIMIT} of the characters "
-                         "a-z A-Z 0-9 . _ -, but not . or ..")
-
-
-cdef int check_interceptor(object interceptor) except -1:
-    """Raises ConfigError if it has an on_acknowledgement() that cannot be called with (metadata, error)."""
-    function = getattr(interceptor, "on_acknowledgement", None)
-    if function is None:
-        return 0
-    what = f"interceptors: {type(interceptor).__name__}.on_acknowledgement"
-    try:
-        check_callback(function, what)
-        check_order(function, what)
-    except TypeError as error:
-        raise ConfigError(str(error)) from None
-    return 0
-
-
-cdef class Acknowledgement:
-    """A callback that passes a record's outcome to the interceptors, then to on_delivery, if there is one."""
-    cdef tuple interceptors
-    cdef object on_delivery
-
-    def __init__(self, tuple interceptors, on_delivery):
-        self.interceptors = interceptors
-        self.on_delivery = on_delivery
-
-    def __call__(self, metadata, error):
-        for interceptor in self.interceptors:
-            if getattr(interceptor, "on_acknowledgement", None) is not None:
-                try:
-                    interceptor.on_acknowledgement(metadata, error)
-                except BaseException as raised:
-                    unraisable(raised, interceptor)   # the other interceptors and on_delivery are still called
-        if self.on_delivery is not None:
-            self.on_delivery(metadata, error)

@@ -21,7 +21,7 @@ cdef class SequenceAppend(BulkAppend):
     cdef Column record_partitions
     cdef Column timestamps
     cdef Column headers
-    cdef tuple columns    # these five
+    cdef tuple columns    # these five, in the order of FIELDS
     cdef bint fast_path   # a record has a value, and perhaps a key
     # one chunk
     cdef Span *spans                       # of values that are neither bytes nor str
@@ -29,6 +29,7 @@ cdef class SequenceAppend(BulkAppend):
     cdef list refs                         # encoded headers
     cdef object error                      # what a column raised behind the chunk's last record
 
+    cdef int read_from(self, tuple columns) except -1
     cdef Py_ssize_t take(self) except -1
     cdef int append_taken(self, Py_ssize_t count) except -1
     cdef Py_ssize_t read_bare(self, Py_ssize_t first, Py_ssize_t count, int64_t now_ms) noexcept
@@ -36,3 +37,5 @@ cdef class SequenceAppend(BulkAppend):
     cdef int point(self, object value, const char **data, size_t *size, str what) except -1
     cdef void unref(self) noexcept
     cdef void release_spans(self) noexcept
+
+cdef tuple columns_of(object values, object keys, object partitions, object timestamps, object headers)

@@ -96,6 +96,18 @@ cdef bint is_one(object given, str name) except -1:
     return isinstance(first[0], str)
 
 
+cdef tuple columns_of(object values, object keys, object partitions, object timestamps, object headers):
+    """Checks what a call gives for its records. Returns a Column for each of FIELDS."""
+    given = values, keys, partitions, timestamps
+    columns = (Column(values, "values", False), Column(keys, "keys", False), Column(partitions, "partitions", True),
+               Column(timestamps, "timestamps", True), Column(headers, "headers", True))
+    lengths = {name: len(items) for name, items in zip(FIELDS, given) if hasattr(items, "__len__")}
+    if len(set(lengths.values())) > 1:
+        raise ValueError("send_many() takes sequences of equal length, not "
+                         + " and ".join(f"{length} {name}" for name, length in lengths.items()))
+    return columns
+
+
 cdef class SequenceAppend(BulkAppend):
     """Appends the records of one send_many().
 
@@ -112,15 +124,15 @@ cdef class SequenceAppend(BulkAppend):
         self.release_spans()
         free(self.spans)
 
-    def read_from(self, values, keys, partitions, timestamps, headers):
-        """Sets the columns that the call was given."""
-        self.values, self.keys, self.record_partitions = values, keys, partitions
-        self.timestamps, self.headers = timestamps, headers
-        self.columns = values, keys, partitions, timestamps, headers   # in the order of FIELDS
+    cdef int read_from(self, tuple columns) except -1:
+        """Sets the columns that the call was given: those of columns_of()."""
+        self.columns = columns
+        self.values, self.keys, self.record_partitions, self.timestamps, self.headers = columns
         self.fast_path = all(column.items is None and column.scalar is None
                              for column in (self.record_partitions, self.timestamps, self.headers))
         if self.keys.items is None and self.keys.scalar is None:
             self.ignore_keys = True
+        return 0
 
     cdef Py_ssize_t take(self) except -1:
         """Takes the next chunk's items from the columns. Returns how many records they are; 0 after the last.

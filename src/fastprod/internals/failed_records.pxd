@@ -22,6 +22,8 @@ cdef class FailedRecords:
     cdef size_t bytes              # of arenas
     cdef int64_t unkept            # failed records that there was no memory to keep
 
+    # lock: none
+    cdef object raise_all(self, str preface=*)
     # lock: none, or sender_lock
     cdef void keep(self, ProducerBatch *batch, const char *topic, char *arena) noexcept nogil
     cdef void discard(self) noexcept nogil

@@ -11,7 +11,8 @@ from fastprod.internals.producer_batch cimport ProducerBatch, batch_records
 from fastprod.internals.sync cimport fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock
 from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE
 
-from fastprod.errors import FailedRecord
+from fastprod.errors import DeliveryError, FailedRecord
+from fastprod.internals.error_codes import for_several
 from fastprod.librdkafka.loader import describe
 from fastprod.records import ProducerRecord
 
@@ -167,6 +168,24 @@ cdef class FailedRecords:
             reasons["there was no memory to keep the reason"] = unkept
             kinds.add((CRIT_SYS_RESOURCE, "possibly"))
         return sum(reasons.values()), reasons, records, kinds
+
+    cdef object raise_all(self, str preface=""):
+        """Raises a DeliveryError with all unobserved failures, if there are any, or if a preface is given.
+
+        thread: app, with the GIL
+        """
+        count, reasons, records, kinds = self.take()
+        if not count:
+            if preface:
+                raise DeliveryError(preface + "their futures and callbacks carry the errors", count=0)
+            return
+        listed = "; ".join(f"{n} x {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
+        kept = "they are in .records" if len(records) == count else (
+            f"{len(records)} of them, as many as fit into a quarter of buffer.memory, are in .records")
+        raise for_several(
+            f"{preface}{count} record{'s' if count > 1 else ''} failed, and nothing observed it: {listed}; {kept}. "
+            "Pass on_delivery or ask the futures to handle each failure",
+            kinds, reasons=reasons, records=records)
 
 
 cdef int add_failures(FailedBatch *kept, dict reasons, list records, set kinds) except -1:

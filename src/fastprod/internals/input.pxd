@@ -14,3 +14,4 @@ cdef object whole_number(object given, str wanted)
 cdef bytes encode_headers(object headers, size_t limit, int32_t *count, size_t *wire)
 cdef int64_t checked_timestamp(object timestamp) except -1
 cdef object refuse_size(str topic, size_t size, size_t limit, str name)
+cdef int check_topic(object topic) except -1

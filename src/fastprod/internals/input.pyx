@@ -1,4 +1,4 @@
-"""What an application may give as key, value, headers and timestamp, and the bytes of it."""
+"""What an application may give as topic, key, value, headers and timestamp, and the bytes of it."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
@@ -10,6 +10,9 @@ from fastprod.errors import RecordTooLargeError, SerializationError
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+cdef enum:
+    TOPIC_NAME_LIMIT = 249                 # characters: org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
 
 cdef const char *EMPTY = ""                # what an empty value points at: NULL would be a null one
 
@@ -125,3 +128,14 @@ cdef object refuse_size(str topic, size_t size, size_t limit, str name):
     raise RecordTooLargeError(
         f"the record for {topic!r} takes up to {size} bytes, more than {name}={limit}: "
         f"make it smaller or raise {name} (and the topic's max.message.bytes)")
+
+
+cdef int check_topic(object topic) except -1:
+    """Raises if it is not the name of a topic that a broker would accept."""
+    if not isinstance(topic, str):
+        raise TypeError(f"topic must be str, not {type(topic).__name__}: {shorten(topic)}")
+    if not topic or topic in (".", "..") or len(topic) > TOPIC_NAME_LIMIT or not (
+            (<str>topic).isascii() and (<str>topic).replace("-", "a").replace("_", "a").replace(".", "a").isalnum()):
+        raise ValueError(f"{shorten(topic)} is not a topic name: use 1 to {TOPIC_NAME_LIMIT} of the characters "
+                         "a-z A-Z 0-9 . _ -, but not . or ..")
+    return 0

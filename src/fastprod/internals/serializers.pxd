@@ -1,0 +1,6 @@
+cdef class Serializers:
+    cdef object key_serializer
+    cdef object value_serializer
+
+    cdef object key(self, object topic, object key)
+    cdef object value(self, object topic, object value)
