@@ -1,16 +1,9 @@
 """What send(), flush(), close() and the configuration refuse, and that the producer works on after each refusal."""
 
-import array
 import datetime
-import functools
-import itertools
 import math
-import mmap
 import re
-import sys
 import threading
-import types
-import unittest.mock
 
 import pytest
 
@@ -19,56 +12,13 @@ from fastprod import (
     Producer,
     ProducerRecord,
     RecordTooLargeError,
-    SerializationError,
     UnknownTopicOrPartitionError,
 )
+from tests.bad_input import PARTITIONS, TOPIC, LongRepr, check_refused
 from tests.conftest import QUICK, shown
 
 pytestmark = pytest.mark.mock
-PARTITIONS = 4
-TOPIC = "bad-input"
 RECORD_OVERHEAD = 61 + 21  # a batch's header and a record's, as Java estimates them
-TIMESTAMP_LIMIT = 2**63 - 1
-
-
-@pytest.fixture(scope="module")
-def producer(mock_cluster):
-    """One producer for every bad thing in this file."""
-    mock_cluster.create_topic(TOPIC, PARTITIONS)
-    with Producer(QUICK, bootstrap_servers=mock_cluster.bootstrap_servers, linger_ms=0) as producer:
-        producer.send(TOPIC, b"first").result(20)
-        yield producer
-
-
-def check_refused(producer, call, expected, said):
-    """The call raises that very class with that message, takes nothing, and the producer still delivers."""
-    producer.flush(20)
-    with pytest.raises(Exception, match=said) as caught:
-        call()
-    assert type(caught.value) is expected
-    assert len(producer) == 0
-    assert producer.send(TOPIC, b"good", b"key", headers=[("h", b"v")]).result(20).topic == TOPIC
-
-
-def released_view():
-    view = memoryview(b"value")
-    view.release()
-    return view
-
-
-class Unrepresentable:
-    def __repr__(self):
-        return "<" + "long" * 1000 + ">"
-
-
-class RaisesFromBuffer:
-    def __buffer__(self, flags):
-        raise AssertionError("never asked")
-
-
-class RaisesFromItsBuffer(bytearray):
-    def __buffer__(self, flags):
-        raise ValueError("not now")
 
 
 # topic
@@ -84,7 +34,7 @@ NO_NAME = "is not a topic name: use 1 to 249 of the characters"
         (5, TypeError, "topic must be str, not int: 5"),
         (["t"], TypeError, r"topic must be str, not list: \['t'\]"),
         (Producer, TypeError, "topic must be str, not type: .*Producer"),
-        (Unrepresentable(), TypeError, r"topic must be str, not Unrepresentable: <longlong.{50,100}\.\.\."),
+        (LongRepr(), TypeError, r"topic must be str, not LongRepr: <longlong.{50,100}\.\.\."),
         ("", ValueError, f"'' {NO_NAME}"),
         (".", ValueError, rf"'\.' {NO_NAME}.* not \. or \.\."),
         ("..", ValueError, rf"'\.\.' {NO_NAME}"),
@@ -117,68 +67,6 @@ def test_a_topic_name_of_the_greatest_length_is_taken(producer, mock_cluster):
     assert producer.send(name, b"v").result(20).topic == name
 
 
-# value, key
-
-WANTED = "must be bytes, bytearray, memoryview, str or None, not"
-
-
-@pytest.mark.parametrize("field", ["value", "key"])
-@pytest.mark.parametrize(
-    ("given", "expected", "said"),
-    [
-        (5, TypeError, f"the FIELD {WANTED} int: 5; give FIELD_serializer"),
-        (1.5, TypeError, f"the FIELD {WANTED} float: 1.5"),
-        (True, TypeError, f"the FIELD {WANTED} bool: True"),
-        ({"a": 1}, TypeError, f"the FIELD {WANTED} dict: {{'a': 1}}"),
-        ([1], TypeError, rf"the FIELD {WANTED} list: \[1\]"),
-        (object, TypeError, f"the FIELD {WANTED} type: <class 'object'>"),
-        (array.array("i", [1]), TypeError, rf"the FIELD {WANTED} array: array\('i', \[1\]\)"),
-        (RaisesFromBuffer(), TypeError, f"the FIELD {WANTED} RaisesFromBuffer"),
-        (Unrepresentable(), TypeError, rf"the FIELD {WANTED} Unrepresentable: <long.{{60,90}}\.\.\."),
-        ("\ud800", SerializationError, r"the FIELD is not valid text: .*\\ud800"),
-        ("good" * 1000 + "\udfff", SerializationError, r"the FIELD is not valid text: .*\\udfff.*position 4000"),
-        (memoryview(b"abcdef")[::2], SerializationError, "the FIELD cannot be read as one run of bytes: .*contiguous"),
-        (memoryview(b"abcdef")[::-1], SerializationError, "the FIELD cannot be read as one run of bytes"),
-        (released_view(), SerializationError, "the FIELD cannot be read as one run of bytes: .*released"),
-    ],
-    ids=shown,
-)
-def test_a_bad_value_or_key_is_refused(producer, field, given, expected, said):
-    check_refused(producer, lambda: producer.send(TOPIC, **{field: given}), expected, said.replace("FIELD", field))
-
-
-@pytest.mark.parametrize("field", ["value", "key"])
-def test_a_buffer_that_raises_is_refused(producer, field):
-    given = {field: RaisesFromItsBuffer(b"v")}
-    if sys.version_info < (3, 12):  # nobody calls __buffer__ there
-        assert producer.send(TOPIC, **given).result(20).topic == TOPIC
-    else:
-        said = f"the {field} cannot be read as one run of bytes: not now"
-        check_refused(producer, lambda: producer.send(TOPIC, **given), SerializationError, said)
-
-
-@pytest.mark.parametrize("field", ["value", "key"])
-def test_what_is_refused_may_be_changed_and_resized(producer, field):
-    other = "key" if field == "value" else "value"
-    given = bytearray(b"abc")
-    check_refused(
-        producer, lambda: producer.send(TOPIC, **{field: given, other: 5}), TypeError, f"the {other} must be bytes"
-    )
-    given.extend(b"d")  # BufferError if the refused send() still held it
-
-
-@pytest.mark.parametrize("field", ["value", "key"])
-@pytest.mark.parametrize("size", [2**31 - 1, 2**31, 2**32 + 5])
-def test_more_bytes_than_kafka_can_count_are_refused(producer, field, size):
-    limit = "Kafka's limit is 2147483647" if size > 2**31 - 1 else r"max\.request\.size=1048576"
-    with (
-        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as huge,  # its pages are never touched
-        memoryview(huge) as view,
-    ):
-        said = rf"{size // 1000}.*{limit}"
-        check_refused(producer, lambda: producer.send(TOPIC, **{field: view}), RecordTooLargeError, said)
-
-
 # partition
 
 
@@ -205,254 +93,6 @@ def test_more_bytes_than_kafka_can_count_are_refused(producer, field, size):
 )
 def test_a_bad_partition_is_refused(producer, partition, expected, said):
     check_refused(producer, lambda: producer.send(TOPIC, b"v", partition=partition), expected, said)
-
-
-# timestamp
-
-
-@pytest.mark.parametrize(
-    ("timestamp", "expected", "said"),
-    [
-        (-5, ValueError, "timestamp is -5: it must be 0 to"),
-        (2**63, ValueError, f"timestamp is {2**63}: it must be 0 to {TIMESTAMP_LIMIT} ms"),
-        (-(2**63) - 1, ValueError, "timestamp is -9223372036854775809"),
-        (math.nan, TypeError, r"timestamp must be an int \(ms since the epoch\) or None, not float: nan"),
-        (1.7e12, TypeError, "timestamp must be an int .*, not float: 1700000000000.0"),
-        (True, TypeError, "timestamp must be an int .*, not bool: True"),
-        ("1700000000000", TypeError, "timestamp must be an int .*, not str: '1700000000000'"),
-        (datetime.datetime(2024, 1, 2), TypeError, r"timestamp must be an int .*, not datetime: .*2024, 1, 2"),
-    ],
-    ids=shown,
-)
-def test_a_bad_timestamp_is_refused(producer, timestamp, expected, said):
-    check_refused(producer, lambda: producer.send(TOPIC, b"v", timestamp=timestamp), expected, said)
-
-
-@pytest.mark.parametrize("timestamp", [0, TIMESTAMP_LIMIT])
-def test_the_ends_of_the_range_of_timestamps_are_taken(producer, timestamp):
-    assert producer.send(TOPIC, b"v", timestamp=timestamp).result(20).topic == TOPIC
-
-
-# headers
-
-
-def breaks_off():
-    yield "good", b"v"
-    raise LookupError("half-way")
-
-
-class BadItems:
-    items = 5
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected", "said"),
-    [
-        (5, TypeError, r"headers must be a sequence of \(str, bytes\) or a mapping, not 5"),
-        ("text", TypeError, "headers must be a sequence .*, not 'text'"),
-        (b"text", TypeError, "headers must be a sequence .*, not b'text'"),
-        ([("name",)], TypeError, r"a header must be a pair .*, not \('name',\)"),
-        ([("name", b"v", 1)], TypeError, r"a header must be a pair .*, not \('name', b'v', 1\)"),
-        (["ab"], TypeError, "a header must be a pair .*, not 'ab'"),
-        ([None], TypeError, "a header must be a pair .*, not None"),
-        (("name", b"v"), TypeError, "a header must be a pair .*, not 'name'"),
-        ([(None, b"v")], TypeError, "a header's name must be str, not NoneType: None"),
-        ([(b"name", b"v")], TypeError, "a header's name must be str, not bytes: b'name'"),
-        ({5: b"v"}, TypeError, "a header's name must be str, not int: 5"),
-        ([("a\0b", b"v")], ValueError, r"a header's name is 'a\\x00b': it must not hold a NUL"),
-        ([("\ud800", b"v")], SerializationError, r"a header's name is not valid text: .*\\ud800"),
-        ([("name", 5)], TypeError, f"the header's value {WANTED} int: 5"),
-        ([("good", b"v"), ("name", [b"v"])], TypeError, rf"the header's value {WANTED} list: \[b'v'\]"),
-        ({"name": "\ud800"}, SerializationError, r"the header's value is not valid text: .*\\ud800"),
-        ([("name", memoryview(b"abcd")[::2])], SerializationError, "the header's value cannot be read"),
-        (breaks_off(), LookupError, "half-way"),
-        (BadItems(), TypeError, "not callable"),
-    ],
-    ids=shown,
-)
-def test_bad_headers_are_refused(producer, headers, expected, said):
-    check_refused(producer, lambda: producer.send(TOPIC, b"v", headers=headers), expected, said)
-
-
-@pytest.mark.parametrize(
-    "headers", [itertools.repeat(("name", b"v")), itertools.repeat(("name", None))], ids=["v", "0"]
-)
-def test_headers_without_end_are_refused(producer, headers):
-    said = "the headers take more than the 1048576 bytes that a record may have in all"
-    check_refused(producer, lambda: producer.send(TOPIC, b"v", headers=headers), RecordTooLargeError, said)
-
-
-@pytest.mark.parametrize("size", [2**21, 2**31 - 1, 2**31, 2**32 + 5])
-def test_a_header_larger_than_a_record_is_refused_before_it_is_copied(producer, size):
-    limit = "Kafka's limit is 2147483647" if size > 2**31 - 1 else "the headers take more than the 1048576 bytes"
-    with (
-        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as huge,  # its pages are never touched
-        memoryview(huge) as view,
-    ):
-        headers = [("good", b"v"), ("name", view)]
-        check_refused(producer, lambda: producer.send(TOPIC, b"v", headers=headers), RecordTooLargeError, limit)
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 5000])
-def test_headers_may_repeat_a_name_any_number_of_times(producer, count):
-    assert producer.send(TOPIC, b"v", headers=[("same", b"%d" % i) for i in range(count)]).result(20).topic == TOPIC
-
-
-# callback
-
-
-async def coroutine_function(metadata, error):
-    raise AssertionError("never awaited")
-
-
-class AsyncMethod:
-    async def told(self, metadata, error):
-        raise AssertionError("never awaited")
-
-    async def __call__(self, metadata, error):
-        raise AssertionError("never awaited")
-
-
-@pytest.mark.parametrize(
-    ("on_delivery", "expected", "said"),
-    [
-        (5, TypeError, "on_delivery must be callable, not int: 5"),
-        ("print", TypeError, "on_delivery must be callable, not str: 'print'"),
-        (False, TypeError, "on_delivery must be callable, not bool: False"),
-        ([], TypeError, r"on_delivery must be callable, not list: \[\]"),
-        (coroutine_function, TypeError, "coroutine function, and nothing would await it: await the future instead"),
-    ],
-    ids=shown,
-)
-def test_a_bad_callback_is_refused_by_send(producer, on_delivery, expected, said):
-    check_refused(producer, lambda: producer.send(TOPIC, b"v", on_delivery=on_delivery), expected, said)
-
-
-@pytest.mark.parametrize(
-    "on_delivery",
-    [AsyncMethod().told, AsyncMethod(), functools.partial(coroutine_function, None)],
-    ids=["method", "__call__", "partial"],
-)
-def test_a_coroutine_function_in_disguise_is_refused_by_send(producer, on_delivery):
-    check_refused(
-        producer, lambda: producer.send(TOPIC, b"v", on_delivery=on_delivery), TypeError, "coroutine function"
-    )
-
-
-def confluents(err, msg):
-    raise AssertionError("the arguments are the other way round")
-
-
-def forwarding(function):
-    @functools.wraps(function)
-    def forward(*arguments):
-        return function(*arguments)
-
-    return forward
-
-
-class Confluents:
-    def told(self, error, metadata):
-        raise AssertionError("the arguments are the other way round")
-
-    def __call__(self, exc, metadata):
-        raise AssertionError("the arguments are the other way round")
-
-    @classmethod
-    def of_the_class(cls, err, msg):
-        raise AssertionError("the arguments are the other way round")
-
-    @staticmethod
-    def of_nothing(kafka_error, _):
-        raise AssertionError("the arguments are the other way round")
-
-
-SWAPPED = {
-    "function": (confluents, "err"),
-    "lambda": (lambda e, m: None, "e"),
-    "error_or_none": (lambda error_or_none, metadata_or_none: None, "error_or_none"),
-    "one alone": (lambda exception: None, "exception"),
-    "method": (Confluents().told, "error"),
-    "__call__": (Confluents(), "exc"),
-    "classmethod": (Confluents.of_the_class, "err"),
-    "staticmethod": (Confluents.of_nothing, "kafka_error"),
-    "partial": (functools.partial(lambda key, err, msg: None, b"key"), "err"),
-    "partial of a method": (functools.partial(Confluents().told), "error"),
-    "decorated": (forwarding(confluents), "err"),
-}
-
-
-@pytest.mark.parametrize("way", SWAPPED)
-def test_a_callback_that_expects_the_error_first_is_refused_by_send(producer, way):
-    on_delivery, name = SWAPPED[way]
-    said = rf"on_delivery is called with \(metadata, error\), .* first parameter is named '{name}': swap the two"
-    for _ in range(2):  # what is known of the first must not let the second pass
-        check_refused(producer, lambda: producer.send(TOPIC, b"v", on_delivery=on_delivery), TypeError, said)
-
-
-STRAIGHT = {
-    "anything": lambda a, b: None,
-    "unnamed": lambda _, error: None,
-    "either in the first": lambda metadata_or_error, error: None,
-    "both alike": lambda err_or_metadata, err: None,
-    "an event": lambda event, error: None,
-    "bound": functools.partial(lambda error_count, metadata, error: None, 0),
-    "any number": lambda *errors: None,
-    "decorated": forwarding(lambda metadata, error: None),
-    "builtin": print,
-    "method of a builtin": [].__init__,
-    "mock": unittest.mock.Mock(),
-}
-
-
-@pytest.mark.parametrize("way", STRAIGHT)
-def test_a_callback_whose_parameters_do_not_say_that_is_taken(producer, way, monkeypatch):
-    monkeypatch.setattr("sys.unraisablehook", lambda raised: None)  # some cannot be called with two
-    assert producer.send(TOPIC, b"v", on_delivery=STRAIGHT[way]).result(20).topic == TOPIC
-    producer.flush(20)
-
-
-def test_one_function_may_be_a_good_callback_bound_and_a_bad_one_unbound(producer):
-    def told(err, metadata, error):
-        pass
-
-    said = "first parameter is named 'err'"
-    for _ in range(2):
-        assert producer.send(TOPIC, b"v", on_delivery=functools.partial(told, 1)).result(20).topic == TOPIC
-        assert producer.send(TOPIC, b"v", on_delivery=types.MethodType(told, 1)).result(20).topic == TOPIC
-        check_refused(producer, lambda: producer.send(TOPIC, b"v", on_delivery=told), TypeError, said)
-
-
-@pytest.mark.parametrize("way", ["partial", "class", "__call__"])
-def test_any_other_callable_is_taken(producer, way):
-    told = []
-
-    class Told:
-        def __init__(self, *outcome):
-            told.extend(outcome)
-
-    class Callable:
-        def __call__(self, *outcome):
-            told.extend(outcome)
-
-    ways = {
-        "partial": functools.partial(lambda nothing, *outcome: told.extend(outcome), None),
-        "class": Told,
-        "__call__": Callable(),
-    }
-    metadata = producer.send(TOPIC, b"v", on_delivery=ways[way]).result(20)
-    producer.flush(20)
-    assert told == [metadata, None]
-
-
-@pytest.mark.parametrize("on_delivery", [lambda: None, lambda one: None, lambda one, two, three: None])
-def test_a_callback_of_the_wrong_arity_is_reported_and_harms_nothing(producer, monkeypatch, on_delivery):
-    unraisable = []
-    monkeypatch.setattr("sys.unraisablehook", lambda raised: unraisable.append(raised.exc_type))
-    assert producer.send(TOPIC, b"v", on_delivery=on_delivery).result(20).topic == TOPIC
-    producer.flush(20)
-    assert unraisable == [TypeError]
-    assert producer.send(TOPIC, b"good").result(20).topic == TOPIC
 
 
 @pytest.mark.parametrize("name", ["flush", "close"])
