@@ -8,10 +8,15 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from fastprod.internals.buffer_pool cimport BufferPool
+from fastprod.internals.callback_check cimport check_delivery_callback
+from fastprod.internals.client_errors cimport ClientErrors
 from fastprod.internals.failed_records cimport FailedRecords
+from fastprod.internals.input cimport checked_timestamp, encode_headers, whole_number
 from fastprod.internals.produce_request_result cimport (
-    NOT_PERSISTED, PERSISTED, ProduceRequestResult, result_complete, result_record, result_mark_observed,
-    result_unref,
+    CALLBACK_ADDED, DONE_CALLBACK, FASTPROD_SLAB, FORCED, IF_FREE, NOT_PERSISTED, ON_ACKNOWLEDGEMENT, ON_DELIVERY, PERSISTED,
+    ProduceRequestResult, Segment, notify_completed, result_add_callback, result_complete, result_mark_all_observed,
+    result_mark_observed, result_new, result_record, result_segment, result_unref, result_unref_batch, segment_error,
+    wait_completed,
 )
 from fastprod.internals.in_flight_partition cimport (
     FIRST_RECORD, FIRST_REQUEST, SPLITTING, STEADY, InFlightPartition, batch_is_reported, in_flight_add,
@@ -35,6 +40,11 @@ from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport (
     fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_lock, fp_mutex_unlock,
 )
+from fastprod.internals.transaction_call cimport (
+    ABORT_TRANSACTION, BEGIN_TRANSACTION, COMMIT_TRANSACTION, INIT_TRANSACTIONS, TransactionCall, checked_offsets,
+    free_offsets, set_offsets, transact,
+)
+from fastprod.internals.transport cimport Transport
 
 cimport cython
 
@@ -43,6 +53,13 @@ from array import array
 from fastprod.internals.partitioner import KINDS
 
 PHASES = {"FIRST_RECORD": FIRST_RECORD, "FIRST_REQUEST": FIRST_REQUEST, "STEADY": STEADY, "SPLITTING": SPLITTING}
+CALLBACK_KINDS = {
+    "on_delivery": ON_DELIVERY, "on_acknowledgement": ON_ACKNOWLEDGEMENT, "done_callback": DONE_CALLBACK,
+}
+TRANSACTION_REQUESTS = {
+    "init": INIT_TRANSACTIONS, "begin": BEGIN_TRANSACTION, "commit": COMMIT_TRANSACTION, "abort": ABORT_TRANSACTION,
+}
+RESULTS_PER_SLAB = FASTPROD_SLAB
 SENDER_STATES = ("WORKING", "POLLING", "WAKING", "YIELDING", "ENDED")   # as SenderState has them
 
 
@@ -654,3 +671,138 @@ cdef class ManualRecreatedTopics(RecreatedTopics):
 
     def names(self):
         return self.take()
+
+
+def check_on_delivery(function):
+    """Raises TypeError if send() would not take it as on_delivery."""
+    check_delivery_callback(function)
+
+
+def headers_of(headers, size_t limit=1 << 20):
+    """(how many headers there are, their bytes in record format v2)."""
+    cdef int32_t count
+    cdef size_t wire
+    encode_headers(headers, limit, &count, &wire)
+    return count, wire
+
+
+def timestamp_of(given):
+    return checked_timestamp(given)
+
+
+def whole_number_of(given):
+    return whole_number(given, "it must be an int")
+
+
+cdef class ManualClientErrors(ClientErrors):
+    """ClientErrors that a test records itself."""
+
+    def add(self, int code, bytes text, fatal=False):
+        self.record(code, text, fatal)
+
+    @property
+    def fatal(self):
+        """The code of the fatal error, or 0."""
+        return fp_atomic_load(&self.fatal_code)
+
+
+cdef class Result:
+    """A ProduceRequestResult without a batch: a test records the outcomes of its records."""
+    cdef ProduceRequestResult *result
+    cdef BufferPool pool
+
+    def __cinit__(self, int32_t partition=0, BufferPool pool=None):
+        self.result = result_new(partition)
+        if self.result is NULL:
+            raise MemoryError()
+        self.pool = pool
+        self.result.pool = <void *>pool if pool is not None else NULL
+
+    def __dealloc__(self):
+        if self.result is not NULL:
+            result_unref_batch(self.result)
+
+    @property
+    def address(self):
+        return <uintptr_t>self.result
+
+    def record(self, int32_t index, int32_t count, *, int32_t code=0, int64_t offset=-1, int64_t timestamp=-1):
+        result_record(self.result, index, count, code, offset, timestamp, NOT_PERSISTED if code else PERSISTED)
+
+    def complete(self, int32_t count):
+        """How many callbacks there are to run."""
+        return result_complete(self.result, count)
+
+    def outcome(self, int32_t index):
+        """(code, offset) of a record."""
+        cdef Segment *segment = result_segment(self.result, index)
+        return segment.code, segment.base_offset + index - segment.first if segment.base_offset >= 0 else -1
+
+    def error(self, int32_t index):
+        return segment_error(result_segment(self.result, index), "t", self.result.partition)
+
+    def observe(self, int32_t index):
+        result_mark_observed(self.result, index)
+
+    def observe_all(self):
+        result_mark_all_observed(self.result)
+
+    def add_callback(self, int32_t index, str kind="on_delivery", *, forced=False):
+        """Whether it was added. It is never called."""
+        return result_add_callback(self.result, index, CALLBACK_KINDS[kind], NULL, NULL,
+                                   FORCED if forced else IF_FREE) == CALLBACK_ADDED
+
+    def wait(self, int64_t until_ns):
+        """Whether it is complete by then."""
+        with nogil:
+            done = wait_completed(&self.result.done, until_ns)
+        return bool(done)
+
+    @property
+    def segments(self):
+        return self.result.segment_count
+
+    @property
+    def unobserved(self):
+        return self.result.unobserved
+
+
+cdef class Flag:
+    """A flag that threads wait for as they wait for results."""
+    cdef int value
+
+    def set(self):
+        fp_atomic_store(&self.value, 1)
+        notify_completed()
+
+    def wait(self, int64_t until_ns):
+        """Whether it is set by then."""
+        with nogil:
+            done = wait_completed(&self.value, until_ns)
+        return bool(done)
+
+
+def offsets_of(offsets):
+    """(topic, partition, offset, leader epoch, metadata) of each offset, as librdkafka gets them."""
+    return checked_offsets(offsets)
+
+
+def read_group(bytes group):
+    """Raises ValueError if send_offsets_to_transaction() would not take it as the group's metadata."""
+    cdef TransactionCall call
+    memset(&call, 0, sizeof(call))
+    try:
+        set_offsets(&call, [], group)
+    finally:
+        free_offsets(&call)
+
+
+def call_transaction(Transport transport, str request, int timeout_ms=0):
+    """Makes a call; returns librdkafka's answer (code, fatal, retriable, abortable, text)."""
+    cdef TransactionCall call
+    memset(&call, 0xff, sizeof(call))   # an answer of an earlier call
+    call.request = TRANSACTION_REQUESTS[request]
+    call.timeout_ms = timeout_ms
+    with nogil:
+        transact(transport.rk, &call)
+    return call.code, bool(call.fatal), bool(call.retriable), bool(call.abortable), call.text.decode()

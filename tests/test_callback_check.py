@@ -3,9 +3,11 @@
 import functools
 import types
 import unittest.mock
+import weakref
 
 import pytest
 
+from fastprod_core_access import check_on_delivery
 from tests.bad_input import TOPIC, check_refused
 from tests.conftest import shown
 
@@ -164,3 +166,31 @@ def test_a_callback_of_the_wrong_arity_is_reported_and_harms_nothing(producer, m
     producer.flush(20)
     assert unraisable == [TypeError]
     assert producer.send(TOPIC, b"good").result(20).topic == TOPIC
+
+
+def test_functions_that_were_checked_are_kept_in_a_bounded_number():
+    def checked(number):
+        function = eval(f"lambda metadata, error: {number}")
+        check_on_delivery(function)
+        return weakref.ref(function.__code__)
+
+    first = checked(0)
+    assert first() is not None  # so a function of the same code is not checked again
+    for number in range(1, 1000):
+        checked(number)
+        if first() is None:
+            break
+    assert number <= 256
+
+
+def test_an_object_that_was_made_callable_is_checked_by_the_call_of_its_class():
+    class Callable:
+        pass
+
+    with pytest.raises(TypeError, match="on_delivery must be callable, not Callable"):
+        check_on_delivery(Callable())
+    Callable.__call__ = lambda self, metadata, error: None
+    check_on_delivery(Callable())
+    Callable.__call__ = lambda self, error, metadata: None
+    with pytest.raises(TypeError, match="first parameter is named 'error'"):
+        check_on_delivery(Callable())

@@ -7,9 +7,11 @@ import math
 import mmap
 import sys
 
+import numpy
 import pytest
 
 from fastprod import RecordTooLargeError, SerializationError
+from fastprod_core_access import headers_of, timestamp_of, whole_number_of
 from tests.bad_input import TOPIC, LongRepr, check_refused
 from tests.conftest import shown
 
@@ -178,3 +180,38 @@ def test_a_header_larger_than_a_record_is_refused_before_it_is_copied(producer, 
 @pytest.mark.parametrize("count", [0, 1, 2, 5000])
 def test_headers_may_repeat_a_name_any_number_of_times(producer, count):
     assert producer.send(TOPIC, b"v", headers=[("same", b"%d" % i) for i in range(count)]).result(20).topic == TOPIC
+
+
+def varint_size(number):
+    """Bytes of a length in record format v2."""
+    return max(1, ((number << 1).bit_length() + 6) // 7)
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 8191, 8192])
+def test_headers_count_with_their_size_in_record_format_v2(size):
+    name, value = "n" * size, b"v" * size
+    each = varint_size(size) + size
+    assert headers_of([(name, value)]) == (1, 2 * each)
+    assert headers_of({name: value}) == (1, 2 * each)
+    assert headers_of([(name, value), (name, None)]) == (2, 2 * each + each + 1)  # null takes a length of -1
+
+
+def test_headers_may_take_exactly_the_limit():
+    headers = [("name", b"value")] * 3
+    _, size = headers_of(headers)
+    assert headers_of(headers, size) == (3, size)
+    with pytest.raises(RecordTooLargeError, match=f"more than the {size - 1} bytes"):
+        headers_of(headers, size - 1)
+
+
+@pytest.mark.parametrize("integer", [numpy.int32, numpy.int64, numpy.uint8])
+def test_an_integer_of_numpy_is_an_int(integer):
+    number = whole_number_of(integer(7))
+    assert number == 7 and type(number) is int
+    assert timestamp_of(integer(7)) == 7
+
+
+@pytest.mark.parametrize("wrong", [1.0, "1", True, numpy.float64(1), numpy.bool_(True), None], ids=shown)
+def test_what_is_not_an_integer_is_refused(wrong):
+    with pytest.raises(TypeError, match=f"it must be an int, not {type(wrong).__name__}"):
+        whole_number_of(wrong)
