@@ -19,7 +19,8 @@ pytest_plugins = ["tests.bad_input", "tests.kafka.fixtures", "tests.workers"]
 if not (Path(__file__).parents[1] / "src").exists():  # an installed package is tested, with this folder alone
     collect_ignore_glob = ["test_layering.py", "test_docs.py", "*benchmark*.py"]
     if os.environ.get("FASTPROD_TESTS") != "1":  # then it was installed without fastprod_core_access: see setup.py
-        tests = [(path.name, path.read_text()) for path in Path(__file__).parent.glob("test_*.py")]
+        folder = Path(__file__).parent
+        tests = [(str(path.relative_to(folder)), path.read_text()) for path in folder.rglob("test_*.py")]
         collect_ignore_glob += [
             name for name, text in tests if "fastprod_core_access" in text or "tests.accumulators" in text
         ]

@@ -41,8 +41,8 @@ from fastprod.internals.sync cimport (
     fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_lock, fp_mutex_unlock,
 )
 from fastprod.internals.transaction_call cimport (
-    ABORT_TRANSACTION, BEGIN_TRANSACTION, COMMIT_TRANSACTION, INIT_TRANSACTIONS, TransactionCall, checked_offsets,
-    free_offsets, set_offsets, transact,
+    ABORT_TRANSACTION, BEGIN_TRANSACTION, COMMIT_TRANSACTION, INIT_TRANSACTIONS, SEND_OFFSETS, TransactionCall,
+    checked_offsets, free_offsets, set_offsets, transact,
 )
 from fastprod.internals.transport cimport Transport
 
@@ -57,7 +57,8 @@ CALLBACK_KINDS = {
     "on_delivery": ON_DELIVERY, "on_acknowledgement": ON_ACKNOWLEDGEMENT, "done_callback": DONE_CALLBACK,
 }
 TRANSACTION_REQUESTS = {
-    "init": INIT_TRANSACTIONS, "begin": BEGIN_TRANSACTION, "commit": COMMIT_TRANSACTION, "abort": ABORT_TRANSACTION,
+    "init": INIT_TRANSACTIONS, "begin": BEGIN_TRANSACTION, "offsets": SEND_OFFSETS, "commit": COMMIT_TRANSACTION,
+    "abort": ABORT_TRANSACTION,
 }
 RESULTS_PER_SLAB = FASTPROD_SLAB
 SENDER_STATES = ("WORKING", "POLLING", "WAKING", "YIELDING", "ENDED")   # as SenderState has them
@@ -797,12 +798,19 @@ def read_group(bytes group):
         free_offsets(&call)
 
 
-def call_transaction(Transport transport, str request, int timeout_ms=0):
+def call_transaction(Transport transport, str request, int timeout_ms=0, *, offsets=None, bytes group=None):
     """Makes a call; returns librdkafka's answer (code, fatal, retriable, abortable, text)."""
     cdef TransactionCall call
-    memset(&call, 0xff, sizeof(call))   # an answer of an earlier call
+    memset(&call, 0, sizeof(call))
+    call.code = call.fatal = call.retriable = call.abortable = 1   # the answer to an earlier call
+    call.text[0] = b"x"
     call.request = TRANSACTION_REQUESTS[request]
     call.timeout_ms = timeout_ms
-    with nogil:
-        transact(transport.rk, &call)
+    try:
+        if offsets is not None:
+            set_offsets(&call, checked_offsets(offsets), group)
+        with nogil:
+            transact(transport.rk, &call)
+    finally:
+        free_offsets(&call)
     return call.code, bool(call.fatal), bool(call.retriable), bool(call.abortable), call.text.decode()

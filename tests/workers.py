@@ -13,7 +13,7 @@ TOGETHER = {
         "tests/test_producer_garbage.py",
         "tests/test_real_kafka.py",
         "tests/test_topics_kafka.py",
-        "tests/test_transaction_kafka.py",
+        "tests/transactions/test_transaction_kafka.py",
     ],
     "secure_kafka": ["tests/test_security.py"],
     "bench": [

@@ -1,4 +1,4 @@
-"""Transactions against the mock cluster: what each call needs, does and raises, and what a fault leads to."""
+"""TransactionManager: what each call needs, does and raises, and what a fault leads to."""
 
 import contextlib
 import logging
@@ -11,7 +11,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 import fastprod.internals.transaction_manager
 from fastprod import (
@@ -25,57 +24,10 @@ from fastprod import (
     RecordTooLargeError,
     TransactionStateError,
 )
-from tests.conftest import QUICK, TOPIC, interrupted, pausing, shown, signalled
-from tests.kafka.fixtures import consume_all
+from tests.conftest import TOPIC, interrupted, pausing, signalled
+from tests.transactions.conftest import CALLS, LONG, values
 
 pytestmark = pytest.mark.mock
-LONG = 60_000  # ms: as linger.ms, nothing leaves the accumulator by itself
-
-
-@pytest.fixture
-def make(cluster):
-    """make(**options): a transactional producer, closed at the end; initialized unless ready=False."""
-    producers = []
-
-    def make(*, ready=True, transactional_id="tx", **options):
-        options.setdefault("request_timeout_ms", 5000)
-        options.setdefault("delivery_timeout_ms", 70_000)
-        servers = cluster.bootstrap_servers
-        producers.append(Producer(QUICK, bootstrap_servers=servers, transactional_id=transactional_id, **options))
-        if ready:
-            producers[-1].init_transactions(20)
-        return producers[-1]
-
-    yield make
-    for producer in producers:
-        with contextlib.suppress(DeliveryError):
-            producer.close(10)
-
-
-@pytest.fixture
-def consumer(cluster):
-    consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g", "enable.auto.commit": False})
-    yield consumer
-    consumer.close()
-
-
-def values(cluster):
-    """Everything in the log, of aborted transactions too: the mock cluster does not tell them apart."""
-    return [message.value() for message in consume_all(cluster.bootstrap_servers, TOPIC)]
-
-
-def group_metadata(consumer):
-    return consumer.consumer_group_metadata()
-
-
-CALLS = {
-    "init": lambda p: p.init_transactions(),
-    "begin": lambda p: p.begin_transaction(),
-    "send": lambda p: p.send(TOPIC, b"v"),
-    "offsets": lambda p: p.send_offsets_to_transaction({(TOPIC, 0): 1}, b"CGMDv2:\xff\xff\xff\xffg\0\0\1"),
-    "commit": lambda p: p.commit_transaction(),
-    "abort": lambda p: p.abort_transaction(),
-}
 
 
 # Where a call is possible
@@ -387,18 +339,6 @@ def test_a_signal_handler_may_close_while_send_is_refused(make, monkeypatch):
     assert closed == [None]
 
 
-@pytest.mark.parametrize(
-    "offsets",
-    [{"t": 3}, {TopicPartition("t", 0): 3}, [("t", 0, 3)], "x", 5, [{"topic": "t"}]],
-    ids=shown,
-)
-def test_offsets_of_another_form_are_refused(make, offsets):
-    producer = make()
-    producer.begin_transaction()
-    with pytest.raises(TypeError, match="offsets must be a list of confluent_kafka.TopicPartition, or a mapping"):
-        producer.send_offsets_to_transaction(offsets, b"group")
-
-
 # Fencing
 
 
@@ -586,98 +526,6 @@ def test_what_passes_is_waited_for(make, cluster, request_name, code):
     with producer.transaction():
         future = producer.send(TOPIC, b"v")
     assert future.result(0).offset == 0
-
-
-# with producer.transaction()
-
-
-def test_the_block_commits(make, cluster):
-    producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG)
-    with producer.transaction() as nothing:
-        future = producer.send(TOPIC, b"v")
-    assert nothing is None
-    assert future.result(0).offset == 0
-
-
-def test_an_exception_aborts_and_comes_out(make, cluster):
-    producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG)
-    with pytest.raises(ZeroDivisionError), producer.transaction():
-        future = producer.send(TOPIC, b"v")
-        raise ZeroDivisionError
-    assert future.exception(0).persisted == "no"
-    with producer.transaction():
-        producer.send(TOPIC, b"kept")
-    assert values(cluster) == [b"kept"]
-
-
-def test_a_commit_that_fails_aborts_and_its_error_comes_out(make, cluster):
-    producer = make()
-    cluster.push_request_errors("Produce", [87])
-    with pytest.raises(KafkaError) as raised, producer.transaction():
-        producer.send(TOPIC, b"v", partition=0)
-    assert raised.value.code == 87
-    with producer.transaction():
-        producer.send(TOPIC, b"kept", partition=1)
-    assert values(cluster) == [b"kept"]
-
-
-def test_when_the_abort_fails_too_the_first_error_comes_out(make, cluster, caplog):
-    producer = make()
-    with pytest.raises(ZeroDivisionError), producer.transaction():
-        producer.send(TOPIC, b"v").result(20)
-        cluster.push_request_errors("EndTxn", [90])
-        raise ZeroDivisionError
-    assert "could not be aborted" in caplog.text
-
-
-# Offsets
-
-
-def test_offsets_are_checked_before_anything_is_sent(make, consumer):
-    producer = make()
-    metadata = group_metadata(consumer)
-    producer.begin_transaction()
-    for offsets, group, kind in (
-        ({(TOPIC, 0): 1}, "g", TypeError),
-        ({(TOPIC, 0): 1}, b"junk", ValueError),
-        ({(TOPIC, 0): 1}, metadata[:-1], ValueError),
-        ({(TOPIC, 0): -5}, metadata, ValueError),
-        ({(TOPIC, -1): 5}, metadata, ValueError),
-        ({(TOPIC, 0): "5"}, metadata, TypeError),
-        ({(5, 0): 5}, metadata, TypeError),
-        ([TopicPartition(TOPIC, 0, -2)], metadata, ValueError),
-    ):
-        with pytest.raises(kind):
-            producer.send_offsets_to_transaction(offsets, group)
-    producer.send_offsets_to_transaction([], metadata)
-    producer.send_offsets_to_transaction([TopicPartition(TOPIC, 0)], metadata)  # nothing consumed: no offset
-    producer.send_offsets_to_transaction([TopicPartition(TOPIC, 1, 7, "note", 0)], metadata)
-    producer.send_offsets_to_transaction({(TOPIC, 2): 7}, metadata)
-    producer.commit_transaction()
-
-
-@pytest.mark.parametrize("request_name", ["AddOffsetsToTxn", "TxnOffsetCommit"])
-def test_offsets_that_the_broker_refuses_make_the_transaction_abortable(make, cluster, consumer, request_name):
-    producer = make()
-    producer.begin_transaction()
-    cluster.push_request_errors(request_name, [30])  # GROUP_AUTHORIZATION_FAILED
-    for call in ("offsets", "send", "commit"):
-        with pytest.raises(KafkaError) as raised:
-            CALLS[call](producer)
-        assert (raised.value.code, raised.value.abortable) == (30, True), call
-    producer.abort_transaction()
-    with producer.transaction():
-        producer.send_offsets_to_transaction({(TOPIC, 0): 1}, group_metadata(consumer))
-
-
-@pytest.mark.parametrize(
-    ("request_name", "code"), [("AddOffsetsToTxn", 51), ("TxnOffsetCommit", 14), ("TxnOffsetCommit", 15)]
-)
-def test_offsets_are_tried_again_while_the_coordinator_is_busy(make, cluster, consumer, request_name, code):
-    producer = make()
-    with producer.transaction():
-        cluster.push_request_errors(request_name, [code])
-        producer.send_offsets_to_transaction({(TOPIC, 0): 1}, group_metadata(consumer))
 
 
 # Close
