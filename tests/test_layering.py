@@ -145,6 +145,17 @@ MAY_KNOW = {
         "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.drain_scheduler",
         "internals.record_accumulator", "internals.sync", "internals.transport",
     },
+    "internals.producer_state": {
+        "errors", "internals.client_errors", "internals.produce_request_result", "internals.sync",
+        "internals.transaction_manager",
+    },
+    "internals.record_appender": {
+        "errors", "internals.callback_check", "internals.client_errors", "internals.error_codes", "internals.future",
+        "internals.input", "internals.interceptors", "internals.open_batches", "internals.partitioner",
+        "internals.produce_request_result", "internals.producer_metadata", "internals.producer_state",
+        "internals.record", "internals.record_accumulator", "internals.serializers", "internals.sync",
+        "internals.topic_metadata",
+    },
     # bulk
     "bulk": set(),
     "bulk.bulk_future": {
@@ -153,19 +164,21 @@ MAY_KNOW = {
     },
     "bulk.bulk_append": {
         "bulk.bulk_future", "errors", "internals.error_codes", "internals.open_batches", "internals.partitioner",
-        "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.sync",
-        "internals.topic_metadata",
+        "internals.producer_metadata", "internals.record", "internals.record_accumulator", "internals.record_appender",
+        "internals.sync", "internals.topic_metadata",
     },
     "bulk.sequence_append": {
-        "bulk.bulk_append", "internals.error_codes", "internals.input", "internals.record", "internals.sync",
+        "bulk.bulk_append", "bulk.bulk_future", "internals.error_codes", "internals.input", "internals.record",
+        "internals.record_appender", "internals.sync",
     },
     "bulk.arrow": {"arrow.h"},
     "bulk.arrow_column": {"bulk.arrow"},
     "bulk.arrow_stream": {"bulk.arrow", "bulk.arrow_column", "internals.input"},
     "bulk.arrow_headers": {"bulk.arrow", "bulk.arrow_column", "bulk.bulk_append", "internals.record"},
     "bulk.arrow_append": {
-        "bulk.arrow", "bulk.arrow_column", "bulk.arrow_headers", "bulk.arrow_stream", "bulk.bulk_append", "errors",
-        "internals.input", "internals.record", "internals.sync",
+        "bulk.arrow", "bulk.arrow_column", "bulk.arrow_headers", "bulk.arrow_stream", "bulk.bulk_append",
+        "bulk.bulk_future", "errors", "internals.input", "internals.record", "internals.record_appender",
+        "internals.sync",
     },
     # What users import
     "records": set(),
@@ -173,14 +186,13 @@ MAY_KNOW = {
     "testing": {"librdkafka.loader"},
     "producer": {
         "bulk.arrow_append", "bulk.bulk_future", "bulk.sequence_append", "config.producer_config", "errors",
-        "internals.buffer_pool", "internals.callback_check", "internals.callbacks", "internals.error_codes",
-        "internals.future", "internals.handle", "internals.in_flight_partition", "internals.input",
-        "internals.interceptors", "internals.logs", "internals.open_batches", "internals.open_producers",
-        "internals.partitioner", "internals.pending_records", "internals.produce_request_result",
-        "internals.producer_metadata", "internals.producer_metrics", "internals.record",
-        "internals.record_accumulator", "internals.sender", "internals.serializers", "internals.sync",
-        "internals.threads", "internals.token_requests", "internals.tokens", "internals.topic_metadata",
-        "internals.transaction_block", "internals.transaction_manager", "internals.transport", "records",
+        "internals.buffer_pool", "internals.callbacks", "internals.future", "internals.handle",
+        "internals.in_flight_partition", "internals.interceptors", "internals.logs", "internals.open_producers",
+        "internals.pending_records", "internals.produce_request_result", "internals.producer_metadata",
+        "internals.producer_metrics", "internals.producer_state", "internals.record_accumulator",
+        "internals.record_appender", "internals.sender", "internals.serializers", "internals.sync",
+        "internals.threads", "internals.token_requests", "internals.tokens", "internals.transaction_block",
+        "internals.transaction_manager", "internals.transport", "records",
     },
     "__init__": {
         "bulk.bulk_future", "errors", "internals.autospec", "internals.future", "internals.interpreter",

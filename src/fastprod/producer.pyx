@@ -1,39 +1,28 @@
 """Producer: the public class. It checks arguments, builds the parts of a producer, and ends them."""
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport INT64_MAX, int32_t, int64_t
-from fastprod.internals.open_batches cimport CallbackSlot, RecordAppendResult
-from fastprod.internals.record_accumulator cimport RecordAccumulator
-from fastprod.bulk.arrow_append cimport ArrowAppend, check_arrow, check_headers
+from cpython.bytes cimport PyBytes_CheckExact
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport INT64_MAX, int64_t
+from fastprod.bulk.arrow_append cimport append_arrow
+from fastprod.bulk.sequence_append cimport append_sequences
 from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.bulk.bulk_future cimport BulkFuture, future_of_call
-from fastprod.bulk.sequence_append cimport SequenceAppend, columns_of
 from fastprod.internals.callbacks cimport Callbacks, unraisable
-from fastprod.internals.callback_check cimport check_delivery_callback
-from fastprod.internals.future cimport FutureRecordMetadata
-from fastprod.internals.produce_request_result cimport process_generation, notify_completed, wait_completed
-from fastprod.internals.input cimport (
-    Span, check_topic, checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release,
-)
-from fastprod.internals.interceptors cimport ProducerInterceptors, callback_kind
+from fastprod.internals.interceptors cimport ProducerInterceptors
 from fastprod.internals.open_producers cimport EXIT_TIMEOUT_S, register_producer, unregister_producer
 from fastprod.internals.pending_records cimport PendingRecords
+from fastprod.internals.produce_request_result cimport notify_completed, wait_completed
 from fastprod.internals.producer_metadata cimport ProducerMetadata
 from fastprod.internals.producer_metrics cimport ProducerMetrics
-from fastprod.internals.topic_metadata cimport TopicMetadata
-from fastprod.internals.partitioner cimport key_partition
-from fastprod.internals.record cimport FP_MAX_OVERHEAD, fp_no_headers, fp_record, fp_wire_upper_bound
+from fastprod.internals.producer_state cimport CLOSED, OPEN, SENDER_ENDED, ProducerState
+from fastprod.internals.record_accumulator cimport RecordAccumulator
+from fastprod.internals.record_appender cimport RecordAppender
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.serializers cimport Serializers
-from fastprod.internals.sync cimport (
-    fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_slice_end, fp_wall_clock, fp_wall_clock_ms,
-)
+from fastprod.internals.sync cimport fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_slice_end
 from fastprod.internals.threads cimport Lock, next_slice, thread_ident
-from fastprod.internals.transaction_manager cimport TransactionManager
 from fastprod.internals.token_requests cimport TokenRequests
+from fastprod.internals.transaction_manager cimport TransactionManager
 from fastprod.internals.transport cimport Transport
 
 import contextlib
@@ -41,19 +30,16 @@ import os
 import sys
 import warnings
 
-from fastprod.internals.produce_request_result import wait_deadline
-from fastprod.internals.in_flight_partition import first_phase
-from fastprod.internals.threads import current, greenlets_run, make_thread, start_threads
-from fastprod.internals.transaction_block import transaction
-from fastprod.internals.handle import knows
 from fastprod.config.producer_config import resolve
-from fastprod.errors import (
-    DeliveryError, ForkedProducerError, KafkaError, ProducerClosedError, TransactionStateError,
-)
-from fastprod.internals.error_codes import set_place
+from fastprod.errors import DeliveryError, KafkaError, TransactionStateError
+from fastprod.internals.handle import knows
+from fastprod.internals.in_flight_partition import first_phase
 from fastprod.internals.logs import logger
-from fastprod.records import ProducerRecord
+from fastprod.internals.produce_request_result import wait_deadline
+from fastprod.internals.threads import current, greenlets_run, make_thread, start_threads
 from fastprod.internals.tokens import TokenRefresher
+from fastprod.internals.transaction_block import transaction
+from fastprod.records import ProducerRecord
 
 # The least time of each step of close(), when its timeout is over. A step that takes longer ends in the background.
 cdef int64_t STEP_TIMEOUT_NS = 100_000_000
@@ -81,7 +67,6 @@ cdef class Producer:
     """
 
     cdef object __weakref__
-    cdef bint made                         # __init__() has run to its end
     cdef readonly object config            # ProducerConfig
     cdef BufferPool pool
     cdef RecordAccumulator accumulator
@@ -98,20 +83,8 @@ cdef class Producer:
     cdef Lock close_lock
     cdef int64_t close_deadline   # of close(), or an earlier one of a close() in its signal handler
     cdef list closable            # parts of the user that close() closes last
-    cdef int fork_generation      # `process_generation` when it was made
-    cdef bint closing
-    cdef bint open                         # all parts exist, and the sender has not ended
-    cdef bint unclosed                     # close() has something to do: longer than `open`, if close() was interrupted
-    cdef bint ignore_keys
-    cdef bint no_hooks           # no serializers, interceptors or user's partitioner
-    cdef size_t largest_record   # bytes: the lesser of max.request.size and buffer.memory
-    cdef str size_limit          # which of them that is
-    cdef int64_t max_block_ns
-    cdef object partitioner                # the user's, or None
-    cdef Serializers serializers
-    cdef ProducerInterceptors interceptors   # None: there are none
-    cdef fp_wall_clock clock               # guarded by the GIL
-    cdef TopicMetadata last_topic          # of the last send(): mostly that of the next one too
+    cdef ProducerState state
+    cdef RecordAppender appender           # None until __init__() has run to its end
     cdef ProducerMetrics figures
 
     def __cinit__(self, *arguments, **keywords):
@@ -125,29 +98,22 @@ cdef class Producer:
 
         See the class.
         """
-        if self.made:
+        if self.appender is not None:
             raise RuntimeError("__init__() was called before: make another producer instead")
         if config is not None and not hasattr(config, "items"):
             raise TypeError(f"config must be a mapping of option names to values, not {type(config).__name__}")
-        self.fork_generation = process_generation
         self.close_lock = Lock()
         self.config = settings = resolve(
             config, keywords, knows, lambda message, **_: warnings.warn(message, stacklevel=2))
         properties = settings.librdkafka
         max_in_flight = int(properties["max.in.flight.requests.per.connection"])
         named = isinstance(settings.partitioner, str)
-        self.partitioner = None if named else settings.partitioner
-        if self.partitioner is not None and hasattr(self.partitioner, "configure"):
-            self.partitioner.configure(dict(config or {}, **keywords))
-        self.ignore_keys = settings.partitioner_ignore_keys or settings.partitioner in ("round_robin", "random")
-        self.serializers = Serializers(settings.key_serializer, settings.value_serializer)
-        self.interceptors = ProducerInterceptors(settings.interceptors) if settings.interceptors else None
-        self.closable = [part for part in (self.partitioner, *settings.interceptors) if hasattr(part, "close")]
-        self.no_hooks = (self.partitioner is None and settings.key_serializer is None
-                         and settings.value_serializer is None and not settings.interceptors)
-        self.largest_record = min(settings.max_request_size, settings.buffer_memory)
-        self.size_limit = "buffer.memory" if self.largest_record < settings.max_request_size else "max.request.size"
-        self.max_block_ns = settings.max_block_ms * 1_000_000
+        partitioner = None if named else settings.partitioner
+        if partitioner is not None and hasattr(partitioner, "configure"):
+            partitioner.configure(dict(config or {}, **keywords))
+        serializers = Serializers(settings.key_serializer, settings.value_serializer)
+        interceptors = ProducerInterceptors(settings.interceptors) if settings.interceptors else None
+        self.closable = [part for part in (partitioner, *settings.interceptors) if hasattr(part, "close")]
         self.pool = BufferPool(settings.buffer_memory, settings.batch_size)
         self.accumulator = RecordAccumulator(
             self.pool, batch_size=settings.batch_size,
@@ -182,7 +148,7 @@ cdef class Producer:
         self.sender.overdue_ns = int(properties["socket.timeout.ms"]) * 1_000_000
         if settings.transactional_id:
             self.transactions = TransactionManager(
-                self.transport, self.accumulator, self.sender, self.pending, self.max_block_ns)
+                self.transport, self.accumulator, self.sender, self.pending, settings.max_block_ms * 1_000_000)
         self.deferred_cleanup = DeferredCleanup(self.transport, self.sender, self.transactions)
         green = greenlets_run()
         self.callbacks.green_thread = thread_ident() if green else 0
@@ -190,6 +156,12 @@ cdef class Producer:
         self.metadata_thread = make_thread(self.metadata.run, "fastprod-metadata", (self.deferred_cleanup.clear,))
         self.figures = ProducerMetrics(
             self.pool, self.accumulator, self.sender.completion, self.transport, self.callbacks)
+        self.state = ProducerState(self.transport.errors, self.transactions)
+        appender = RecordAppender(
+            self.state, self.accumulator, self.metadata, interceptors, serializers, partitioner,
+            ignore_keys=settings.partitioner_ignore_keys or settings.partitioner in ("round_robin", "random"),
+            max_request_size=settings.max_request_size, buffer_memory=settings.buffer_memory,
+            max_block_ms=settings.max_block_ms)
         register_producer(self)
         if settings.sasl_oauthbearer_token_provider is not None:
             self.tokens = TokenRefresher(TokenRequests(self.transport), settings.sasl_oauthbearer_token_provider)
@@ -203,7 +175,7 @@ cdef class Producer:
             self.metadata.close()
             self.accumulator.closed_error = None    # ends a cycle through the transactions
             raise
-        self.open = self.unclosed = self.made = True
+        self.appender = appender
 
     # Sending
 
@@ -226,119 +198,17 @@ cdef class Producer:
         if type(topic) is not str and isinstance(topic, ProducerRecord):
             if not (value is None and key is None and partition is None and timestamp is None and headers is None):
                 raise TypeError("send() takes a ProducerRecord, or a topic with value, key, ..., but not both")
-            return self.send_fields(
+            self.check_made()
+            return self.appender.send(
                 topic.topic, topic.value, topic.key, topic.partition, topic.timestamp, topic.headers, on_delivery)
+        if self.appender is None:
+            self.check_made()
         if PyBytes_CheckExact(value) and partition is None and timestamp is None and headers is None and (
-                on_delivery is None and (key is None or PyBytes_CheckExact(key))) and (
-                self.no_hooks and self.open and self.fork_generation == process_generation):
-            future = self.send_bare(topic, value, key)
+                on_delivery is None and (key is None or PyBytes_CheckExact(key))) and self.appender.no_hooks:
+            future = self.appender.send_bare(topic, value, key)
             if future is not None:
                 return future
-        return self.send_fields(topic, value, key, partition, timestamp, headers, on_delivery)
-
-    @cython.final
-    cdef FutureRecordMetadata send_fields(self, object topic, object value, object key, object partition,
-                                          object timestamp, object headers, object on_delivery):
-        try:
-            self.check_open()
-            if on_delivery is not None:
-                check_delivery_callback(on_delivery)
-            if self.no_hooks:
-                return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, None)
-        except KafkaError as error:
-            set_place(error, topic, partition)
-            raise
-        return self.send_through(topic, value, key, partition, timestamp, headers, on_delivery)
-
-    @cython.final
-    cdef FutureRecordMetadata send_bare(self, object topic, object value, object key):
-        """send_fields() for the common case: bytes, for the topic of the last record and an open batch.
-
-        Returns None in all other cases; then the record was not accepted.
-        """
-        cdef TopicMetadata entry = self.last_topic
-        cdef FutureRecordMetadata future
-        cdef fp_record record
-        cdef RecordAppendResult appended
-        cdef int32_t partition = -1
-        if entry is None or topic is not entry.name or fp_atomic_load(&self.transport.errors.fatal_code):
-            return None
-        record.value = PyBytes_AS_STRING(value)
-        record.value_len = PyBytes_GET_SIZE(value)
-        record.key = NULL
-        record.key_len = 0
-        if key is not None:
-            record.key = PyBytes_AS_STRING(key)
-            record.key_len = PyBytes_GET_SIZE(key)
-        if record.key_len + record.value_len + FP_MAX_OVERHEAD > self.largest_record:
-            return None
-        fp_no_headers(&record)
-        record.timed = 0
-        record.timestamp = fp_wall_clock_ms(&self.clock)
-        if record.key is not NULL and not self.ignore_keys:
-            partition = key_partition(record.key, record.key_len, entry.partitions)
-        future = <FutureRecordMetadata>FutureRecordMetadata.__new__(FutureRecordMetadata)
-        if not self.accumulator.append_bare(entry.topic, partition, &record, &appended):
-            return None
-        future.topic = entry.name
-        future.timestamp = record.timestamp
-        future.key_size = <int32_t>record.key_len if record.key is not NULL else -1
-        future.value_size = <int32_t>record.value_len
-        future.produced = appended.result
-        future.index = appended.index
-        return future
-
-    @cython.final
-    cdef FutureRecordMetadata send_serialized(self, object topic, object value, object key, object partition,
-                                              object timestamp, object headers, object on_delivery, object original):
-        """Appends a record. original: (key, value) before they were serialized, for the user's partitioner, or None."""
-        cdef int epoch = fp_atomic_load(&self.accumulator.epoch)
-        cdef TopicMetadata entry = self.last_topic
-        cdef FutureRecordMetadata future
-        cdef fp_record record
-        cdef Span value_span, key_span
-        cdef RecordAppendResult appended
-        cdef int32_t chosen = -1
-        cdef int64_t deadline = 0
-        cdef bytes encoded_headers
-        cdef size_t size
-        if entry is None or topic is not entry.name or fp_atomic_load(&self.transport.errors.fatal_code):
-            deadline = self.block_deadline()
-            entry = self.topic_metadata(topic, deadline)
-        record.timed = timestamp is not None
-        record.timestamp = fp_wall_clock_ms(&self.clock) if timestamp is None else checked_timestamp(timestamp)
-        fp_no_headers(&record)
-        if headers is not None:
-            encoded_headers = encode_headers(headers, self.largest_record, &record.headers_count, &record.headers_wire)
-            if record.headers_count:
-                record.headers = encoded_headers
-                record.headers_len = len(encoded_headers)
-        if partition is not None:
-            chosen = self.metadata.checked_partition(entry, partition, &deadline, self.max_block_ns)
-        value_span.viewed = key_span.viewed = 0
-        try:
-            span_of(value, &value_span, "value")
-            span_of(key, &key_span, "key")
-            record.value, record.value_len = value_span.data, value_span.size
-            record.key, record.key_len = key_span.data, key_span.size
-            size = fp_wire_upper_bound(&record)
-            if size > self.largest_record:
-                refuse_size(entry.name, size, self.largest_record, self.size_limit)
-            future = <FutureRecordMetadata>FutureRecordMetadata.__new__(FutureRecordMetadata)
-            future.topic = entry.name
-            future.timestamp = record.timestamp
-            future.key_size = <int32_t>record.key_len if record.key is not NULL else -1
-            future.value_size = <int32_t>record.value_len if record.value is not NULL else -1
-            if chosen < 0 and original is not None:
-                return self.send_partitioned(entry, &record, future, original, on_delivery, epoch, deadline)
-            if chosen < 0 and record.key is not NULL and not self.ignore_keys:
-                chosen = key_partition(record.key, record.key_len, entry.partitions)
-            self.append(entry, chosen, &record, future, on_delivery, epoch, deadline, 0, &appended)
-        finally:
-            span_release(&value_span)
-            span_release(&key_span)
-        self.last_topic = entry
-        return future
+        return self.appender.send(topic, value, key, partition, timestamp, headers, on_delivery)
 
     def send_many(self, topic, values, keys=None, *, partitions=None, timestamps=None, headers=None):
         """Sends a record for each value and returns one BulkFuture, which costs memory per batch and not per record.
@@ -352,38 +222,8 @@ cdef class Producer:
         exception takes no attributes. After Ctrl-C in a generator it does not wait for memory, so some records that
         the generator gave may not have been sent.
         """
-        cdef BulkFuture future = future_of_call(topic)
-        cdef SequenceAppend append = None
-        cdef int epoch = fp_atomic_load(&self.accumulator.epoch)
-        cdef Py_ssize_t count, i
-        try:
-            self.check_open()
-            columns = columns_of(values, keys, partitions, timestamps, headers)
-            entry = self.topic_metadata(topic, self.block_deadline())
-            append = SequenceAppend(future, entry, self.accumulator, epoch, self.metadata, self.max_block_ns,
-                                    self.largest_record, self.size_limit, self.ignore_keys)
-            append.read_from(columns)
-            while True:
-                self.check_sending(epoch)
-                count = append.take()
-                if count == 0:
-                    return future
-                if self.no_hooks:
-                    append.append_taken(count)
-                elif append.error is None or isinstance(append.error, Exception):   # Ctrl-C does not wait for the rest
-                    for i in range(count):
-                        self.check_sending(epoch)
-                        future.add(self.send_through(
-                            topic, <object>append.values.item(i), <object>append.keys.item(i),
-                            <object>append.record_partitions.item(i), <object>append.timestamps.item(i),
-                            <object>append.headers.item(i), None))
-                    give_way()
-                append.unref()
-        except BaseException as error:
-            future.describe_sent(error, append is not None)
-            raise
-        finally:
-            future.forget_latest()
+        self.check_made()
+        return append_sequences(self.appender, topic, values, keys, partitions, timestamps, headers)
 
     def send_arrow(self, topic, data, *, value="value", key=None, partition=None, timestamp=None, headers=None):
         """Sends a record for each row of Arrow data and returns one BulkFuture, which costs memory per batch.
@@ -400,180 +240,20 @@ cdef class Producer:
         error.index and error.sent. It also raises ValueError for a missing column, TypeError for a column of another
         type, and OSError if the stream fails. Ctrl-C has to wait until the stream has computed its next batch.
         """
-        cdef BulkFuture future = future_of_call(topic)
-        cdef ArrowAppend append = None
-        cdef int epoch = fp_atomic_load(&self.accumulator.epoch)
-        cdef Py_ssize_t count, i
-        try:
-            self.check_open()
-            check_arrow(data, value, key, partition, timestamp)
-            headers = check_headers(headers)
-            entry = self.topic_metadata(topic, self.block_deadline())
-            append = ArrowAppend(future, entry, self.accumulator, epoch, self.metadata, self.max_block_ns,
-                                 self.largest_record, self.size_limit, self.ignore_keys)
-            append.open(data, value, key, partition, timestamp, headers)
-            while True:
-                self.check_sending(epoch)
-                if self.no_hooks:
-                    if not append.send():
-                        return future
-                    continue
-                count = append.read()
-                if not count:
-                    return future
-                for i in range(count):
-                    self.check_sending(epoch)
-                    one_value, one_key, one_partition, one_timestamp, one_headers = append.record(i)
-                    future.add(self.send_through(topic, one_value, one_key, one_partition, one_timestamp, one_headers,
-                                                 None))
-                give_way()
-        except BaseException as error:
-            future.describe_sent(error, append is not None)
-            raise
-        finally:
-            if append is not None:
-                append.data.release()
-            future.forget_latest()
-
-    @cython.final
-    cdef int append(self, TopicMetadata entry, int32_t partition, fp_record *record, FutureRecordMetadata future,
-                    object on_delivery, int epoch, int64_t deadline, int abort_on_new_batch,
-                    RecordAppendResult *appended) except -1:
-        """Appends the record and binds its future. Returns 0 if abort_on_new_batch is set and it needs a new batch."""
-        cdef CallbackSlot callback
-        cdef int done
-        callback.function = NULL
-        if on_delivery is not None:
-            # The batch takes over these references, and clears `function`; otherwise it stays set.
-            callback.kind = callback_kind(on_delivery)
-            callback.function = <PyObject *>on_delivery
-            callback.future = <PyObject *>future
-            Py_INCREF(on_delivery)
-            Py_INCREF(future)
-        try:
-            done = self.accumulator.append(entry.topic, partition, record, epoch, 0, deadline,
-                                           &callback, abort_on_new_batch, appended)
-        finally:
-            if callback.function is not NULL:
-                Py_DECREF(on_delivery)
-                Py_DECREF(future)
-        if done:
-            future.produced = appended.result
-            future.index = appended.index
-            # The GIL may be released only now: once it is, the batch can settle, and the callback thread reads the
-            # future that was just bound.
-            if appended.backlog_high:
-                with nogil:
-                    self.accumulator.assist(self.accumulator.wake_argument)
-        return done
-
-    @cython.final
-    cdef FutureRecordMetadata send_partitioned(self, TopicMetadata entry, fp_record *record,
-                                               FutureRecordMetadata future, tuple original, object on_delivery,
-                                               int epoch, int64_t deadline):
-        """Lets the user's partitioner choose: org.apache.kafka.clients.producer.Partitioner."""
-        cdef RecordAppendResult appended
-        cdef bytes key_bytes = record.key[:record.key_len] if record.key is not NULL else None
-        cdef bytes value_bytes = record.value[:record.value_len] if record.value is not NULL else None
-        cdef int32_t chosen
-        cluster = self.metadata.cluster()
-        on_new_batch = getattr(self.partitioner, "on_new_batch", None)
-        chosen = self.ask_partitioner(entry, original, key_bytes, value_bytes, cluster)
-        if not self.append(entry, chosen, record, future, on_delivery, epoch, deadline, on_new_batch is not None,
-                           &appended):
-            on_new_batch(entry.name, cluster, chosen)
-            chosen = self.ask_partitioner(entry, original, key_bytes, value_bytes, cluster)
-            self.append(entry, chosen, record, future, on_delivery, epoch, deadline, 0, &appended)
-        return future
-
-    @cython.final
-    cdef int32_t ask_partitioner(self, TopicMetadata entry, tuple original, bytes key_bytes, bytes value_bytes,
-                                 object cluster) except -1:
-        key, value = original
-        chosen = self.partitioner.partition(entry.name, key, key_bytes, value, value_bytes, cluster)
-        if isinstance(chosen, bool) or not hasattr(chosen, "__index__") or not 0 <= chosen < entry.partitions:
-            raise ValueError(f"the partitioner chose {shorten(chosen)} for {entry.name!r}, which has the partitions "
-                             f"0 to {entry.partitions - 1}")
-        return chosen
-
-    @cython.final
-    cdef FutureRecordMetadata send_through(self, object topic, object value, object key, object partition,
-                                           object timestamp, object headers, object on_delivery):
-        """Sends through serializers, interceptors or the user's partitioner.
-
-        A record that is refused after on_send() is reported to on_acknowledgement().
-        """
-        if self.interceptors is not None:
-            record = self.interceptors.on_send(topic, value, key, partition, timestamp, headers)
-            topic, value, key = record.topic, record.value, record.key
-            partition, timestamp, headers = record.partition, record.timestamp, record.headers
-            on_delivery = self.interceptors.acknowledgement(on_delivery)
-        try:
-            check_topic(topic)
-            original = (key, value) if self.partitioner is not None else None
-            key = self.serializers.key(topic, key)
-            value = self.serializers.value(topic, value)
-            return self.send_serialized(topic, value, key, partition, timestamp, headers, on_delivery, original)
-        except BaseException as error:
-            set_place(error, topic, partition)
-            if self.interceptors is not None:
-                self.interceptors.on_send_error(error)
-            raise
-
-    @cython.final
-    cdef int64_t block_deadline(self) noexcept:
-        return fp_monotonic_ns() + self.max_block_ns
-
-    @cython.final
-    cdef TopicMetadata topic_metadata(self, object topic, int64_t deadline):
-        if type(topic) is not str or topic not in self.metadata.topics:
-            check_topic(topic)
-            topic = str.__str__(topic)     # of an enum, its value
-        try:
-            if fp_atomic_load(&self.transport.errors.fatal_code):
-                self.raise_if_unusable()
-            return self.metadata.topic(topic, max(0, deadline - fp_monotonic_ns()) / 1e9)
-        except KafkaError as error:
-            set_place(error, topic, None)
-            raise
-
-    @cython.final
-    cdef int check_open(self) except -1:
-        if not self.open or self.fork_generation != process_generation:
-            self.raise_if_unusable()
-        return 0
-
-    @cython.final
-    cdef int check_sending(self, int epoch) except -1:
-        """Raises if a bulk call must not go on. epoch: the accumulator's, when the call began."""
-        if fp_atomic_load(&self.transport.errors.fatal_code) or not self.open:
-            self.raise_if_unusable()
-        if epoch != fp_atomic_load(&self.accumulator.epoch):
-            raise self.transactions.closed_error()
-        return 0
+        self.check_made()
+        return append_arrow(self.appender, topic, data, value, key, partition, timestamp, headers)
 
     @cython.final
     cdef int check_made(self) except -1:
-        if not self.made:
+        if self.appender is None:
             raise RuntimeError("this producer is not initialized: its __init__() did not run to its end. A subclass "
                                "with its own __init__() must call super().__init__(...) first")
         return 0
 
     @cython.final
-    cdef object raise_if_unusable(self):
+    cdef int check_open(self) except -1:
         self.check_made()
-        if self.fork_generation != process_generation:
-            raise ForkedProducerError(
-                "this producer was made before the process forked, and its threads stayed in the parent: "
-                "make a new Producer in the child")
-        if not self.open or self.closing:
-            raise ProducerClosedError("the producer is closed: make a new one")
-        code = fp_atomic_load(&self.transport.errors.fatal_code)
-        if code and self.transactions is not None:
-            raise self.transactions.closed_error()
-        if code:
-            raise KafkaError(f"the producer has a fatal error: {self.transport.errors.fatal_reason}; "
-                             "close it and make a new one", code=code, fatal=True)
+        return self.state.check_open()
 
     # Waiting
 
@@ -633,10 +313,9 @@ cdef class Producer:
         transaction.
         """
         deadline = wait_deadline(timeout)
-        if not self.made:                  # __init__() has raised, or was never called
+        if self.appender is None:          # __init__() has raised, or was never called
             return
-        if self.fork_generation != process_generation:
-            self.raise_if_unusable()
+        self.state.check_fork()
         self.refuse_in_callback("close")
         if current() == self.metadata.thread_id:   # in a finalizer that the garbage collector runs there
             raise RuntimeError("close() on the metadata thread would wait for that thread: call it from another thread")
@@ -645,17 +324,17 @@ cdef class Producer:
             return
         if self.transactions is not None:
             self.transactions.refuse_nested()
-        self.closing = True
+        self.state.closing = True
         if not self.close_lock.acquire(deadline):
             self.close_deadline = min(self.close_deadline, deadline)   # of another thread, which has more time
-            if self.open:
+            if self.state.lifecycle == OPEN:
                 self.accumulator.close_for_appends()
                 self.sender.abort()
             self.close_lock.acquire(INT64_MAX)
         self.close_deadline = deadline
         started = fp_monotonic_ns()
         try:
-            left = self.shut() if self.unclosed else 0
+            left = self.shut() if self.state.lifecycle != CLOSED else 0
         finally:
             self.close_lock.release()
         if timeout is None:
@@ -677,7 +356,7 @@ cdef class Producer:
         """
         settled = True
         left = 0
-        if self.open:
+        if self.state.lifecycle == OPEN:
             if self.transactions is not None:
                 self.transactions.close(self.close_deadline)
             self.accumulator.close_for_appends()
@@ -695,9 +374,9 @@ cdef class Producer:
             while self.accumulator.count_unsettled() and not fp_atomic_load(&self.sender.finished):
                 self.wait_closing(&self.sender.finished, LOOK_NS)
             self.wait_closing(&self.sender.finished, GIVE_UP_TIMEOUT_NS)
-            self.open = False              # only the sender uses the transport from here on
+            self.state.lifecycle = SENDER_ENDED    # only the sender uses the transport from here on
         if sys.is_finalizing():            # an interpreter that ends runs no other Python thread
-            self.unclosed = False
+            self.state.lifecycle = CLOSED
             return left
         self.callbacks.close()
         if self.callbacks.can_be_awaited():
@@ -712,7 +391,7 @@ cdef class Producer:
             self.callback_thread.join()
         if fp_atomic_load(&self.deferred_cleanup.cleared):
             self.metadata_thread.join()
-        self.unclosed = False
+        self.state.lifecycle = CLOSED
         unregister_producer(self)
         return left
 
@@ -746,7 +425,7 @@ cdef class Producer:
 
     def __exit__(self, exc_type, exc, traceback):
         """Closes. An exception of the block goes on; if close() finds lost records, they are a note on it."""
-        if self.fork_generation != process_generation:
+        if self.appender is None or self.state.is_inherited():
             return
         try:
             self.close()
@@ -759,7 +438,7 @@ cdef class Producer:
 
     def __del__(self):
         """Closes a producer that was dropped without close(): its threads work on parts that would be freed."""
-        if not self.unclosed or self.fork_generation != process_generation:
+        if not Producer._is_unclosed(self):
             return
         try:
             warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, source=self)
@@ -768,7 +447,7 @@ cdef class Producer:
                 if current() not in (self.callbacks.thread_id, self.metadata.thread_id):
                     self._close_at_exit()
             finally:                       # a signal handler may raise in that, too
-                if self.unclosed and not sys.is_finalizing():
+                if self.state.lifecycle != CLOSED and not sys.is_finalizing():
                     make_thread(self._close_at_exit, "fastprod-close", daemon=False).start()
 
     def __dealloc__(self):
@@ -776,7 +455,7 @@ cdef class Producer:
 
         Nothing may keep a reference to self, because it is freed after this.
         """
-        if self.unclosed and self.fork_generation == process_generation:
+        if self.appender is not None and self.state.is_unclosed():
             try:
                 self.close_dropped()
             except BaseException as error:
@@ -785,7 +464,7 @@ cdef class Producer:
     @cython.final
     cdef int close_dropped(self) except -1:
         unregister_producer(self)
-        self.closing = True
+        self.state.closing = True
         self.close_deadline = fp_monotonic_ns() + EXIT_TIMEOUT_S * <int64_t>1_000_000_000
         try:
             warnings.warn("a producer was dropped without close(), and its class has a __del__() that does not call "
@@ -795,7 +474,7 @@ cdef class Producer:
                 if current() not in (self.callbacks.thread_id, self.metadata.thread_id):
                     self.shut()
             finally:
-                if self.unclosed:          # its thread still uses the parts
+                if self.state.lifecycle != CLOSED:   # its thread still uses the parts
                     Py_INCREF(self.sender)
         try:
             self.sender.completion.failed_records.raise_all()
@@ -863,7 +542,7 @@ cdef class Producer:
     def partitions_for(self, topic):
         """Returns the topic's partitions, as PartitionInfo. Waits for metadata up to max.block.ms if it has none."""
         self.check_open()
-        return self.metadata.partitions_of(self.topic_metadata(topic, self.block_deadline()))
+        return self.metadata.partitions_of(self.appender.topic_metadata(topic, self.appender.block_deadline()))
 
     def __len__(self):
         """The number of records that were sent and have not settled."""
@@ -876,13 +555,13 @@ cdef class Producer:
     @property
     def buffer_available(self):
         """Bytes of buffer.memory that are free."""
-        if not self.made or self.fork_generation != process_generation:
-            self.raise_if_unusable()
+        self.check_made()
+        self.state.check_fork()
         return self.pool.available_memory
 
     def _is_unclosed(self):
         """Whether _close_at_exit() has something to do."""
-        return self.unclosed and self.fork_generation == process_generation
+        return self.appender is not None and self.state.is_unclosed()
 
     def _memory_in_use(self):
         if not Producer._is_unclosed(self):
@@ -896,17 +575,17 @@ cdef class Producer:
         ProduceRequests, with each repetition. callback-queue-size: callbacks of settled records that have not run.
         callback-queue-bytes: the part of buffer.memory that all registered callbacks take.
         """
-        if not self.made or self.fork_generation != process_generation:
-            self.raise_if_unusable()
+        self.check_made()
+        self.state.check_fork()
         return self.figures.values()
 
     def __reduce__(self):
         raise TypeError("a Producer cannot be copied or pickled: share one among threads, and make one in each process")
 
     def __repr__(self):
-        if not self.made:
+        if self.appender is None:
             return f"<fastprod.{type(self).__name__} not initialized>"
-        state = "closed" if not self.open else f"{self.accumulator.unsettled} records pending"
+        state = "closed" if self.state.lifecycle != OPEN else f"{self.accumulator.unsettled} records pending"
         return f"<fastprod.{type(self).__name__} {self.config.bootstrap_servers} {state}>"
 
 
@@ -933,9 +612,3 @@ cdef class DeferredCleanup:
         self.transport.close()
         fp_atomic_store(&self.cleared, 1)
         notify_completed()
-
-
-# Entering a Python function lets signal handlers run, and threads that have waited for the GIL for
-# sys.getswitchinterval(). Serializers written in C never enter one. Releasing the GIL for a moment is no substitute: it
-# would restart the wait of those threads each time.
-cdef object give_way = eval("lambda: None")

@@ -4,7 +4,9 @@ from fastprod.bulk.arrow_column cimport ArrowColumn
 from fastprod.bulk.arrow_headers cimport ArrowHeaders, RowError
 from fastprod.bulk.arrow_stream cimport ArrowStream
 from fastprod.bulk.bulk_append cimport BulkAppend
+from fastprod.bulk.bulk_future cimport BulkFuture
 from fastprod.internals.record cimport fp_record
+from fastprod.internals.record_appender cimport RecordAppender
 
 cdef class ArrowAppend(BulkAppend):
     cdef ArrowStream data
@@ -46,5 +48,5 @@ cdef class ArrowAppend(BulkAppend):
     cdef Py_ssize_t fill_timestamps(self, Py_ssize_t count, int64_t now_ms) noexcept nogil
     cdef int raise_row_error(self) except -1
 
-cdef int check_arrow(object data, object value, object key, object partition, object timestamp) except -1
-cdef object check_headers(object headers)
+cdef BulkFuture append_arrow(RecordAppender appender, object topic, object data, object value, object key,
+                             object partition, object timestamp, object headers)

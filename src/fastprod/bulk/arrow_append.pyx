@@ -15,11 +15,13 @@ from fastprod.bulk.arrow_headers cimport (
     TOO_LARGE, ArrowHeaders, RowErrorKind, read_pair, stop,
 )
 from fastprod.bulk.arrow_stream cimport ArrowStream
-from fastprod.bulk.bulk_append cimport CHUNK, BulkAppend
-from fastprod.internals.input cimport checked_timestamp, encode_headers, refuse_size, shorten
+from fastprod.bulk.bulk_append cimport CHUNK, BulkAppend, give_way
+from fastprod.bulk.bulk_future cimport BulkFuture, future_of_call
+from fastprod.internals.input cimport checked_timestamp, encode_headers, refuse_size, set_headers, shorten
 from fastprod.internals.record cimport (
     FP_MAX_OVERHEAD, fp_header, fp_header_read, fp_record, fp_wire_upper_bound,
 )
+from fastprod.internals.record_appender cimport RecordAppender
 from fastprod.internals.sync cimport fp_atomic_load, fp_monotonic_ns, fp_slice_end, fp_wall_ms
 
 from fastprod.errors import SerializationError
@@ -36,6 +38,30 @@ TYPES = {
     "timestamp": "int64, which is ms since the epoch, or timestamp",
     "headers": "a map, or list of structs of two: names and values that are " + BYTES_TYPES,
 }
+
+
+cdef BulkFuture append_arrow(RecordAppender appender, object topic, object data, object value, object key,
+                             object partition, object timestamp, object headers):
+    """send_arrow(): see Producer."""
+    cdef BulkFuture future = future_of_call(topic)
+    cdef ArrowAppend append = None
+    cdef int epoch = fp_atomic_load(&appender.accumulator.epoch)
+    try:
+        appender.state.check_open()
+        check_arrow(data, value, key, partition, timestamp)
+        headers = check_headers(headers)
+        entry = appender.topic_metadata(topic, appender.block_deadline())
+        append = ArrowAppend(future, appender, topic, entry, epoch)
+        append.open(data, value, key, partition, timestamp, headers)
+        append.append_all()
+        return future
+    except BaseException as error:
+        future.describe_sent(error, append is not None)
+        raise
+    finally:
+        if append is not None:
+            append.data.release()
+        future.forget_latest()
 
 
 @cython.final
@@ -93,11 +119,7 @@ cdef class ArrowAppend(BulkAppend):
     cdef int open_headers(self, object headers) except -1:
         """Opens headers that are given as pairs. They have been checked."""
         if not any(isinstance(value, str) for _, value in headers):
-            self.same_headers = encode_headers(headers, self.largest_record, &self.same.headers_count,
-                                               &self.same.headers_wire)
-            if self.same.headers_count:
-                self.same.headers = self.same_headers
-                self.same.headers_len = len(self.same_headers)
+            self.same_headers = set_headers(&self.same, headers, self.largest_record)
             return 0
         self.headers = ArrowHeaders()
         self.headers.reserve(len(headers))
@@ -150,6 +172,18 @@ cdef class ArrowAppend(BulkAppend):
         return column
 
     # Its rows
+
+    cdef bint append_next(self) except -1:
+        cdef Py_ssize_t count, i
+        if self.appender.no_hooks:
+            return self.send()
+        count = self.read()
+        for i in range(count):
+            value, key, partition, timestamp, headers = self.record(i)
+            self.send_through(value, key, partition, timestamp, headers)
+        if count:
+            give_way()
+        return count > 0
 
     cdef bint more(self) except -1:
         """Returns whether a row is left. Fetches the next array with rows, if the current one is used up."""

@@ -7,15 +7,25 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from fastprod.internals.open_batches cimport CallbackSlot, Placed, RecordAppendResult
-from fastprod.internals.record_accumulator cimport RecordAccumulator
-from fastprod.internals.producer_metadata cimport ProducerMetadata
 from fastprod.internals.topic_metadata cimport TopicMetadata
 from fastprod.internals.partitioner cimport key_partitions
 from fastprod.internals.record cimport fp_record
+from fastprod.internals.record_appender cimport RecordAppender
 from fastprod.internals.sync cimport fp_atomic_load
 
 from fastprod.errors import KafkaError
 from fastprod.internals.error_codes import set_place
+
+# Entering a Python function lets signal handlers run, and threads that have waited for the GIL for
+# sys.getswitchinterval(). Serializers written in C never enter one. Releasing the GIL for a moment is no substitute: it
+# would restart the wait of those threads each time.
+cdef object python_function = eval("lambda: None")
+
+
+cdef int give_way() except -1:
+    """Lets signal handlers and other threads run, after a chunk of records that went through hooks."""
+    python_function()
+    return 0
 
 
 cdef class BulkAppend:
@@ -24,18 +34,18 @@ cdef class BulkAppend:
     Owns the arrays of a chunk. Used by one thread.
     """
 
-    def __cinit__(self, BulkFuture future, TopicMetadata entry, RecordAccumulator accumulator, int epoch,
-                  ProducerMetadata metadata, int64_t max_block_ns, size_t largest_record, str size_limit,
-                  bint ignore_keys):
+    def __cinit__(self, BulkFuture future, RecordAppender appender, topic, TopicMetadata entry, int epoch):
         self.future = future
+        self.appender = appender
+        self.accumulator = appender.accumulator
+        self.metadata = appender.metadata
+        self.topic = topic
         self.entry = entry
-        self.accumulator = accumulator
         self.epoch = epoch
-        self.metadata = metadata
-        self.max_block_ns = max_block_ns
-        self.largest_record = largest_record
-        self.size_limit = size_limit
-        self.ignore_keys = ignore_keys
+        self.max_block_ns = appender.max_block_ns
+        self.largest_record = appender.largest_record
+        self.size_limit = appender.size_limit
+        self.ignore_keys = appender.ignore_keys
         self.records = <fp_record *>malloc(CHUNK * sizeof(fp_record))
         self.partitions = <int32_t *>malloc(CHUNK * sizeof(int32_t))
         self.placed = <Placed *>malloc(CHUNK * sizeof(Placed))
@@ -46,6 +56,23 @@ cdef class BulkAppend:
         free(self.records)
         free(self.partitions)
         free(self.placed)
+
+    cdef int append_all(self) except -1:
+        """Appends the records of the call, chunk by chunk."""
+        while True:
+            self.appender.check_sending(self.epoch)
+            if not self.append_next():
+                return 0
+
+    cdef bint append_next(self) except -1:
+        """Appends the next records. Returns False if none was left. Each subclass has its own."""
+        raise NotImplementedError
+
+    cdef int send_through(self, object value, object key, object partition, object timestamp, object headers) except -1:
+        """Sends one record through the user's hooks."""
+        self.appender.check_sending(self.epoch)
+        self.future.add(self.appender.send_through(self.topic, value, key, partition, timestamp, headers, None))
+        return 0
 
     cdef int append(self, Py_ssize_t count, bint wait) except -1:
         """Appends the chunk's first `count` records; without `wait`, those that need not wait for memory.

@@ -1,7 +1,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from fastprod.bulk.bulk_append cimport CHUNK, BulkAppend
+from fastprod.bulk.bulk_future cimport BulkFuture
 from fastprod.internals.input cimport Span
+from fastprod.internals.record_appender cimport RecordAppender
 
 cdef class Column:
     cdef object items                      # list, tuple, or iterator
@@ -38,4 +40,5 @@ cdef class SequenceAppend(BulkAppend):
     cdef void unref(self) noexcept
     cdef void release_spans(self) noexcept
 
-cdef tuple columns_of(object values, object keys, object partitions, object timestamps, object headers)
+cdef BulkFuture append_sequences(RecordAppender appender, object topic, object values, object keys, object partitions,
+                                 object timestamps, object headers)

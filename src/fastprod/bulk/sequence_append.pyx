@@ -8,9 +8,12 @@ from cpython.sequence cimport PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS
 from cpython.tuple cimport PyTuple_CheckExact
 from libc.stdint cimport INT32_MAX, int64_t
 from libc.stdlib cimport free, malloc
-from fastprod.internals.input cimport checked_timestamp, encode_headers, refuse_size, shorten, span_of, span_release
+from fastprod.bulk.bulk_append cimport CHUNK, BulkAppend, give_way
+from fastprod.bulk.bulk_future cimport BulkFuture, future_of_call
+from fastprod.internals.input cimport checked_timestamp, refuse_size, set_headers, shorten, span_of, span_release
 from fastprod.internals.record cimport FP_MAX_OVERHEAD, fp_no_headers, fp_prefetch, fp_record, fp_wire_upper_bound
-from fastprod.internals.sync cimport fp_wall_ms
+from fastprod.internals.record_appender cimport RecordAppender
+from fastprod.internals.sync cimport fp_atomic_load, fp_wall_ms
 
 import itertools
 
@@ -108,6 +111,27 @@ cdef tuple columns_of(object values, object keys, object partitions, object time
     return columns
 
 
+cdef BulkFuture append_sequences(RecordAppender appender, object topic, object values, object keys, object partitions,
+                                 object timestamps, object headers):
+    """send_many(): see Producer."""
+    cdef BulkFuture future = future_of_call(topic)
+    cdef SequenceAppend append = None
+    cdef int epoch = fp_atomic_load(&appender.accumulator.epoch)
+    try:
+        appender.state.check_open()
+        columns = columns_of(values, keys, partitions, timestamps, headers)
+        entry = appender.topic_metadata(topic, appender.block_deadline())
+        append = SequenceAppend(future, appender, topic, entry, epoch)
+        append.read_from(columns)
+        append.append_all()
+        return future
+    except BaseException as error:
+        future.describe_sent(error, append is not None)
+        raise
+    finally:
+        future.forget_latest()
+
+
 cdef class SequenceAppend(BulkAppend):
     """Appends the records of one send_many().
 
@@ -133,6 +157,22 @@ cdef class SequenceAppend(BulkAppend):
         if self.keys.items is None and self.keys.scalar is None:
             self.ignore_keys = True
         return 0
+
+    cdef bint append_next(self) except -1:
+        cdef Py_ssize_t i
+        cdef Py_ssize_t count = self.take()
+        if count == 0:
+            return False
+        if self.appender.no_hooks:
+            self.append_taken(count)
+        elif self.error is None or isinstance(self.error, Exception):   # Ctrl-C does not wait for the rest
+            for i in range(count):
+                self.send_through(<object>self.values.item(i), <object>self.keys.item(i),
+                                  <object>self.record_partitions.item(i), <object>self.timestamps.item(i),
+                                  <object>self.headers.item(i))
+            give_way()
+        self.unref()
+        return True
 
     cdef Py_ssize_t take(self) except -1:
         """Takes the next chunk's items from the columns. Returns how many records they are; 0 after the last.
@@ -217,7 +257,6 @@ cdef class SequenceAppend(BulkAppend):
     cdef int read(self, Py_ssize_t i, int64_t now_ms) except -1:
         """Points the chunk's record i at the bytes to copy, and checks its fields."""
         cdef fp_record *record = &self.records[i]
-        cdef bytes encoded
         cdef int64_t deadline = 0
         cdef size_t size
         cdef object partition = <object>self.record_partitions.item(i)
@@ -227,12 +266,7 @@ cdef class SequenceAppend(BulkAppend):
         self.point(<object>self.keys.item(i), &record.key, &record.key_len, "key")
         fp_no_headers(record)
         if headers is not None:
-            encoded = encode_headers(
-                headers, self.largest_record, &record.headers_count, &record.headers_wire)
-            if record.headers_count:
-                self.refs.append(encoded)
-                record.headers = encoded
-                record.headers_len = len(encoded)
+            self.refs.append(set_headers(record, headers, self.largest_record))
         record.timed = timestamp is not None
         record.timestamp = now_ms if timestamp is None else checked_timestamp(timestamp)
         self.partitions[i] = -1

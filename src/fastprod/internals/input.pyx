@@ -4,7 +4,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.number cimport PyNumber_Index
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t
-from fastprod.internals.record cimport FP_HEADER_ROOM, fp_header, fp_header_wire, fp_header_write
+from fastprod.internals.record cimport FP_HEADER_ROOM, fp_header, fp_header_wire, fp_header_write, fp_record
 
 from fastprod.errors import RecordTooLargeError, SerializationError
 
@@ -104,6 +104,15 @@ cdef bytes encode_headers(object headers, size_t limit, int32_t *count, size_t *
         finally:
             span_release(&span)
     return b"".join(parts)
+
+
+cdef bytes set_headers(fp_record *record, object headers, size_t limit):
+    """Points the record at its headers, as bytes, and returns these: the caller keeps them as long as the record."""
+    cdef bytes encoded = encode_headers(headers, limit, &record.headers_count, &record.headers_wire)
+    if record.headers_count:
+        record.headers = encoded
+        record.headers_len = len(encoded)
+    return encoded
 
 
 cdef object whole_number(object given, str wanted):

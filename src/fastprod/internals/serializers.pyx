@@ -16,6 +16,9 @@ cdef class Serializers:
         self.key_serializer = key_serializer
         self.value_serializer = value_serializer
 
+    cdef bint are_none(self) noexcept:
+        return self.key_serializer is None and self.value_serializer is None
+
     cdef object key(self, object topic, object key):
         return key if self.key_serializer is None or key is None else serialize(self.key_serializer, topic, key, "key")
 
