@@ -15,7 +15,7 @@ pytestmark = pytest.mark.kafka
 
 # Where fastprod's default is not Java's, on purpose: Java's default -> why.
 OTHER_DEFAULTS = {
-    "linger.ms": ("5", "0 is the guide's default, and Java's before 4.0"),
+    "linger.ms": ("5", "Java's default before 4.0"),
     "send.buffer.bytes": ("131072", "the operating system's size adapts"),
     "receive.buffer.bytes": ("32768", "the operating system's size adapts"),
     "ssl.keystore.type": ("JKS", "OpenSSL reads no JKS; PKCS12 stands for itself"),

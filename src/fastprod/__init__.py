@@ -1,4 +1,4 @@
-"""fastprod: a Kafka producer for Python jobs that push volume."""
+"""fastprod: a Kafka producer for Python jobs that send many records."""
 
 # First: what follows cannot be loaded in a subinterpreter.
 from fastprod.internals import interpreter as _interpreter  # isort: split

@@ -1,6 +1,6 @@
 """The exceptions of fastprod.
 
-Source: the classes of org.apache.kafka.common.errors.
+Source: the exceptions of Kafka's Java client, most of which are in org.apache.kafka.common.errors.
 """
 
 from __future__ import annotations
@@ -144,8 +144,8 @@ class DeliveryError(KafkaError):
     * `reasons`: maps the text of each failure to the number of records.
     * `records`: the failed records, as `FailedRecord`, to store or to send again.
 
-    The last two are empty in the error of a single record. For several records, `persisted` is `"possibly"` unless all
-    are alike.
+    `reasons` and `records` are empty in the error of a single record. For several records, `persisted` is the value
+    that all of them have. If the values differ, it is `"possibly"`.
 
     ```python
     try:
@@ -190,8 +190,8 @@ class BulkDeliveryError(DeliveryError):
     """Some records of a `send_many()` or `send_arrow()` failed.
 
     * `failures`: pairs of index and error, ordered by the index, which is the record's place in the call.
-    * `records`: empty, because the caller has the records. If it does not, as with a generator, do not ask the future:
-      `flush()` then raises, with the records.
+    * `records`: always empty, because you have the records already. If you gave a generator and did not keep them, do
+      not ask the future. Then `flush()` raises `DeliveryError`, which holds the records.
 
     ```python
     values = [b"one", b"two"]

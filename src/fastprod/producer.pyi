@@ -84,7 +84,7 @@ class Producer:
 
         It waits at most `max.block.ms` if the topic is new or `buffer.memory` is full. Then it raises
         `MetadataTimeoutError` or `BufferExhaustedError`. A wrong record raises `TypeError`, `ValueError`,
-        `SerializationError` or `RecordTooLargeError`. Whatever it raises, the record was not taken and the
+        `SerializationError` or `RecordTooLargeError`. After each of these errors the record was not taken, and the
         producer still works.
 
         ```python
@@ -104,13 +104,13 @@ class Producer:
     ) -> BulkFuture:
         """Sends a record for each of `values` and returns one future for all.
 
-        * `values`, `keys`: iterables of what `send()` takes, of equal length. A generator is read as
-          `buffer.memory` has room.
+        * `values`, `keys`: iterables of what `send()` takes, of equal length. From a generator it takes more as room in
+          `buffer.memory` becomes free.
         * `partitions`, `timestamps`: iterables, or one number for all records.
         * `headers`: the headers of all records, or an iterable with those of each.
 
-        It waits and raises as `send()` does. If it raises, the records before the wrong one have been sent:
-        `error.index` is their number and `error.sent` their future.
+        It waits and raises as `send()` does. If it raises, the records before the wrong one have been sent.
+        `error.index` says how many they are, and `error.sent` is their future.
 
         ```python
         bulk = producer.send_many("orders", [b"one", b"two"], keys=[b"a", b"b"])
@@ -136,8 +136,8 @@ class Producer:
           key.
         * `partition`: the name of an integer column, or a number for all rows.
         * `timestamp`: the name of a column of int64 (ms) or of timestamps, or ms for all rows.
-        * `headers`: a mapping of header name to column name, or to `bytes` or `None` for all rows; or the name
-          of a map column.
+        * `headers`: a mapping, or the name of a map column. A mapping has a column name for each header name, or
+          `bytes` or `None` for all rows.
 
         It waits and raises as `send_many()` does. `ValueError`: a column is missing. `TypeError`: a column has
         another type. `OSError`: the stream failed.
@@ -176,7 +176,8 @@ class Producer:
     def close(self, timeout: float | None = None) -> None:
         """Sends what is left, waits for it, and ends the producer's threads. A second call does nothing.
 
-        * `timeout`: seconds, or `None`, which `delivery.timeout.ms` bounds. Records still pending then fail.
+        * `timeout`: seconds. `None` waits until each record has settled, at most about `delivery.timeout.ms`.
+          Records that are pending at the timeout fail.
 
         `DeliveryError`: records failed and the program has not seen the errors; the exception holds the records.
 
@@ -198,7 +199,7 @@ class Producer:
         ```
         """
     def init_transactions(self, timeout: float | None = None) -> None:
-        """Fences older producers with this `transactional.id` and ends what they left open.
+        """Fences older producers with this `transactional.id` and aborts the transaction that they left open.
 
         Call it once, before all else.
 
@@ -215,7 +216,7 @@ class Producer:
     def begin_transaction(self) -> None:
         """Opens a transaction. See `init_transactions()` for an example.
 
-        What is sent from here on is committed or aborted together.
+        The records that you send after it are committed or aborted together.
         """
     def send_offsets_to_transaction(
         self, offsets: Iterable[_Offset] | Mapping[tuple[str, int], int], group_metadata: bytes
@@ -224,7 +225,7 @@ class Producer:
 
         * `offsets`: `confluent_kafka.TopicPartition` objects, or a mapping of `(topic, partition)` to the offset
           of the next record to consume.
-        * `group_metadata`: what `consumer.consumer_group_metadata()` gives.
+        * `group_metadata`: the result of `consumer.consumer_group_metadata()`.
 
         It waits at most `max.block.ms`. After any error but `TypeError`, `ValueError` and
         `TransactionStateError`, abort the transaction. The page Transactions of the documentation has an
@@ -266,7 +267,7 @@ class Producer:
         ```
         """
     def partitions_for(self, topic: str) -> list[PartitionInfo]:
-        """The partitions of a topic. It asks the brokers if they are not known, and waits at most `max.block.ms`.
+        """The partitions of a topic. If they are not known, it asks the brokers and waits at most `max.block.ms`.
 
         ```python
         print(len(producer.partitions_for("orders")))

@@ -19,7 +19,8 @@ class ProducerRecord:
       `str` (sent as UTF-8) or `None`. A `None` value is a tombstone on a compacted topic.
     * `partition`: a number from 0, or `None` to let the partitioner choose.
     * `timestamp`: milliseconds since the epoch, or `None` for the moment of `send()`.
-    * `headers`: a mapping, or pairs of name and value. A value takes the types that `value` takes without a serializer.
+    * `headers`: a mapping, or pairs of name and value. A header's value has one of the types of `value`
+      without a serializer.
 
     The constructor checks nothing. `Producer.send()` checks types, sizes and the topic's name.
 
@@ -68,7 +69,7 @@ class RecordMetadata(NamedTuple):
 
     topic: str
     partition: int
-    offset: int  # -1 if the broker gave none: with acks=0, or if librdkafka inferred a lost acknowledgement
+    offset: int  # -1: not known, with acks=0 or if the acknowledgement was lost and librdkafka knows of the write
     timestamp: int  # milliseconds since the epoch
     serialized_key_size: int  # bytes; -1 for a null key
     serialized_value_size: int  # bytes; -1 for a null value
@@ -94,8 +95,8 @@ class BulkMetadata(_BulkMetadata):
     * `bytes`: the size of their keys and values.
     * `partitions`: maps each partition of the topic to `(count, first offset, last offset)`. An offset is -1 if the
       broker gave none.
-    * `other_topics`: maps each topic to which interceptors moved records to a mapping like `partitions`. It is an
-      attribute, not an item of the tuple.
+    * `other_topics`: the same for records that interceptors moved to other topics. It maps each of these topics to a
+      mapping like `partitions`. It is an attribute, not an item of the tuple.
 
     ```python
     report = producer.send_many("orders", [b"one", b"two"]).result(timeout=10)

@@ -33,8 +33,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand and returns the exit code; SystemExit(2) for arguments that argparse does not take."""
-    parser = _Parser(prog="fastprod", description="A Kafka producer for jobs that push volume.", allow_abbrev=False)
+    """Runs one subcommand and returns its exit code. Raises SystemExit(2) if argparse refuses the arguments."""
+    description = "A Kafka producer for jobs that send many records."
+    parser = _Parser(prog="fastprod", description=description, allow_abbrev=False)
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     send.add_parser(commands)

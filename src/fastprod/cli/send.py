@@ -34,15 +34,15 @@ Sends the records of files to a topic and waits until the brokers have acknowled
 formats, by suffix:
   lines    .txt, .log, no suffix, standard input    each line is a value; records have no key
   ndjson   .ndjson, .jsonl                          each line is a value, byte for byte
-  csv      .csv, .tsv                               each row is a value: a JSON object of strings, named by the header
-  parquet  .parquet                                 each row is a value: the column "value", or the one of --value
+  csv      .csv, .tsv                               each row is a value: an object of strings; the header has the names
+  parquet  .parquet                                 each row is a value: the column "value", or that of --value COLUMN
   arrow    .arrow, .arrows, .feather, .ipc          as parquet
 
 Any other suffix needs --format. Columns for parquet and arrow hold bytes or text; a null value is a tombstone. Both
 formats need pyarrow: pip install 'fastprod[arrow]'
 
 Text is UTF-8. gzip, bzip2 and xz data is decompressed, also from standard input. zstd needs Python 3.14 or the package
-backports.zstd, and lz4 needs the package lz4. A file that is not in its format is refused.
+backports.zstd, and lz4 needs the package lz4. A file whose content does not match its format is refused.
 """
 _EXIT_CODES = """
 precedence: -X overrides -F, and -F overrides the environment. FASTPROD_SASL_PASSWORD sets sasl.password.
@@ -109,7 +109,7 @@ def add_parser(commands: Any) -> None:
         "--progress",
         choices=("auto", "always", "never"),
         default="auto",
-        help="auto: a bar on a terminal, if rich is installed",
+        help="when to show a progress bar; auto, the default: on a terminal, if rich is installed",
     )
     parser.set_defaults(run=run)
 

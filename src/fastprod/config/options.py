@@ -1,8 +1,8 @@
 """The table of all options: name, unit, default, range, and whether fastprod or librdkafka acts on it.
 
-``config.resolve()`` reads options by ``OPTIONS``, and docs/options.md is generated from it.
-Names, meanings and defaults are those of Kafka's Java producer 4.x, except that ``linger.ms`` is 0, the guide's
-default, ``allow.auto.create.topics`` is false, and the socket buffers are left to the operating system.
+``config.resolve()`` reads options by the table ``OPTIONS``, and docs/options.md is generated from the same table.
+Names, meanings and defaults are those of Kafka's Java producer 4.x, with three exceptions: ``linger.ms`` is 0, Java's
+default before 4.0; ``allow.auto.create.topics`` is false; the operating system chooses the socket buffers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Option(NamedTuple):
     unit: str  # also says how a value is read: see parse.py
     default: Any
     valid: range | tuple[Any, ...] | None  # numbers from..to, or the values allowed; None: see the parser
-    owner: str  # "fastprod" acts on it | "librdkafka" does | "refused", "no effect" (a warning) but for the default
+    owner: str  # who acts on it: "fastprod" or "librdkafka"; "refused", "no effect": another value raises, or warns
     maps_to: str  # the property of librdkafka that gets the value, or ""
-    doc: str  # one line; for the last two owners the reason, and what to use instead
+    doc: str  # one line; for "refused" and "no effect" the reason, and what to use instead
 
 
 def _own(name: str, unit: str, default: Any, valid: Any, doc: str, maps_to: str = "") -> Option:
@@ -86,10 +86,12 @@ _ROWS = (
     _rdk("retry.backoff.max.ms", "ms", 1000, range(300_001), "Longest pause before a retry."),
     _rdk("max.in.flight.requests.per.connection", "count", 5, range(1, 1_000_001),
          "At most 5 with idempotence; 1 keeps the order without it."),
-    _own("delivery.timeout.ms", "ms", 120_000, _INT, "From send() to success or failure.", "message.timeout.ms"),
+    _own("delivery.timeout.ms", "ms", 120_000, _INT, "Longest time from send() to success or failure.",
+         "message.timeout.ms"),
     _own("request.timeout.ms", "ms", 30_000, range(10, 300_001), "Wait for one response.", "request.timeout.ms"),
     _own("transactional.id", "text", None, None, "Name of this producer across restarts.", "transactional.id"),
-    _rdk("transaction.timeout.ms", "ms", 60_000, range(1000, 2**31), "The broker aborts an open transaction then."),
+    _rdk("transaction.timeout.ms", "ms", 60_000, range(1000, 2**31),
+         "The broker aborts a transaction that is open longer."),
     _refused("transaction.two.phase.commit.enable", False, "librdkafka has no two-phase commit"),
     # Cluster and connections.
     _own("bootstrap.servers", "hosts", None, None, "host:port, comma-separated.", "bootstrap.servers"),
@@ -103,14 +105,15 @@ _ROWS = (
     _own("metadata.max.idle.ms", "ms", 300_000, range(5000, 2**31), "A topic not used for this long is forgotten."),
     _own("metadata.recovery.strategy", "name", "rebootstrap", ("none", "rebootstrap"),
          "Ask bootstrap.servers again when no known broker answers."),
-    _unused("metadata.recovery.rebootstrap.trigger.ms", "ms", 300_000, "a request for metadata that fails is enough"),
+    _unused("metadata.recovery.rebootstrap.trigger.ms", "ms", 300_000,
+            "fastprod asks bootstrap.servers as soon as one request for metadata fails"),
     _unused("metadata.cluster.check.enable", "bool", True, "librdkafka does not compare cluster ids"),
     _rdk("send.buffer.bytes", "bytes", -1, range(-1, 100_000_001),
          "SO_SNDBUF; -1: the system's, which adapts (Java: 131072).", "socket.send.buffer.bytes"),
     _rdk("receive.buffer.bytes", "bytes", -1, range(-1, 100_000_001),
          "SO_RCVBUF; -1: the system's, which adapts (Java: 32768).", "socket.receive.buffer.bytes"),
     _rdk("connections.max.idle.ms", "ms", 540_000, range(-1, 2**31),
-         "Idle connections are closed then; set it below your load balancer's limit; < 1: never."),
+         "Connections idle for this long are closed; set it below your load balancer's limit; < 1: never."),
     _rdk("reconnect.backoff.ms", "ms", 50, _HOUR_MS, "First pause before connecting again."),
     _rdk("reconnect.backoff.max.ms", "ms", 1000, _HOUR_MS, "Longest pause before connecting again."),
     _rdk("socket.connection.setup.timeout.ms", "ms", 10_000, range(1000, 2**31), "For TCP, TLS and SASL together."),
@@ -133,7 +136,7 @@ _ROWS = (
     _rdk("ssl.truststore.type", "text", None, ("PEM",), "Trust stores are always PEM. " + _KEYTOOL, ""),
     _refused("ssl.truststore.password", None, "a PEM trust store has no password; convert a JKS store to PEM"),
     _rdk("ssl.keystore.location", "file", None, None, "Client certificate and key; see ssl.keystore.type."),
-    _rdk("ssl.keystore.password", "text", None, None, "Password of that file."),
+    _rdk("ssl.keystore.password", "text", None, None, "Password of the file ssl.keystore.location."),
     _rdk("ssl.keystore.type", "text", None, ("PKCS12", "PEM"),
          "PEM: key and certificates in one file. " + _KEYTOOL, ""),
     _rdk("ssl.keystore.key", "text", None, None, "Client key itself, PEM.", "ssl.key.pem"),
@@ -161,8 +164,8 @@ _ROWS = (
     _refused("sasl.login.callback.handler.class", None, _JAVA_CLASS + "use sasl.oauthbearer.token.provider"),
     _refused("sasl.client.callback.handler.class", None, _JAVA_CLASS + "use the sasl.* options"),
     _rdk("sasl.kerberos.service.name", "text", None, None, "Service part of the brokers' principal; default kafka."),
-    _refused("sasl.kerberos.kinit.cmd", "/usr/bin/kinit", "a path in Java, a whole command line in librdkafka: "
-             "give that as librdkafka.sasl.kerberos.kinit.cmd"),
+    _refused("sasl.kerberos.kinit.cmd", "/usr/bin/kinit", "Java takes a path, librdkafka a command line: give the "
+             "command line as librdkafka.sasl.kerberos.kinit.cmd"),
     _rdk("sasl.kerberos.min.time.before.relogin", "ms", 60_000, range(86_400_001), "Between two runs of kinit."),
     _unused("sasl.kerberos.ticket.renew.window.factor", "ratio", 0.8, "see sasl.kerberos.min.time.before.relogin"),
     _unused("sasl.kerberos.ticket.renew.jitter", "ratio", 0.05, "see sasl.kerberos.min.time.before.relogin"),
@@ -187,7 +190,8 @@ _ROWS = (
     _rdk("sasl.oauthbearer.assertion.claim.exp.seconds", "seconds", 300, range(1, 86_401), "Life of the assertion."),
     _rdk("sasl.oauthbearer.assertion.claim.iss", "text", None, None, "Issuer claim."),
     _rdk("sasl.oauthbearer.assertion.claim.jti.include", "bool", False, None, "Add a random id claim."),
-    _rdk("sasl.oauthbearer.assertion.claim.nbf.seconds", "seconds", 60, range(3601), "Valid from so long before now."),
+    _rdk("sasl.oauthbearer.assertion.claim.nbf.seconds", "seconds", 60, range(3601),
+         "The assertion is valid from this long before now."),
     _rdk("sasl.oauthbearer.assertion.claim.sub", "text", None, None, "Subject claim."),
     _rdk("sasl.oauthbearer.assertion.file", "file", None, None, "A ready assertion."),
     _rdk("sasl.oauthbearer.assertion.private.key.file", "PEM file", None, None, "Key that signs the assertion, PEM."),
@@ -279,7 +283,8 @@ _PARTITIONS = "fastprod chooses the partition: see partitioner and partitioner.s
 _LOADS_CODE = "a config must not load code into the process"
 _POINTER = "its value is a pointer inside librdkafka"
 _EVENTS = "fastprod reads librdkafka's events itself"
-# Properties that fastprod's guarantees need, or that a configuration must not reach, by dotted name.
+# Properties of librdkafka that a configuration must not set, by dotted name: fastprod's guarantees depend on them, or
+# they are unsafe.
 DENIED = {
     "delivery.report.only.error": "fastprod needs every delivery report to settle futures and free memory",
     "queue.buffering.max.messages": "memory is bounded by buffer.memory, in bytes",
@@ -294,7 +299,7 @@ DENIED = {
     "plugin.library.paths": _LOADS_CODE,
     "ssl.engine.location": _LOADS_CODE,
     "ssl.engine.id": _LOADS_CODE,
-    "ssl.providers": _LOADS_CODE,  # of OpenSSL; a path is taken for one too
+    "ssl.providers": _LOADS_CODE,  # OpenSSL also takes a path for a provider's name
     **dict.fromkeys(("interceptors", "opaque", "default.topic.conf", "ssl.key", "ssl.certificate", "ssl.ca"), _POINTER),
     "ssl.engine.callback.data": _POINTER,
 }
@@ -315,7 +320,7 @@ def dotted(key: str) -> str:
 
 
 def denied(name: str) -> str:
-    """Why a dotted name of librdkafka's cannot be set, by whatever prefix; "" if it can."""
+    """The reason why a property of librdkafka cannot be set, with or without a prefix; "" if it can be set."""
     if name.endswith(".cb"):
         if name.startswith("oauth"):
             return "give sasl.oauthbearer.token.provider instead"
@@ -325,7 +330,7 @@ def denied(name: str) -> str:
 
 
 def is_sensitive(key: str) -> bool:
-    """Whether the value of ``key``, however it is spelt, must never appear in a text."""
+    """Whether ``key`` names a secret, which no text may show. Upper case, dots and underscores do not matter."""
     name = dotted(key.lower())
     return any(part in name for part in _SECRET_PARTS)
 
