@@ -50,7 +50,6 @@ DEFAULT_PROPERTIES = {
     "enable.idempotence": "true",
     "enable.metrics.push": "true",
     "linger.ms": "0",
-    "log.queue": "true",
     "max.in.flight.requests.per.connection": "5",
     "message.max.bytes": "1048576",
     "message.timeout.ms": "120000",

@@ -41,7 +41,6 @@ def librdkafka_properties(
         "batch.num.messages": "1000000",
         "socket.keepalive.enable": "true",
         "socket.timeout.ms": str(_socket_timeout_ms(values["request.timeout.ms"])),
-        "log.queue": "true",
         # librdkafka's recovery drops the brokers and their leader epochs. It then accepts metadata from a broker that
         # does not know yet that it lost the leadership. ProducerMetadata recovers without this fault.
         "metadata.recovery.strategy": "none",

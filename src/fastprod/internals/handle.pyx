@@ -116,7 +116,8 @@ cdef class HandleFactory:
 
     def __cinit__(self, dict properties, bint has_token_provider):
         cdef char text[512]
-        cdef dict text_properties = properties | {"debug": with_metadata(properties.get("debug", ""))}
+        cdef dict text_properties = properties | {
+            "debug": with_metadata(properties.get("debug", "")), "log.queue": "true"}
         if has_exact_login(properties):    # brokers are added after it, or a connection could come first
             if properties.get("client.dns.lookup", "use_all_dns_ips") != "use_all_dns_ips":
                 raise ConfigError(f"{LOGIN[0]} or {LOGIN[1]} begins with white space: for librdkafka to keep it, "
