@@ -124,10 +124,18 @@ MAY_KNOW = {
         "errors", "internals.callbacks", "internals.incomplete_batches", "internals.produce_request_result",
         "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
     },
+    "internals.metadata_updater": {
+        "internals.client_renewal", "internals.metadata_requests", "internals.producer_metadata", "internals.sender",
+        "internals.sync", "internals.threads", "internals.transport",
+    },
+    "internals.client_renewal": {
+        "internals.metadata_requests", "internals.producer_metadata", "internals.sender", "internals.sync",
+        "internals.topic_metadata", "internals.transport",
+    },
     "internals.producer_metadata": {
-        "errors", "internals.error_codes", "internals.input", "internals.metadata_requests",
-        "internals.record_accumulator", "internals.sender", "internals.sync", "internals.threads",
-        "internals.topic_metadata", "internals.transport", "librdkafka.codes", "librdkafka.loader", "records",
+        "errors", "internals.error_codes", "internals.input", "internals.record_accumulator", "internals.sender",
+        "internals.sync", "internals.threads", "internals.topic_metadata", "internals.transport", "librdkafka.codes",
+        "librdkafka.loader", "records",
     },
     "internals.transaction_manager": {
         "errors", "internals.error_codes", "internals.logs", "internals.pending_records",
@@ -187,12 +195,12 @@ MAY_KNOW = {
     "producer": {
         "bulk.arrow_append", "bulk.bulk_future", "bulk.sequence_append", "config.producer_config", "errors",
         "internals.buffer_pool", "internals.callbacks", "internals.future", "internals.handle",
-        "internals.in_flight_partition", "internals.interceptors", "internals.logs", "internals.open_producers",
-        "internals.pending_records", "internals.produce_request_result", "internals.producer_metadata",
-        "internals.producer_metrics", "internals.producer_state", "internals.record_accumulator",
-        "internals.record_appender", "internals.sender", "internals.serializers", "internals.sync",
-        "internals.threads", "internals.token_requests", "internals.tokens", "internals.transaction_block",
-        "internals.transaction_manager", "internals.transport", "records",
+        "internals.in_flight_partition", "internals.interceptors", "internals.logs", "internals.metadata_updater",
+        "internals.open_producers", "internals.pending_records", "internals.produce_request_result",
+        "internals.producer_metadata", "internals.producer_metrics", "internals.producer_state",
+        "internals.record_accumulator", "internals.record_appender", "internals.sender", "internals.serializers",
+        "internals.sync", "internals.threads", "internals.token_requests", "internals.tokens",
+        "internals.transaction_block", "internals.transaction_manager", "internals.transport", "records",
     },
     "__init__": {
         "bulk.bulk_future", "errors", "internals.autospec", "internals.future", "internals.interpreter",

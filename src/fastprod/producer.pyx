@@ -12,6 +12,7 @@ from fastprod.internals.interceptors cimport ProducerInterceptors
 from fastprod.internals.open_producers cimport EXIT_TIMEOUT_S, register_producer, unregister_producer
 from fastprod.internals.pending_records cimport PendingRecords
 from fastprod.internals.produce_request_result cimport notify_completed, wait_completed
+from fastprod.internals.metadata_updater cimport MetadataUpdater
 from fastprod.internals.producer_metadata cimport ProducerMetadata
 from fastprod.internals.producer_metrics cimport ProducerMetrics
 from fastprod.internals.producer_state cimport CLOSED, OPEN, SENDER_ENDED, ProducerState
@@ -76,6 +77,7 @@ cdef class Producer:
     cdef PendingRecords pending
     cdef TransactionManager transactions   # None without a transactional.id
     cdef ProducerMetadata metadata
+    cdef MetadataUpdater updater
     cdef object tokens                     # TokenRefresher, or None without a provider
     cdef object callback_thread
     cdef object metadata_thread
@@ -133,10 +135,12 @@ cdef class Producer:
         self.sender = Sender(self.accumulator, self.pool, self.transport, self.callbacks)
         self.pending = PendingRecords(self.accumulator, self.callbacks, self.sender)
         self.metadata = ProducerMetadata(
-            self.transport, self.accumulator, sender=self.sender, renewable=not settings.transactional_id,
+            self.transport, self.accumulator, self.sender,
+            max_partitions_for_memory=settings.buffer_memory // (2 * settings.batch_size))
+        self.updater = MetadataUpdater(
+            self.metadata, self.transport, self.sender, renewable=not settings.transactional_id,
             max_age_ms=settings.metadata_max_age_ms, max_idle_ms=settings.metadata_max_idle_ms,
             backoff_ms=settings.retry_backoff_ms,
-            max_partitions_for_memory=settings.buffer_memory // (2 * settings.batch_size),
             bootstrap_servers=properties["bootstrap.servers"].encode()
             if settings.metadata_recovery_strategy == "rebootstrap" else None)
         self.callbacks.on_refresh = self.metadata.want
@@ -153,7 +157,7 @@ cdef class Producer:
         green = greenlets_run()
         self.callbacks.green_thread = thread_ident() if green else 0
         self.callback_thread = make_thread(self.callbacks.run, "fastprod-callbacks", green=green)
-        self.metadata_thread = make_thread(self.metadata.run, "fastprod-metadata", (self.deferred_cleanup.clear,))
+        self.metadata_thread = make_thread(self.updater.run, "fastprod-metadata", (self.deferred_cleanup.clear,))
         self.figures = ProducerMetrics(
             self.pool, self.accumulator, self.sender.completion, self.transport, self.callbacks)
         self.state = ProducerState(self.transport.errors, self.transactions)

@@ -9,6 +9,10 @@ from fastprod.internals.handle cimport add_brokers
 
 fp_librdkafka_use(functions())
 
+cdef enum:
+    REQUEST_TIMEOUT_MS = 1000   # of one request, which nothing interrupts
+
+
 cdef int keep_topics(rd_kafka_t *rk, list names) except -1:
     """Makes librdkafka keep the topics, and refresh their metadata: it keeps them though the reference is dropped."""
     cdef rd_kafka_topic_t *topic
@@ -29,15 +33,15 @@ cdef class MetadataRequests:
         """Makes librdkafka refresh the metadata of these topics too, from now on."""
         keep_topics(self.transport.rk, names)
 
-    def metadata(self, str name, int timeout_ms):
+    def metadata(self, str name):
         """Returns the metadata of a topic, or of all kept topics: (code, {name: (code, [leader, ...])}).
 
-        leader: broker id, -1 for none. A code is 0 or librdkafka's. Blocks up to timeout_ms, without the GIL.
+        leader: broker id, -1 for none. A code is 0 or librdkafka's. Blocks up to REQUEST_TIMEOUT_MS, without the GIL.
         """
         topics = {}
-        return self.ask(self.transport.rk, name, timeout_ms, topics), topics
+        return self.ask(self.transport.rk, name, topics), topics
 
-    cdef int ask(self, rd_kafka_t *rk, str name, int timeout_ms, dict topics) except? -1:
+    cdef int ask(self, rd_kafka_t *rk, str name, dict topics) except? -1:
         cdef const rd_kafka_metadata_t *found = NULL
         cdef rd_kafka_metadata_topic_t *topic
         cdef rd_kafka_metadata_partition_t *partition
@@ -49,7 +53,7 @@ cdef class MetadataRequests:
             if only is NULL:
                 raise KafkaError(f"librdkafka refuses the topic {name!r}")
         with nogil:
-            code = rd_kafka_metadata(rk, 0, only, &found, timeout_ms)
+            code = rd_kafka_metadata(rk, 0, only, &found, REQUEST_TIMEOUT_MS)
             if only is not NULL:
                 rd_kafka_topic_destroy(only)
         if code == 0:
@@ -71,7 +75,7 @@ cdef class MetadataRequests:
         """
         add_brokers(self.transport.rk, servers)
 
-    cdef int prepare(self, list names, int timeout_ms) except? -1:
+    cdef int prepare(self, list names) except? -1:
         """Makes the next librdkafka producer and waits for its metadata. Returns 0, or the code of its error."""
         cdef rd_kafka_queue_t *polled = self.transport.sasl_queue
         cdef int code
@@ -79,7 +83,7 @@ cdef class MetadataRequests:
         if polled is not NULL:
             rd_kafka_queue_yield(polled)   # the token thread waits at the queue of the coming one from here on
         keep_topics(self.transport.coming.rk, names)
-        code = self.ask(self.transport.coming.rk, None, timeout_ms, {})
+        code = self.ask(self.transport.coming.rk, None, {})
         if code:
             self.transport.discard()
         return code

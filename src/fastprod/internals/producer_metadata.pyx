@@ -1,10 +1,10 @@
-"""ProducerMetadata: what is known of the topics, and the thread that asks for it.
+"""ProducerMetadata: what is known of the topics, and how a thread waits for more.
 
 Source: org.apache.kafka.clients.producer.internals.ProducerMetadata.
 """
 
 from cpython.object cimport PyObject
-from libc.stdint cimport INT32_MAX, int32_t, int64_t, uintptr_t
+from libc.stdint cimport INT32_MAX, int32_t, int64_t
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.input cimport whole_number
 from fastprod.internals.sync cimport (
@@ -27,76 +27,42 @@ from fastprod.internals.error_codes import for_authentication, for_delivery, set
 from fastprod.librdkafka.loader import describe
 from fastprod.records import Cluster, PartitionInfo
 
-REQUEST_TIMEOUT_MS = 1000      # of one attempt, which nothing cuts short
 UNKNOWN_TOPIC_ANSWERS = 10     # after which a topic that no broker knows is an error: it may have been made just now
-# Seconds after each of the first answers until the next request. librdkafka asks
-# for its producer id when it has metadata and a connection, and else looks only
-# every 500 ms: at the start the first answer often comes a little too early.
-EARLY_REQUESTS = (0.03, 0.06, 0.12)
-cdef int64_t SECOND = 1_000_000_000
 cdef enum:
-    AWAITED = 1                # what is wanted: the topics that somebody waits for
-    EVERYTHING = 2             # all topics
-    FEW = 8                    # topics that are asked of one by one
-    # When the librdkafka producer has so many topics, and topics and partitions together, more than twice those that
-    # came back, another one takes its place; see ProducerMetadata.renew().
-    MANY_TOPICS = 100
-    MANY_PARTITIONS = 2048
-    SHORTEST_INTERVAL_NS = 50_000_000
-    LOG_ERR = 3
-    LOG_WARNING = 4
-
-
-cdef int64_t deadline_of(double timeout) noexcept:
-    """The monotonic nanosecond at which a wait of timeout seconds ends."""
-    return fp_monotonic_ns() + <int64_t>(min(timeout, 1e9) * 1e9)
+    LOG_WARNING = 4            # syslog's levels
 
 
 cdef class ProducerMetadata:
-    """Learns partition counts and leaders, and gives them to the accumulator.
+    """Partition counts and leaders, as the metadata thread has learned them. The accumulator gets them too.
 
-    All requests are made by one thread, since librdkafka's call blocks and
-    cannot be interrupted; who needs an answer waits for a condition, in slices
-    that Ctrl-C ends. Known topics are asked for again every
-    metadata.max.age.ms, and soon after an error or while a leader is missing.
-    A new topic is asked for alone, so that it costs the same however many there
-    are.
+    MetadataUpdater asks the brokers, on a thread of its own, because librdkafka's call blocks and cannot be
+    interrupted. A thread that needs an answer waits for a condition, in slices that Ctrl-C ends.
 
-    A topic lives from entry() to forget(): for metadata.max.idle.ms after it
-    was used last, and in any case while
+    A topic lives from entry() to forget(): for metadata.max.idle.ms after it was used last, and in any case while
 
     * it has batches that have not settled, or that librdkafka reads;
-    * somebody but `topics` has its TopicMetadata: a call that is under way, or
-      the producer, for the topic of its last send().
+    * something but `topics` refers to its TopicMetadata: a call that is under way, or the producer, for the topic of
+      its last send().
 
-    So a thread that has a TopicMetadata may append to its Topic. forget() checks
-    both and removes the entry from `topics` while it holds the GIL, so no thread
-    gets the entry in between. All other users of a topic's name have a copy.
+    So a thread that has a TopicMetadata may append to its Topic. forget() checks both and removes the entry from
+    `topics` while it holds the GIL, so no thread gets the entry in between. All other users of a topic's name have a
+    copy.
 
-    The condition is C's and not threading's: that one is Python code, in which
-    a signal handler can raise between taking the lock and knowing of it.
+    lock guards `topics` and `unopened` while they change. mutex is a leaf. Its conditions are C's and not threading's:
+    that one is Python code, in which a signal handler can raise between taking the lock and knowing of it.
     """
 
-    def __cinit__(self, Transport transport, RecordAccumulator accumulator, *, max_age_ms=300000, backoff_ms=100,
-                  max_idle_ms=300000, Sender sender=None, bint renewable=False, max_partitions_for_memory=2**31,
-                  bytes bootstrap_servers=None):
+    def __cinit__(self, Transport transport, RecordAccumulator accumulator, Sender sender, *,
+                  max_partitions_for_memory=2**31):
         fp_mutex_init(&self.mutex)
         fp_cond_init(&self.asked)
         fp_cond_init(&self.answered)
         self.transport = transport
-        self.requests = MetadataRequests(transport)
-        self.topics = {}
         self.accumulator = accumulator
-        self.max_age = max_age_ms / 1000
-        self.backoff = max(backoff_ms, 50) / 1000
-        self.max_partitions_for_memory = max_partitions_for_memory
-        self.bootstrap_servers = bootstrap_servers
-        self.max_idle_ns = max_idle_ms * <int64_t>1_000_000
         self.sender = sender
-        self.renewable = renewable
-        self.awaited = set()
-        self.unopened, self.leaderless, self.left, self.recreated = set(), set(), set(), set()
-        self.stranded = []
+        self.max_partitions_for_memory = max_partitions_for_memory
+        self.topics = {}
+        self.awaited, self.unopened, self.leaderless = set(), set(), set()
         self.lock = Lock()
 
     def __dealloc__(self):
@@ -151,8 +117,6 @@ cdef class ProducerMetadata:
                 entry.topic = self.accumulator.add_topic(name.encode())
                 self.topics[name] = entry
                 self.unopened.add(name)
-                self.opened += 1
-                self.opened_topics += 1
             return entry
 
     cdef bint wait_news(self, int64_t seen, int64_t deadline) except -1:
@@ -277,92 +241,11 @@ cdef class ProducerMetadata:
             self.snapshot = cluster
         return cluster
 
-    def run(self, last):
-        """The thread's loop; calls last() when it has been closed and no request is under way any more.
+    # For the metadata thread
 
-        It logs by way of the callback thread: a handler may send(), which waits for this thread, or hold a lock while
-        it does.
-        """
-        self.thread_id = current()
-        self.next_ask_ns = self.next_full_ns = deadline_of(self.max_age)
-        self.next_sweep_ns = deadline_of(self.max_idle_ns / 1e9)
-        while True:
-            again = False
-            names = None
-            try:
-                names = self.names_to_ask(self.wait_wanted())
-                if self.closed:
-                    break
-                if names:
-                    again = True
-                    again = not self.ask(names) or self.doubtful
-            except MemoryError:
-                pass                         # nobody else would ask again, were this to end the thread
-            except BaseException as error:   # likewise
-                self.log(LOG_ERR, f"an answer to a metadata request was lost: {type(error).__name__}: {error}")
-            if names:
-                self.notify()
-            try:
-                self.keep_up()
-            except MemoryError:
-                again = True
-            except BaseException as error:
-                again = True
-                self.log(LOG_ERR, f"the upkeep of the topics failed: {type(error).__name__}: {error}")
-            if again:
-                # But not at once: the cluster needs time to change, however
-                # often somebody asks meanwhile.
-                self.rest(self.backoff)
-        last()
-        self.thread_id = None   # the system gives the number to another thread
-
-    cdef list names_to_ask(self, int requested):
-        """The topics to ask for one by one; [None] stands for all; [] for none. thread: metadata"""
-        now = fp_monotonic_ns()
-        names, self.awaited = self.awaited, set()
-        if requested == EVERYTHING or now >= self.next_full_ns:
-            return [None]
-        if now >= self.next_ask_ns:
-            if not self.leaderless:
-                return [None]
-            names |= self.leaderless
-        return list(names) if len(names) <= FEW else [None]
-
-    cdef bint ask(self, list names) except -1:
-        """Makes these requests; whether they were answered. thread: metadata"""
-        asked_ns = fp_monotonic_ns()
-        self.doubtful = False
-        for name in names:
-            with self.lock:
-                unopened = [name] if name is not None else list(self.unopened)
-                self.unopened.difference_update(unopened)
-            if name is None:
-                self.requests.know(unopened)
-            code, found = self.requests.metadata(name, REQUEST_TIMEOUT_MS)
-            if code:
-                if self.bootstrap_servers is not None:
-                    self.requests.bootstrap(self.bootstrap_servers)   # the brokers may be others by now
-                self.failures += 1
-                return False
-            self.update(found)
-            self.doubtful |= name is not None and name not in found
-        self.rounds += 1
-        self.answered_ns = asked_ns
-        next_ns = deadline_of(self.timeout())
-        if names == [None]:
-            self.next_full_ns = deadline_of(self.max_age)
-            self.next_ask_ns = next_ns
-        else:
-            self.next_ask_ns = min(next_ns, self.next_full_ns)
-        return True
-
-    cdef int wait_wanted(self):
-        """Waits until somebody asks, or there is something else to do; what is wanted. thread: metadata"""
-        cdef int64_t now = fp_monotonic_ns()
-        cdef int64_t deadline = min(self.next_ask_ns, self.next_full_ns, now + SECOND)
+    cdef int wait_wanted(self, int64_t deadline) noexcept:
+        """Waits until an answer is wanted or the deadline has passed. Returns 0, AWAITED or EVERYTHING."""
         cdef int requested
-        if self.transport.retired.rk is not NULL:
-            deadline = min(deadline, now + SHORTEST_INTERVAL_NS)
         with nogil:
             fp_mutex_lock(&self.mutex)
             while not self.requested and not self.closed:
@@ -373,9 +256,8 @@ cdef class ProducerMetadata:
             fp_mutex_unlock(&self.mutex)
         return requested
 
-    cdef void rest(self, double timeout):
-        """Waits for close(), up to timeout seconds. thread: metadata"""
-        cdef int64_t deadline = deadline_of(timeout)
+    cdef void wait_closed(self, int64_t deadline) noexcept:
+        """Waits for close(), until the deadline."""
         with nogil:
             fp_mutex_lock(&self.mutex)
             while not self.closed:
@@ -383,17 +265,20 @@ cdef class ProducerMetadata:
                     break
             fp_mutex_unlock(&self.mutex)
 
-    def timeout(self):
-        """Seconds until the next request if nobody asks."""
-        if self.leaderless:
-            return max(self.backoff, 0.25)
-        if 0 < self.rounds <= len(EARLY_REQUESTS):
-            return EARLY_REQUESTS[self.rounds - 1]
-        return self.max_age
+    cdef list take_unopened(self, str name):
+        """Returns the topics that the librdkafka producer does not know yet: that one, or all of them if it is None."""
+        with self.lock:
+            names = list(self.unopened) if name is None else list(self.unopened & {name})
+            self.unopened.difference_update(names)
+        return names
 
-    cdef void update(self, dict found) except *:
+    cdef list update(self, dict found):
+        """Takes an answer: {name: (code, [leader, ...])}. Returns the topics whose partitions were not known before.
+
+        `doubtful` is set if the answer is not all there is.
+        """
         cdef TopicMetadata entry
-        cdef int32_t[::1] brokers
+        cdef list known = []
         cdef bint changed = False
         with self.lock:
             for name, (code, leaders) in found.items():
@@ -404,41 +289,47 @@ cdef class ProducerMetadata:
                 entry.answers += 1
                 if code not in (0, LEADER_NOT_AVAILABLE) or not leaders:
                     self.doubtful |= not entry.partitions
-                    continue
-                if len(leaders) >= entry.partitions or entry.anew:
-                    entry.fewer = 0
-                    entry.anew = False
-                elif len(leaders) != entry.fewer:
-                    # The broker may lag behind; if the topic was made anew, the next answer says the same.
-                    entry.fewer = <int32_t>len(leaders)
-                    self.doubtful = True
-                    continue
-                else:
-                    entry.fewer = 0
-                    self.log(LOG_WARNING, f"{name} has {len(leaders)} partitions and had {entry.partitions}: keys go "
-                             "to others from here on")
-                if tuple(leaders) != entry.leaders:
-                    brokers = array.array("i", leaders)
-                    self.accumulator.set_partitions(entry.topic, &brokers[0], brokers.shape[0])
-                    self.known_partitions += len(leaders) - entry.partitions
+                elif not self.lags(entry, len(leaders)) and tuple(leaders) != entry.leaders:
                     if entry.partitions == 0:
-                        self.opened += len(leaders)
-                        if name in self.left:
-                            self.returned += 1 + len(leaders)
-                            self.left.remove(name)
-                    entry.leaders = tuple(leaders)
-                    if entry.leaderless:
-                        self.leaderless.add(name)
-                    else:
-                        self.leaderless.discard(name)
-                    fp_atomic_store(<int *>&entry.partitions, <int>brokers.shape[0])
-                    self.snapshot = None
-                    self.changes += 1
+                        known.append(entry)
+                    self.set_leaders(entry, leaders)
                     changed = True
         if changed:
             self.warn_of_little_memory()
+        return known
 
-    cdef void warn_of_little_memory(self) except *:
+    cdef bint lags(self, TopicMetadata entry, Py_ssize_t partitions) except -1:
+        """Returns whether the broker may lag behind: it knows fewer partitions, and it is the first to say so.
+
+        If the topic was created again, the next answer says the same.
+        """
+        if partitions >= entry.partitions or entry.anew:
+            entry.anew = False
+        elif partitions != entry.fewer:
+            entry.fewer = <int32_t>partitions
+            self.doubtful = True
+            return True
+        else:
+            self.log(LOG_WARNING, f"{entry.name} has {partitions} partitions and had {entry.partitions}: keys go to "
+                     "others from here on")
+        entry.fewer = 0
+        return False
+
+    cdef int set_leaders(self, TopicMetadata entry, list leaders) except -1:
+        cdef int32_t[::1] brokers = array.array("i", leaders)
+        self.accumulator.set_partitions(entry.topic, &brokers[0], brokers.shape[0])
+        self.known_partitions += len(leaders) - entry.partitions
+        entry.leaders = tuple(leaders)
+        if entry.leaderless:
+            self.leaderless.add(entry.name)
+        else:
+            self.leaderless.discard(entry.name)
+        fp_atomic_store(<int *>&entry.partitions, <int>brokers.shape[0])
+        self.snapshot = None
+        self.changes += 1
+        return 0
+
+    cdef int warn_of_little_memory(self) except -1:
         """Once, the guide's rule: buffer.memory of at least batch.size x partitions x 2."""
         cdef long partitions = self.known_partitions
         if partitions > self.max_partitions_for_memory and not self.warned:
@@ -448,32 +339,17 @@ cdef class ProducerMetadata:
                 f"buffer.memory has room for two batches of batch.size in {self.max_partitions_for_memory} "
                 f"partitions, but there are {partitions}: raise buffer.memory, or batches will be sent before they are "
                 "full")
+        return 0
 
-    # The life of topics. thread: metadata
-
-    cdef int keep_up(self) except -1:
-        """What is to be done now and then, besides asking."""
-        cdef int64_t now = fp_monotonic_ns()
-        cdef bint ended = self.sender.end_retired()
-        if now >= self.next_check_ns:
-            self.next_check_ns = now + SECOND
-            self.check_recreated()
-        if now >= self.next_sweep_ns:
-            self.next_sweep_ns = now + max(self.max_idle_ns // 10, <int64_t>SHORTEST_INTERVAL_NS)
-            self.sweep(now - self.max_idle_ns, set())
-        if ended and now >= self.next_renewal_ns and (self.stranded or (
-                self.renewable and self.opened_topics >= MANY_TOPICS
-                and self.opened >= MANY_PARTITIONS + 2 * self.returned)):
-            self.renew()
-
-    cdef int sweep(self, int64_t unused_ns, set forgotten) except -1:
-        """Forgets the topics that were not used since unused_ns."""
+    cdef set sweep(self, int64_t unused_ns):
+        """Forgets the topics that were not used since unused_ns. Returns their names."""
         cdef TopicMetadata entry
+        cdef set forgotten = set()
         for name in list(self.topics):
             entry = self.topics[name]
             if max(entry.used_ns, entry.topic.used_ns) <= unused_ns and self.forget(entry):
                 forgotten.add(name)
-        return 0
+        return forgotten
 
     cdef bint forget(self, TopicMetadata entry) except -1:
         """Frees a topic that has no batches and no other user; returns whether it did."""
@@ -490,64 +366,12 @@ cdef class ProducerMetadata:
             self.changes += 1
         return True
 
-    cdef int check_recreated(self) except -1:
-        """Finds topics that were deleted and created again, among those whose records are not acknowledged.
-
-        librdkafka takes no leader from an answer whose leader epoch is older than the one it knows, and the epochs of a
-        new topic start again. It would go on sending to a broker that does not lead the partition.
-        """
-        cdef TopicMetadata entry
-        self.recreated |= self.transport.recreated_topics.take()
-        if self.stranded or not self.recreated:
-            return 0
-        for name in self.recreated.intersection(self.sender.slow_topics(SECOND)):
-            self.recreated.remove(name)
-            entry = self.topics.get(name)
-            if entry is not None:
-                entry.anew = True
-                self.stranded.append(entry)
-        return 0
-
-    cdef int renew(self) except -1:
-        """Has another librdkafka producer take the place of this one.
-
-        librdkafka never forgets a topic: each takes 2 kB and 2 kB for each partition, and makes the next one slower. So
-        when there are many, it is given a new start with those that are in use; the others are asked for again if they
-        are used again. If those that come back are many, more are waited for.
-        """
-        cdef TopicMetadata entry
-        cdef set forgotten = set()
-        if not self.renewable:    # a transaction is that of one librdkafka producer
-            for entry in self.stranded:
-                self.log(LOG_ERR, f"{entry.name} was deleted and made anew: librdkafka cannot deliver to it, and a "
-                         "transactional producer cannot start librdkafka anew: close this one and make another")
-            self.stranded = []
-            return 0
-        self.next_renewal_ns = fp_monotonic_ns() + SECOND
-        self.sweep(fp_monotonic_ns() - SECOND, forgotten)
-        names = list(self.topics)
-        if self.requests.prepare(names, REQUEST_TIMEOUT_MS):
-            return 0
-        stranded, self.stranded, self.recreated = self.stranded, [], set()
-        self.sender.switch_over([<uintptr_t>(<TopicMetadata>found).topic for found in stranded])
-        with self.lock:
-            self.unopened = set(self.topics).difference(names)
-            self.left = forgotten
-            self.returned = 0
-            self.opened_topics = len(self.topics)
-            self.opened = self.opened_topics + self.known_partitions
-        if stranded:
-            self.next_full_ns = 0    # their partitions may be others
-        for entry in stranded:
-            self.log(LOG_WARNING, f"{entry.name} was deleted and made anew: its records go to the new one")
-        return 0
-
     cdef int log(self, int level, str line) except -1:
         self.transport.callbacks.log(level, b"METADATA", line.encode("utf-8", "replace"))
         return 0
 
     def close(self):
-        """Lets run() return, and all others who wait give up."""
+        """Lets the metadata thread end, and all waiting threads give up."""
         fp_mutex_lock(&self.mutex)
         self.closed = 1
         fp_cond_signal(&self.asked)
