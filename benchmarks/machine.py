@@ -1,4 +1,4 @@
-"""What every benchmark tells of: the machine, and how many records a topic has."""
+"""What every benchmark reports: the machine, and how many records a topic has."""
 
 from __future__ import annotations
 

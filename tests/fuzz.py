@@ -206,8 +206,8 @@ class Fuzzer:
         before = len(self.sent)
         with self.refusal():
             if choices.byte() % 4 == 0:
-                told = {"on_delivery": fields.pop("on_delivery")} if "on_delivery" in fields else {}
-                future = self.producer.send(ProducerRecord(topic, **fields), **told)
+                callback = {"on_delivery": fields.pop("on_delivery")} if "on_delivery" in fields else {}
+                future = self.producer.send(ProducerRecord(topic, **fields), **callback)
             else:
                 future = self.producer.send(topic, **fields)
             self.sent.append((future, self.size(fields.get("key")), self.size(fields.get("value"))))

@@ -1,4 +1,4 @@
-"""Sends records in every way there is, and tells what memory the process has as it goes on: for test_leaks.py.
+"""Sends records in every way there is, and prints what memory the process has as it goes on: for test_leaks.py.
 
 python -m tests.leaks RECORDS ROUNDS [WAY]: it prints, as JSON, a list of what it had after each round: records sent so
 far, resident bytes, bytes that C's allocator has given out, and blocks that Python's has. WAY: only in one way, a
@@ -77,7 +77,7 @@ class Workload:
                 self.tiny.partitions_for("t")
                 break
 
-    def told(self, metadata, error):
+    def notified(self, metadata, error):
         self.called += 1
 
     def done(self, future):
@@ -101,7 +101,7 @@ class Workload:
 
     def callbacks(self, count):
         for i in range(count):
-            self.writer.send("t", "text", headers=[("name", b"%d" % i)], on_delivery=self.told)
+            self.writer.send("t", "text", headers=[("name", b"%d" % i)], on_delivery=self.notified)
         return count
 
     def done_callbacks(self, count):
@@ -118,7 +118,7 @@ class Workload:
         for i in range(count):
             for keywords in ({"value": 5}, {"key": "\ud800"}, {"headers": [("n", b"v"), ("", b"")]}, {"partition": -1}):
                 with contextlib.suppress(TypeError, ValueError):
-                    self.writer.send("t", **{"value": b"%d" % i, **keywords}, on_delivery=self.told)
+                    self.writer.send("t", **{"value": b"%d" % i, **keywords}, on_delivery=self.notified)
         return 0
 
     def lists(self, count):
@@ -142,13 +142,13 @@ class Workload:
         return count
 
     def failures(self, count):
-        """The first batches fail: with a callback, asked, or told of by flush(), which has the records."""
+        """The first batches fail: with a callback, asked, or raised by flush(), with the records."""
         self.broken.push_request_errors("Produce", [FORBIDDEN] * 10)
         futures = []
         for i in range(count):
             match i % 4:
                 case 0:
-                    self.failing.send("f", b"v", on_delivery=self.told)
+                    self.failing.send("f", b"v", on_delivery=self.notified)
                 case 1:
                     futures.append(self.failing.send("f", b"v", b"k", headers={"a": b"b"}))
                 case _:
@@ -165,7 +165,7 @@ class Workload:
         sent = 0
         for _ in range(count):
             with contextlib.suppress(BufferExhaustedError):
-                self.tiny.send("t", bytes(200), on_delivery=self.told)
+                self.tiny.send("t", bytes(200), on_delivery=self.notified)
                 sent += 1
         self.tiny.flush(60)
         return sent

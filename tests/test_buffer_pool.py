@@ -122,7 +122,7 @@ def test_without_max_block_ms_there_is_no_wait():
     held.deallocate()
 
 
-def test_the_error_tells_what_is_free():
+def test_the_error_says_what_is_free():
     pool = ManualPool(1000, 100)
     held = pool.allocate_buffer(900)
     with pytest.raises(BufferExhaustedError, match="100 of 1000 bytes are free") as caught:

@@ -19,7 +19,7 @@ async def coroutine_function(metadata, error):
 
 
 class AsyncMethod:
-    async def told(self, metadata, error):
+    async def notified(self, metadata, error):
         raise AssertionError("never awaited")
 
     async def __call__(self, metadata, error):
@@ -43,7 +43,7 @@ def test_a_bad_callback_is_refused_by_send(producer, on_delivery, expected, said
 
 @pytest.mark.parametrize(
     "on_delivery",
-    [AsyncMethod().told, AsyncMethod(), functools.partial(coroutine_function, None)],
+    [AsyncMethod().notified, AsyncMethod(), functools.partial(coroutine_function, None)],
     ids=["method", "__call__", "partial"],
 )
 def test_a_coroutine_function_in_disguise_is_refused_by_send(producer, on_delivery):
@@ -65,7 +65,7 @@ def forwarding(function):
 
 
 class Confluents:
-    def told(self, error, metadata):
+    def notified(self, error, metadata):
         raise AssertionError("the arguments are the other way round")
 
     def __call__(self, exc, metadata):
@@ -85,12 +85,12 @@ SWAPPED = {
     "lambda": (lambda e, m: None, "e"),
     "error_or_none": (lambda error_or_none, metadata_or_none: None, "error_or_none"),
     "one alone": (lambda exception: None, "exception"),
-    "method": (Confluents().told, "error"),
+    "method": (Confluents().notified, "error"),
     "__call__": (Confluents(), "exc"),
     "classmethod": (Confluents.of_the_class, "err"),
     "staticmethod": (Confluents.of_nothing, "kafka_error"),
     "partial": (functools.partial(lambda key, err, msg: None, b"key"), "err"),
-    "partial of a method": (functools.partial(Confluents().told), "error"),
+    "partial of a method": (functools.partial(Confluents().notified), "error"),
     "decorated": (forwarding(confluents), "err"),
 }
 
@@ -126,36 +126,36 @@ def test_a_callback_whose_parameters_do_not_say_that_is_taken(producer, way, mon
 
 
 def test_one_function_may_be_a_good_callback_bound_and_a_bad_one_unbound(producer):
-    def told(err, metadata, error):
+    def notified(err, metadata, error):
         pass
 
     said = "first parameter is named 'err'"
     for _ in range(2):
-        assert producer.send(TOPIC, b"v", on_delivery=functools.partial(told, 1)).result(20).topic == TOPIC
-        assert producer.send(TOPIC, b"v", on_delivery=types.MethodType(told, 1)).result(20).topic == TOPIC
-        check_refused(producer, lambda: producer.send(TOPIC, b"v", on_delivery=told), TypeError, said)
+        assert producer.send(TOPIC, b"v", on_delivery=functools.partial(notified, 1)).result(20).topic == TOPIC
+        assert producer.send(TOPIC, b"v", on_delivery=types.MethodType(notified, 1)).result(20).topic == TOPIC
+        check_refused(producer, lambda: producer.send(TOPIC, b"v", on_delivery=notified), TypeError, said)
 
 
 @pytest.mark.parametrize("way", ["partial", "class", "__call__"])
 def test_any_other_callable_is_taken(producer, way):
-    told = []
+    outcomes = []
 
-    class Told:
+    class Notified:
         def __init__(self, *outcome):
-            told.extend(outcome)
+            outcomes.extend(outcome)
 
     class Callable:
         def __call__(self, *outcome):
-            told.extend(outcome)
+            outcomes.extend(outcome)
 
     ways = {
-        "partial": functools.partial(lambda nothing, *outcome: told.extend(outcome), None),
-        "class": Told,
+        "partial": functools.partial(lambda nothing, *outcome: outcomes.extend(outcome), None),
+        "class": Notified,
         "__call__": Callable(),
     }
     metadata = producer.send(TOPIC, b"v", on_delivery=ways[way]).result(20)
     producer.flush(20)
-    assert told == [metadata, None]
+    assert outcomes == [metadata, None]
 
 
 @pytest.mark.parametrize("on_delivery", [lambda: None, lambda one: None, lambda one, two, three: None])

@@ -81,7 +81,7 @@ def test_callbacks_that_wait_stop_send_once_they_take_all_of_buffer_memory(make,
         while sent < 20 * MEMORY // CALLBACK_BYTES:
             send(topic)
             sent += 1
-    if kind == "on_acknowledgement":  # which has been told of the record that was refused
+    if kind == "on_acknowledgement":  # which is called for the record that was refused
         assert callback.calls == 1
         callback.calls = 0
     assert raised.value.retriable

@@ -406,7 +406,7 @@ def objects(source):
 
 @pytest.mark.parametrize("delimiter", ",;\t|")
 @pytest.mark.parametrize("by_pipe", [False, True])
-def test_the_header_line_tells_the_delimiter(write, from_pipe, delimiter, by_pipe):
+def test_the_header_line_gives_the_delimiter(write, from_pipe, delimiter, by_pipe):
     data = 'id,name,x\n1,a,\n2,"b,;\t|",3\n'.replace(",", delimiter, 4).encode()
     data = f'id{delimiter}name{delimiter}x\n1{delimiter}a{delimiter}\n2{delimiter}"b,;\t|"{delimiter}3\n'.encode()
     path = from_pipe(data) if by_pipe else write("a.csv", data)

@@ -45,7 +45,7 @@ def complaint_about(source):
         ("-", "lines"),
     ],
 )
-def test_the_suffix_tells_the_format(name, format):
+def test_the_suffix_gives_the_format(name, format):
     assert Source(name).format == format
 
 

@@ -192,7 +192,7 @@ def test_a_secret_in_clear_is_noted(source, capsys):
     )
 
 
-def test_an_error_tells_where_the_option_came_from(source, write, monkeypatch, capsys):
+def test_an_error_says_where_the_option_came_from(source, write, monkeypatch, capsys):
     file = write("f", b"# first\nlinger.ms=never\n")
     monkeypatch.setenv("FASTPROD_ACKS", "some")
 
@@ -205,7 +205,7 @@ def test_an_error_tells_where_the_option_came_from(source, write, monkeypatch, c
     assert capsys.readouterr().err == f"fastprod send: {said}\n"
 
 
-def test_wrong_credentials_tell_where_they_came_from_and_not_what_they_are(source, write, monkeypatch, capsys):
+def test_wrong_credentials_are_reported_with_their_source_and_without_themselves(source, write, monkeypatch, capsys):
     file = write("f", f"sasl.username=me\nsasl.password={CANARY}\nsecurity.protocol=SASL_SSL\n".encode())
     monkeypatch.setenv("FASTPROD_SSL_KEY_PASSWORD", CANARY)
     producer = FakeProducer(ready=AuthenticationError("not accepted"))

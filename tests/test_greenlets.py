@@ -72,13 +72,13 @@ def run(patch, script, *arguments, quiet=True):
 def test_a_producer_works_whatever_is_patched_and_when(mock_cluster, topic, patch):
     script = """
         producer = Producer({"bootstrap.servers": sys.argv[1], **QUICK})
-        told = []
-        future = producer.send(sys.argv[2], b"1", on_delivery=lambda *outcome: told.append(outcome))
+        outcomes = []
+        future = producer.send(sys.argv[2], b"1", on_delivery=lambda *outcome: outcomes.append(outcome))
         assert future.result(30).offset >= 0
         assert producer.send_many(sys.argv[2], [b"2", b"3"]).result(30).count == 2
         producer.send(sys.argv[2], b"4")
         producer.flush(30)
-        assert len(told) == 1 and told[0][1] is None, told
+        assert len(outcomes) == 1 and outcomes[0][1] is None, outcomes
         producer.close(30)
         try:
             producer.send(sys.argv[2], b"5")
@@ -270,14 +270,14 @@ def test_ctrl_c_in_a_callback_reaches_the_main_greenlet(mock_cluster, topic, pat
         producer = Producer({"bootstrap.servers": sys.argv[1], **QUICK})
         def on_delivery(metadata, error):
             signal.raise_signal(signal.SIGINT)
-        told = []
+        outcomes = []
         try:
             producer.send(sys.argv[2], b"x", on_delivery=on_delivery)
             time.sleep(60)
         except KeyboardInterrupt:
-            producer.send(sys.argv[2], b"x", on_delivery=lambda *outcome: told.append(outcome))
+            producer.send(sys.argv[2], b"x", on_delivery=lambda *outcome: outcomes.append(outcome))
             producer.close(30)
-            assert len(told) == 1
+            assert len(outcomes) == 1
             print("interrupted")
     """
     assert run(patch, script, mock_cluster.bootstrap_servers, topic, quiet=False) == "interrupted\n"
@@ -295,17 +295,17 @@ def test_what_waits_in_the_hub_itself_does_not_hang(mock_cluster, topic, patch, 
     script = f"""
         import {patch}
         producer = Producer({{"bootstrap.servers": sys.argv[1], **QUICK}})
-        told, done = [], []
+        outcomes, done = [], []
         def act():
-            future = producer.send(sys.argv[2], b"x", on_delivery=lambda *outcome: told.append(outcome))
+            future = producer.send(sys.argv[2], b"x", on_delivery=lambda *outcome: outcomes.append(outcome))
             {call}
             done.append(1)
         producer.send(sys.argv[2], b"warm").result(30)
         {IN_HUB[patch]}
         deadline = time.monotonic() + 60
-        while not told and time.monotonic() < deadline:
+        while not outcomes and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert done and len(told) == 1, (done, told)
+        assert done and len(outcomes) == 1, (done, outcomes)
         producer.close(30)
         print("ok")
     """
@@ -339,8 +339,8 @@ def test_two_greenlets_may_close_at_once_and_both_wait(patch):
 def test_a_forked_child_is_refused_and_runs_no_callback_of_the_parents(mock_cluster, topic, patch):
     script = """
         producer = Producer({"bootstrap.servers": sys.argv[1], **QUICK}, linger_ms=300)
-        told = []
-        producer.send(sys.argv[2], b"x", on_delivery=lambda *outcome: told.append(os.getpid()))
+        outcomes = []
+        producer.send(sys.argv[2], b"x", on_delivery=lambda *outcome: outcomes.append(os.getpid()))
         waiting = producer.send(sys.argv[2], b"x")
         outcome = []
         def wait():
@@ -359,16 +359,16 @@ def test_a_forked_child_is_refused_and_runs_no_callback_of_the_parents(mock_clus
             except ForkedProducerError:
                 pass
             own = Producer({"bootstrap.servers": sys.argv[1], **QUICK})
-            own.send(sys.argv[2], b"y", on_delivery=lambda *outcome: told.append("own")).result(30)
+            own.send(sys.argv[2], b"y", on_delivery=lambda *outcome: outcomes.append("own")).result(30)
             own.close(30)
             deadline = time.monotonic() + 20
             while not outcome and time.monotonic() < deadline:
                 time.sleep(0.01)
             time.sleep(0.4)                # longer than linger.ms of the parent's producer
-            os._exit(0 if told == ["own"] and outcome == ["forked"] else 2)
+            os._exit(0 if outcomes == ["own"] and outcome == ["forked"] else 2)
         assert os.waitpid(child, 0)[1] == 0
         producer.flush(30)
-        assert told == [os.getpid()] and outcome == ["settled"], (told, outcome)
+        assert outcomes == [os.getpid()] and outcome == ["settled"], (outcomes, outcome)
         producer.close(30)
         print("ok")
     """
@@ -379,10 +379,10 @@ def test_a_forked_child_is_refused_and_runs_no_callback_of_the_parents(mock_clus
 def test_exit_without_close_delivers_everything(mock_cluster, topic, patch):
     script = """
         producer = Producer({"bootstrap.servers": sys.argv[1], **QUICK}, linger_ms=2000)
-        told = []
+        outcomes = []
         for _ in range(1000):
-            producer.send(sys.argv[2], b"x", on_delivery=lambda *outcome: told.append(outcome) or (
-                len(told) == 1000 and print("all", flush=True)))
+            producer.send(sys.argv[2], b"x", on_delivery=lambda *outcome: outcomes.append(outcome) or (
+                len(outcomes) == 1000 and print("all", flush=True)))
     """
     assert run(patch, script, mock_cluster.bootstrap_servers, topic) == "all\n"
 
@@ -423,10 +423,10 @@ def test_a_producer_made_in_a_thread_of_the_systems_outlives_that_thread(mock_cl
             from eventlet import tpool
             producer = tpool.execute(make)
             tpool.killall()
-        told = []
-        producer.send(sys.argv[2], b"x", on_delivery=lambda *outcome: told.append(outcome)).result(30)
+        outcomes = []
+        producer.send(sys.argv[2], b"x", on_delivery=lambda *outcome: outcomes.append(outcome)).result(30)
         producer.flush(30)
-        assert len(told) == 1
+        assert len(outcomes) == 1
         producer.close(30)
         print("ok")
     """

@@ -36,14 +36,14 @@ class Hooks:
 
 
 def test_interceptors_change_records_in_order_and_hear_of_their_fate(make, topic, read):
-    log, told = [], []
+    log, outcomes = [], []
     producer = make(interceptors=[Hooks("a", log), Hooks("b", log)])
-    future = producer.send(topic, b"v", partition=2, on_delivery=lambda *outcome: told.append(outcome))
+    future = producer.send(topic, b"v", partition=2, on_delivery=lambda *outcome: outcomes.append(outcome))
     metadata = future.result(10)
     producer.close(10)
     assert log == [("a", b"v"), ("b", b"v!"), ("a", metadata, None), ("b", metadata, None),
                    ("a", "closed"), ("b", "closed")]  # fmt: skip
-    assert told == [(metadata, None)]
+    assert outcomes == [(metadata, None)]
     (message,) = read(topic, 1)
     assert (message.value(), message.headers()) == (b"v!!", [("a", b""), ("b", b"")])
 
@@ -76,12 +76,12 @@ def test_an_interceptor_that_raises_hinders_neither_the_others_nor_on_delivery(m
         def on_acknowledgement(self, metadata, error):
             raise kind("interceptor")
 
-    unraisable, log, told = [], [], []
+    unraisable, log, outcomes = [], [], []
     monkeypatch.setattr("sys.unraisablehook", lambda raised: unraisable.append(raised.exc_type))
     producer = make(interceptors=[Raising(), Hooks("b", log)])
-    producer.send(topic, b"v", on_delivery=lambda *outcome: told.append(outcome))
+    producer.send(topic, b"v", on_delivery=lambda *outcome: outcomes.append(outcome))
     producer.flush(10)
-    assert (len(told), len(log), unraisable) == (1, 2, [kind])
+    assert (len(outcomes), len(log), unraisable) == (1, 2, [kind])
 
 
 @pytest.mark.parametrize("returned", [None, "text"], ids=repr)
@@ -97,10 +97,10 @@ def test_an_interceptor_must_return_a_record(make, topic, returned):
 
 
 class Hearing:
-    """An interceptor that keeps what it is told."""
+    """An interceptor that keeps the outcomes."""
 
     def __init__(self):
-        self.told = []
+        self.outcomes = []
         self.sent = 0
 
     def on_send(self, record):
@@ -108,7 +108,7 @@ class Hearing:
         return record
 
     def on_acknowledgement(self, metadata, error):
-        self.told.append((metadata, error))
+        self.outcomes.append((metadata, error))
 
 
 def refuse_key(key):
@@ -151,12 +151,12 @@ def test_interceptors_hear_once_of_a_record_that_is_refused_after_on_send(make, 
 
     with pytest.raises(expected) as caught:
         send()
-    assert first.told == second.told == [(None, caught.value)]
+    assert first.outcomes == second.outcomes == [(None, caught.value)]
     assert first.sent == second.sent == 1 and called == []
     assert getattr(caught.value, "topic", topic) == topic
     assert producer.send(topic, b"good").result(10).topic == topic
     producer.flush(10)
-    assert len(first.told) == 2 and first.told[1][1] is None
+    assert len(first.outcomes) == 2 and first.outcomes[1][1] is None
 
 
 def test_interceptors_hear_of_a_record_for_which_there_is_no_memory_or_no_topic(make, cluster):
@@ -169,10 +169,10 @@ def test_interceptors_hear_of_a_record_for_which_there_is_no_memory_or_no_topic(
             producer.send(TOPIC, bytes(15_000), partition=1)
         with pytest.raises(MetadataTimeoutError) as unknown:
             producer.send("missing", b"v")
-        assert hearing.told == [(None, full.value), (None, unknown.value)]
+        assert hearing.outcomes == [(None, full.value), (None, unknown.value)]
         assert (full.value.topic, full.value.partition, unknown.value.topic) == (TOPIC, 1, "missing")
     producer.flush(20)
-    assert hearing.told[2:] == [(future.result(0), None)]
+    assert hearing.outcomes[2:] == [(future.result(0), None)]
 
 
 def test_interceptors_hear_of_a_record_that_a_close_meanwhile_refuses(make, topic):
@@ -186,11 +186,11 @@ def test_interceptors_hear_of_a_record_that_a_close_meanwhile_refuses(make, topi
     producer.partitions_for(topic)
     with pytest.raises(ProducerClosedError) as caught:
         producer.send(topic, b"v", b"k")
-    assert hearing.told == [(None, caught.value)]
+    assert hearing.outcomes == [(None, caught.value)]
     assert caught.value.topic == topic
     with pytest.raises(ProducerClosedError):
         producer.send(topic, b"v")
-    assert (hearing.sent, len(hearing.told)) == (1, 1)  # it was not asked
+    assert (hearing.sent, len(hearing.outcomes)) == (1, 1)  # it was not asked
 
 
 def test_when_on_send_raises_those_hear_of_it_that_had_the_record_before(make, topic):
@@ -201,8 +201,8 @@ def test_when_on_send_raises_those_hear_of_it_that_had_the_record_before(make, t
     before, refusing, behind = Hearing(), Refusing(), Hearing()
     with pytest.raises(LookupError) as caught:
         make(interceptors=[before, refusing, behind]).send(topic, b"v")
-    assert before.told == [(None, caught.value)]
-    assert refusing.told == behind.told == [] and behind.sent == 0
+    assert before.outcomes == [(None, caught.value)]
+    assert refusing.outcomes == behind.outcomes == [] and behind.sent == 0
 
 
 def test_an_interceptor_that_raises_about_a_refusal_hinders_neither_the_others_nor_the_refusal(
@@ -216,7 +216,7 @@ def test_an_interceptor_that_raises_about_a_refusal_hinders_neither_the_others_n
     monkeypatch.setattr("sys.unraisablehook", lambda raised: unraisable.append(raised.exc_type))
     with pytest.raises(RecordTooLargeError):
         make(interceptors=[Raising(), hearing]).send(topic, bytes(2_000_000))
-    assert (len(hearing.told), unraisable) == (1, [LookupError])
+    assert (len(hearing.outcomes), unraisable) == (1, [LookupError])
 
 
 class SwappedInterceptor:

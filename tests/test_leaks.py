@@ -71,8 +71,8 @@ def test_what_a_record_is_made_of_is_let_go(fails):
 
     topic, name = "".join(["t", "opic"]), "".join(["na", "me"])
     value, key, header = bytes(bytearray(b"value")), bytes(bytearray(b"key")), bytes(bytearray(b"header"))
-    told, done, buffer, record = Thing(), Thing(), bytearray(b"buffer"), ProducerRecord(topic, value, key)
-    things = [topic, name, value, key, header, told, done, buffer, record, None, Thing]
+    notified, done, buffer, record = Thing(), Thing(), bytearray(b"buffer"), ProducerRecord(topic, value, key)
+    things = [topic, name, value, key, header, notified, done, buffer, record, None, Thing]
 
     def counts():
         gc.collect()
@@ -81,13 +81,13 @@ def test_what_a_record_is_made_of_is_let_go(fails):
     def send(producer, count):
         futures = []
         for _ in range(count):
-            futures.append(producer.send(topic, value, key, headers=[(name, header)], on_delivery=told))
+            futures.append(producer.send(topic, value, key, headers=[(name, header)], on_delivery=notified))
             futures.append(producer.send(topic, buffer, buffer, headers={name: buffer}))
             futures.append(producer.send(record))
             futures[-1].add_done_callback(done)
             for wrong in ({"value": 5}, {"headers": [(name, header), (name, 5)]}, {"timestamp": -1}, {"partition": -1}):
                 with pytest.raises((TypeError, ValueError)):
-                    producer.send(topic, **{"value": value, "key": key, "on_delivery": told, **wrong})
+                    producer.send(topic, **{"value": value, "key": key, "on_delivery": notified, **wrong})
         if not fails:
             producer.flush(30)
             assert all(future.result(0).topic == topic for future in futures)

@@ -60,10 +60,10 @@ def test_send_by_record_is_the_same(producer, topic, read):
 
 
 def test_a_record_takes_an_on_delivery(producer, topic):
-    told = []
-    producer.send(ProducerRecord(topic, b"v"), on_delivery=lambda metadata, error: told.append((metadata, error)))
+    outcomes = []
+    producer.send(ProducerRecord(topic, b"v"), on_delivery=lambda metadata, error: outcomes.append((metadata, error)))
     producer.flush(10)
-    assert [(metadata.topic, error) for metadata, error in told] == [(topic, None)]
+    assert [(metadata.topic, error) for metadata, error in outcomes] == [(topic, None)]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_producer_is_neither_copied_nor_pickled(producer, duplicate):
         duplicate(producer)
 
 
-def test_repr_tells_where_and_how_it_stands(make, topic, mock_cluster):
+def test_repr_shows_where_and_how_it_stands(make, topic, mock_cluster):
     producer = make(linger_ms=10_000)
     producer.send(topic, b"v")
     assert repr(producer) == f"<fastprod.Producer {mock_cluster.bootstrap_servers} 1 records pending>"
@@ -242,7 +242,7 @@ def test_closing_twice_is_fine(producer):
 
 
 def test_a_record_whose_future_has_its_result_is_nothing_that_flush_and_close_wait_for(make, topic):
-    """Of a lone record librdkafka tells before its report comes, and the report frees its memory."""
+    """librdkafka completes a lone record before its report comes, and the report frees its memory."""
     producer = make(linger_ms=0)
     for _ in range(1000):
         producer.send(topic, b"v").result(20)

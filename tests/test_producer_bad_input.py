@@ -97,17 +97,17 @@ def test_a_bad_partition_is_refused(producer, partition, expected, said):
 
 @pytest.mark.parametrize("name", ["flush", "close"])
 def test_waiting_for_oneself_inside_a_callback_is_refused(producer, name):
-    raised, told = [], threading.Event()
+    raised, called = [], threading.Event()
 
     def wait(metadata, error):
         try:
             getattr(producer, name)()
         except Exception as error:
             raised.append(error)
-        told.set()
+        called.set()
 
     producer.send(TOPIC, b"v", on_delivery=wait)
-    assert told.wait(20)
+    assert called.wait(20)
     assert [type(error) for error in raised] == [RuntimeError]
     assert re.match(rf"{name}\(\) in a callback would wait for that callback", str(raised[0]))
     assert producer.send(TOPIC, b"good").result(20).topic == TOPIC

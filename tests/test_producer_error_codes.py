@@ -145,12 +145,12 @@ def test_after_a_fatal_error_everything_settles_and_nothing_more_is_taken(cluste
     producer = Producer(QUICK, bootstrap_servers=cluster.bootstrap_servers, batch_size=1000)
     try:
         producer.send(TOPIC, b"first").result(20)
-        told = []
+        called = []
         cluster.push_request_errors("Produce", [OUT_OF_ORDER])
         cluster.pause()
         try:
             futures = [producer.send(TOPIC, b"v" * 900) for _ in range(50)]
-            futures.append(producer.send(TOPIC, b"v", on_delivery=lambda _, error: told.append(error)))
+            futures.append(producer.send(TOPIC, b"v", on_delivery=lambda _, error: called.append(error)))
         finally:
             cluster.resume()
         errors = [future.exception(20) for future in futures]
@@ -164,7 +164,7 @@ def test_after_a_fatal_error_everything_settles_and_nothing_more_is_taken(cluste
         assert len(producer) == 0 and producer.buffer_available == producer.config.buffer_memory
     finally:
         producer.close(20)
-    assert len(told) == 1
+    assert len(called) == 1
 
 
 MORE_THAN_IS_HANDED_OVER_AT_ONCE = """

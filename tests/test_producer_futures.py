@@ -124,7 +124,7 @@ def test_a_timeout_does_not_observe_the_outcome(make, failing):
     assert caught.value.count == 1
 
 
-def test_repr_tells_the_state(make, topic, failing):
+def test_repr_shows_the_state(make, topic, failing):
     producer = make(linger_ms=80_000)
     future = producer.send(topic, b"v", partition=2)
     assert repr(future) == f"<FutureRecordMetadata {topic} pending>"
@@ -414,52 +414,52 @@ def test_a_callback_is_let_go_once_it_has_run(make, topic):
 def test_on_delivery_comes_in_order_within_a_partition_on_one_thread(make, topic):
     seen, names = {i: [] for i in range(PARTITIONS)}, set()
 
-    def told(metadata, error):
+    def notified(metadata, error):
         seen[metadata.partition].append(metadata.offset)
         names.add(threading.current_thread().name)
 
     producer = make(batch_size=500)
     for i in range(4000):
-        producer.send(topic, b"%d" % i, partition=i % PARTITIONS, on_delivery=told)
+        producer.send(topic, b"%d" % i, partition=i % PARTITIONS, on_delivery=notified)
     producer.flush(20)
     assert seen == {i: list(range(1000)) for i in range(PARTITIONS)}
     assert names == {CALLBACK_THREAD}
 
 
 def test_on_delivery_gets_either_metadata_or_an_error(make, failing, topic):
-    told = []
+    outcomes = []
     good, bad = make(), make(failing.bootstrap_servers)
-    good.send(topic, b"v", on_delivery=lambda *outcome: told.append(outcome))
+    good.send(topic, b"v", on_delivery=lambda *outcome: outcomes.append(outcome))
     good.flush(10)
-    bad.send("t", b"v", on_delivery=lambda *outcome: told.append(outcome))
+    bad.send("t", b"v", on_delivery=lambda *outcome: outcomes.append(outcome))
     bad.flush(10)
-    (metadata, none), (nothing, error) = told
+    (metadata, none), (nothing, error) = outcomes
     assert metadata.topic == topic and none is nothing is None and type(error) is AuthorizationError
 
 
 class Hearing:
     def __init__(self):
-        self.told = []
+        self.outcomes = []
 
     def on_acknowledgement(self, metadata, error):
-        self.told.append(error)
+        self.outcomes.append(error)
 
 
 @pytest.mark.parametrize("partition", [None, 3])
 def test_an_error_names_its_topic_and_partition_wherever_it_is_raised(make, failing, partition):
-    told, hearing = [], Hearing()
+    outcomes, hearing = [], Hearing()
     producer = make(failing.bootstrap_servers, interceptors=[hearing])
-    future = producer.send("t", b"v", b"k", partition=partition, on_delivery=lambda _, error: told.append(error))
-    future.add_done_callback(lambda done: told.append(done.exception(0)))
+    future = producer.send("t", b"v", b"k", partition=partition, on_delivery=lambda _, error: outcomes.append(error))
+    future.add_done_callback(lambda done: outcomes.append(done.exception(0)))
     bulk = producer.send_many("t", [b"v"], [b"k"], partitions=partition)
     expected = ("t", partition_for_key(b"k", PARTITIONS) if partition is None else partition, None)
-    told += [future.exception(10), *(error for _, error in bulk.exception(10).failures)]
+    outcomes += [future.exception(10), *(error for _, error in bulk.exception(10).failures)]
     producer.flush(10)
-    told += hearing.told
-    assert [(error.topic, error.partition, error.record) for error in told] == [expected] * 6
+    outcomes += hearing.outcomes
+    assert [(error.topic, error.partition, error.record) for error in outcomes] == [expected] * 6
     assert (bulk.exception(0).topic, bulk.exception(0).partition) == ("t", None)
     for duplicate in (lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy):
-        assert [(error.topic, error.partition) for error in map(duplicate, told)] == [expected[:2]] * 6
+        assert [(error.topic, error.partition) for error in map(duplicate, outcomes)] == [expected[:2]] * 6
 
 
 def test_what_flush_raises_has_errors_that_have_their_records(make, failing):
@@ -556,13 +556,13 @@ def test_flush_and_close_in_a_callback_are_refused_instead_of_waiting_for_ever(m
     caught = []
     producer = make(linger_ms=80_000)
 
-    def told(*_):
+    def notified(*_):
         try:
             getattr(producer, name)()
         except RuntimeError as error:
             caught.append(str(error))
 
-    producer.send(topic, b"v", on_delivery=told).add_done_callback(lambda _: getattr(producer, name)(1))
+    producer.send(topic, b"v", on_delivery=notified).add_done_callback(lambda _: getattr(producer, name)(1))
     producer.flush(20)
     assert len(caught) == 1 and caught[0].startswith(f"{name}() in a callback would wait")
     assert unraisable == [RuntimeError]
@@ -605,13 +605,13 @@ def test_what_a_callback_raises_ends_neither_its_thread_nor_the_process(make, to
     called = []
     producer = make()
 
-    def told(kind, *_):
+    def notified(kind, *_):
         called.append(kind)
         raise kind
 
     for kind in kinds:
-        producer.send(topic, b"v", partition=0, on_delivery=functools.partial(told, kind))
-        producer.send(topic, b"v", partition=0).add_done_callback(functools.partial(told, kind))
+        producer.send(topic, b"v", partition=0, on_delivery=functools.partial(notified, kind))
+        producer.send(topic, b"v", partition=0).add_done_callback(functools.partial(notified, kind))
     producer.flush(10)
     assert Counter(called) == Counter(unraisable) == Counter(2 * kinds)
     assert producer.send(topic, b"v").result(10).topic == topic
@@ -621,12 +621,12 @@ def test_another_producer_may_be_flushed_in_a_callback(make, topic):
     producer, other = make(), make(linger_ms=80_000)
     offsets = []
 
-    def told(*_):
+    def notified(*_):
         future = other.send(topic, b"v", partition=1)
         other.flush(10)
         offsets.append(future.result(0).offset)
 
-    producer.send(topic, b"v", on_delivery=told, partition=0)
+    producer.send(topic, b"v", on_delivery=notified, partition=0)
     producer.flush(20)
     assert offsets == [0]
 

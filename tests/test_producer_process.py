@@ -304,11 +304,11 @@ def test_a_callback_may_drop_the_producer(mock_cluster, topic, read):
 import sys, threading
 from fastprod import Producer
 dropped = threading.Event()
-def told(metadata, error):
+def notified(metadata, error):
     holder.clear()
     dropped.set()
 holder = [Producer(QUICK, bootstrap_servers=sys.argv[1])]
-holder[0].send(sys.argv[2], b"v", on_delivery=told)
+holder[0].send(sys.argv[2], b"v", on_delivery=notified)
 assert dropped.wait(30)
 for thread in threading.enumerate():
     if thread is not threading.current_thread():

@@ -92,13 +92,13 @@ with MockCluster(topics={"t": 4, "new": 1}, process=True) as cluster:
                     producer.send("t", b"w" * 200, partition=i % 4)
                 except MemoryError:
                     pass
-            told = 0
+            observed = 0
             try:
                 producer.flush(30)
             except DeliveryError as error:
-                told = error.count
+                observed = error.count
             failed = producer.metrics()["record-error-total"] - asked
-            assert told >= failed, (first, told, failed)  # no silent loss
+            assert observed >= failed, (first, observed, failed)  # no silent loss
         except MemoryError:
             pass
         hit = libc.failed_allocations()
@@ -262,7 +262,7 @@ with MockCluster(topics={"t": 1}, process=True) as cluster:
         future.result(15)
         assert 0.14 < time.monotonic() - started < 15, seconds
 
-        # A record that fails tells its timestamp; the mock cluster gives others one of its own.
+        # The error of a record has its timestamp; the mock cluster gives others one of its own.
         cluster.push_request_errors("Produce", [87])
         producer.send("t", b"stamped")
         try:

@@ -87,7 +87,7 @@ class Sent:
         self.on_delivery = on_delivery
         self.outcomes = []  # of on_delivery
         self.asked_for = self.called = 0  # done callbacks
-        self.told = on_delivery
+        self.observed = on_delivery
         self.future = None
 
     def __repr__(self):
@@ -97,8 +97,8 @@ class Sent:
 class ProducerMachine(RuleBasedStateMachine):
     """Each example has a producer and a mock cluster of two brokers of its own.
 
-    The model knows every record that was taken and who has been told of its outcome. As long as nothing was broken
-    (`calm`), it also knows whether a call must succeed.
+    The model knows every record that was taken and whether the program has observed its outcome. As long as nothing was
+    broken (`calm`), it also knows whether a call must succeed.
     """
 
     @initialize(
@@ -147,7 +147,7 @@ class ProducerMachine(RuleBasedStateMachine):
         self.number = 0
         self.hook, sys.unraisablehook = sys.unraisablehook, lambda raised: self.unraisable.append(raised.exc_type)
         self.producer = self.another(**options)
-        # Not before: a cluster without any traffic may take a second to hear what it is told.
+        # Not before: a cluster without any traffic may take a second to hear of a change.
         for name, partitions in TOPICS.items():
             self.cluster.create_topic(name, partitions)
 
@@ -195,8 +195,8 @@ class ProducerMachine(RuleBasedStateMachine):
             fields["on_delivery"] = on_delivery
         with self.documented():
             if record:
-                told = {"on_delivery": fields.pop("on_delivery")} if reaction is not None else {}
-                sent.future = self.producer.send(ProducerRecord(topic, value, key, **fields), **told)
+                callback = {"on_delivery": fields.pop("on_delivery")} if reaction is not None else {}
+                sent.future = self.producer.send(ProducerRecord(topic, value, key, **fields), **callback)
             else:
                 sent.future = self.producer.send(topic, value, key, **fields)
             with self.lock:
@@ -331,7 +331,7 @@ class ProducerMachine(RuleBasedStateMachine):
             if isinstance(answer, Exception):
                 self.check_error(answer)
         assert sent.future.done()
-        sent.told = True
+        sent.observed = True
 
     @rule(which=st.integers(0, 500), wait=st.sampled_from([0, 0.02]))
     def wait_in_asyncio(self, which, wait):
@@ -350,12 +350,12 @@ class ProducerMachine(RuleBasedStateMachine):
         except KafkaError as error:
             self.check_error(error)
         except (TimeoutError, asyncio.TimeoutError):
-            # It may have been told at the very moment at which it was cancelled: ask.
+            # It may have been notified at the very moment at which it was cancelled: ask.
             with contextlib.suppress(KafkaError, TimeoutError):
                 sent.future.result(PATIENCE if sent.future.done() else 0)
-            sent.told = sent.told or sent.future.done()
+            sent.observed = sent.observed or sent.future.done()
             return
-        sent.told = True
+        sent.observed = True
 
     @rule(which=st.integers(0, 500), reaction=st.sampled_from(["nothing", "look", "raise", "send"]))
     def add_done_callback(self, which, reaction):
@@ -371,7 +371,7 @@ class ProducerMachine(RuleBasedStateMachine):
                 raise Boom
             self.react(sent, reaction)
 
-        sent.told = True
+        sent.observed = True
         sent.asked_for += 1
         with contextlib.suppress(Boom):  # called at once
             sent.future.add_done_callback(call)
@@ -432,10 +432,10 @@ class ProducerMachine(RuleBasedStateMachine):
             assert count > 0 or "gave up" in str(error)
         else:
             count = 0
-        untold = [sent for sent in self.sent[:known] if not sent.told]
+        unobserved = [sent for sent in self.sent[:known] if not sent.observed]
         least = most = 0
-        for sent in untold:
-            sent.told = True
+        for sent in unobserved:
+            sent.observed = True
             if sent.future is not None:
                 assert sent.future.done(), sent
                 least += sent.future.exception(0) is not None
@@ -446,8 +446,8 @@ class ProducerMachine(RuleBasedStateMachine):
     def may_forget_failures(self):
         """An abort may forget the failures of its transaction, which count for nothing then."""
         for sent in self.sent:
-            self.vague += not sent.told
-            sent.told = True
+            self.vague += not sent.observed
+            sent.observed = True
 
     @rule(timeout=st.sampled_from([0, 0.05, None]), really=st.sampled_from([False, False, False, True]))
     def close(self, timeout, really):

@@ -145,17 +145,17 @@ def test_a_del_that_forgets_super_loses_nothing_and_leaves_no_thread(mock_cluste
         def __del__(self):
             pass
 
-    told, before = [], threading.active_count()
+    outcomes, before = [], threading.active_count()
     producer = Careless(QUICK, bootstrap_servers=mock_cluster.bootstrap_servers, linger_ms=60_000)
     producer.partitions_for(topic)
     for _ in range(100):
-        producer.send(topic, b"v", on_delivery=lambda *outcome: told.append(outcome))
+        producer.send(topic, b"v", on_delivery=lambda *outcome: outcomes.append(outcome))
     if way == "cycle":
         producer.itself = producer
     with pytest.warns(ResourceWarning, match="dropped without close"):
         del producer
         gc.collect()
-    assert [error for _, error in told] == [None] * 100
+    assert [error for _, error in outcomes] == [None] * 100
     assert eventually(lambda: threading.active_count() <= before)
 
 

@@ -70,13 +70,13 @@ def test_repr_of_a_small_record_is_whole():
     assert text == "ProducerRecord(topic='t', value=b'v', key='k', partition=1, timestamp=None, headers=None)"
 
 
-def test_repr_tells_the_length():
+def test_repr_shows_the_length():
     assert "(10000 bytes)" in repr(ProducerRecord("t", b"x" * 10_000))
     assert "(10000 characters)" in repr(ProducerRecord("t", "x" * 10_000))
 
 
 @pytest.mark.parametrize(("offset", "has_offset"), [(-1, False), (0, True), (2**62, True)])
-def test_metadata_tells_whether_the_offset_is_known(offset, has_offset):
+def test_metadata_shows_whether_the_offset_is_known(offset, has_offset):
     metadata = RecordMetadata("orders", 3, offset, 1700000000000, -1, 5)
     assert metadata.has_offset is has_offset
     assert metadata == ("orders", 3, offset, 1700000000000, -1, 5)

@@ -77,7 +77,7 @@ def arrives(server, options):
 
 
 def refused(options, kind, timeout=5):
-    """The error of wait_ready(5), after a look that send() says the same and that neither waits longer than told."""
+    """The error of wait_ready(5), after a look that send() says the same and that neither waits longer than it may."""
     with Producer({"max.block.ms": timeout * 1000, **options}) as producer:
         started = time.monotonic()
         with pytest.raises(kind) as caught:

@@ -13,7 +13,7 @@ from fastprod.internals.tokens import TokenRefresher
 
 
 class Sink:
-    """Asks when told to, and keeps what it is given."""
+    """Asks when a test makes it, and keeps what it is given."""
 
     def __init__(self):
         self.asks = queue.Queue()

@@ -156,7 +156,7 @@ def start(cluster, tmp_path, listener, *arguments, **environment):
 
 @pytest.mark.parametrize("preloaded", [False, True])
 def test_gunicorn_with_gevent_workers_loses_nothing_when_it_ends_under_load(cluster, tmp_path, listener, preloaded):
-    """preloaded: the application made a producer before the workers were forked, which must tell them so."""
+    """preloaded: the application made a producer before the workers were forked, which must say so to them."""
     arguments = ["-m", "gunicorn", "-k", "gevent", "-w", WORKERS, "-b", f"fd://{listener.fileno()}"]
     arguments += ["--log-level", "warning", "--graceful-timeout", 30, *(["--preload"] if preloaded else [])]
     master = start(

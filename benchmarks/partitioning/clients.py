@@ -1,4 +1,4 @@
-"""Who takes part, each with what its producer is told. Options that are not named are the library's defaults."""
+"""Who takes part, each with the options of its producer. Options that are not named are the library's defaults."""
 
 from dataclasses import dataclass, field
 

@@ -37,7 +37,7 @@ class _Way:
 
 
 class FaultProxy:
-    """Forwards connections from `port` to `upstream_port`, both on 127.0.0.1, and does harm when told to.
+    """Forwards connections from `port` to `upstream_port`, both on 127.0.0.1, and does harm on demand.
 
     Runs in a thread of its own, so that each method here is called from any other. Harm done to a way applies to the
     connections that are there and to those that come. Times are in seconds.
@@ -99,7 +99,7 @@ class FaultProxy:
         return self._call(self._reset)
 
     def forget(self) -> int:
-        """Forgets all connections, as a VIP does with idle ones: nobody is told, and who writes next is reset.
+        """Forgets all connections, as a VIP does with idle ones: no end notices, and the one that writes next is reset.
 
         Returns how many.
         """

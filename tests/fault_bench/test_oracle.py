@@ -135,7 +135,7 @@ def reorder(run: Run) -> None:
 
 
 def move_a_key(run: Run) -> None:
-    """Within what other partition counts would allow, so that only the key's own order tells."""
+    """Within what other partition counts would allow, so that only the key's own order shows it."""
     run.oracle = Oracle({"t": [PARTITIONS]}, TIMEOUT)
     record = next(
         record

@@ -31,7 +31,7 @@ ENOUGH = 10.0  # seconds, after which a new producer is the sooner way on
 class Application:
     """Copies a source whose n-th record stands for the n-th transaction, and does what docs/transactions.md says.
 
-    The position in the source is committed with the records, and tells whether a transaction whose producer was lost
+    The position in the source is committed with the records, and shows whether a transaction whose producer was lost
     has taken effect.
     """
 

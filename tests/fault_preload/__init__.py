@@ -1,4 +1,4 @@
-"""Libraries that stand before libc in a process of its own and misbehave as told; Linux only."""
+"""Libraries that stand before libc in a process of its own and misbehave on demand; Linux only."""
 
 import os
 import subprocess

@@ -14,7 +14,7 @@ from tests.conftest import QUICK
 PARTITIONS = 12
 PARTS = 10  # calls of send_many()
 VALUE = b"v" * 100
-OLD = 1_600_000_000_000  # ms: not of now, so librdkafka must be told
+OLD = 1_600_000_000_000  # ms: not of now, so librdkafka must be given it
 
 
 def send(producer, topic, values, keys):

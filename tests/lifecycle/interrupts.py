@@ -75,7 +75,7 @@ class Ledger:
         self.numbers = 0
         self.returned: dict[bytes, Any] = {}  # whose send() returned: its future
         self.refused: set[bytes] = set()  # whose send() raised
-        self.told: collections.Counter[bytes] = collections.Counter()  # callbacks
+        self.notified: collections.Counter[bytes] = collections.Counter()  # callbacks
         self.failed: set[bytes] = set()
 
     def new(self, size: int) -> bytes:
@@ -83,7 +83,7 @@ class Ledger:
         return b"%06d" % self.numbers + b"." * size
 
     def on_delivery(self, value: bytes, metadata: object, error: KafkaError | None) -> None:
-        self.told[value] += 1
+        self.notified[value] += 1
         if error is not None:
             self.failed.add(value)
 
@@ -92,14 +92,14 @@ class Ledger:
 
     def check(self, log: collections.Counter[bytes]) -> None:
         for value in self.refused:
-            assert not self.told[value] and not log[value], f"send() raised, but {value[:6]!r} was taken"
+            assert not self.notified[value] and not log[value], f"send() raised, but {value[:6]!r} was taken"
         for value, future in self.returned.items():
             assert future.done(), f"{value[:6]!r} never settled"
-            assert self.told[value] == 1, f"{value[:6]!r} was told of {self.told[value]} times"
+            assert self.notified[value] == 1, f"{value[:6]!r} was notified {self.notified[value]} times"
         # Between send() and the name that its future gets, a signal loses the future, but not the record.
-        for value, times in self.told.items():
+        for value, times in self.notified.items():
             assert times == 1 and log[value] == (value not in self.failed), (value[:6], times, log[value])
-        assert sum(log.values()) + len(self.failed) == len(self.told), "the log has more than was told of"
+        assert sum(log.values()) + len(self.failed) == len(self.notified), "the log has more than was notified"
 
 
 def main() -> None:
@@ -125,8 +125,8 @@ def main() -> None:
     ledger = rig.ledger
     print(
         f"{rig.interrupter.count} interrupts, {rig.interrupter.beside} of them between two calls; "
-        f"{len(ledger.refused)} records refused, {len(ledger.told)} accepted, of which {len(ledger.failed)} failed and "
-        f"the futures of {len(ledger.told) - len(ledger.returned)} were lost; {time.monotonic() - began:.1f} s"
+        f"{len(ledger.refused)} records refused, {len(ledger.notified)} accepted, of which {len(ledger.failed)} failed "
+        f"and the futures of {len(ledger.notified) - len(ledger.returned)} were lost; {time.monotonic() - began:.1f} s"
     )
 
 
@@ -249,7 +249,7 @@ class Rig:
 
 
 def threads() -> int:
-    """How many this process has; 0 where that cannot be told."""
+    """How many this process has; 0 where that is not known."""
     return len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
 
 

@@ -62,7 +62,7 @@ def main() -> None:
         time.sleep(0.5)  # librdkafka has taken what it takes
         assert memory_in_use() == BUFFER - producer.buffer_available
         print(f"{sent} records, memory_in_use() {memory_in_use()}, peak {resident('VmHWM') - before}", flush=True)
-    os._exit(0)  # a close() would have two million failures to tell of
+    os._exit(0)  # a close() would have two million failures to raise
 
 
 if __name__ == "__main__":

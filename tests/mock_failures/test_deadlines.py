@@ -14,7 +14,7 @@ from tests.mock_failures.conftest import failures, read, whole
 
 pytestmark = [pytest.mark.mock, pytest.mark.slow]
 
-# Long enough to tell a close() that keeps its time from one that waits for librdkafka to let go of what it holds.
+# Long enough to distinguish a close() that keeps its time from one that waits for librdkafka to free its records.
 OPTIONS = {"delivery_timeout_ms": 6000, "request_timeout_ms": 1000}
 SOON = 3.0  # seconds
 

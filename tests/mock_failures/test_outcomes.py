@@ -47,12 +47,12 @@ def test_a_permanent_error_has_its_class_code_and_persistence(make, cluster, cod
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_a_transient_error_is_retried_to_success(make, cluster, code, idempotent):
     producer = make(enable_idempotence=idempotent, retry_backoff_ms=10, reconnect_backoff_ms=10)
-    told = []
+    outcomes = []
     fail_next(cluster, code, 2)
-    future = producer.send(TOPIC, b"v", partition=0, on_delivery=lambda *outcome: told.append(outcome))
+    future = producer.send(TOPIC, b"v", partition=0, on_delivery=lambda *outcome: outcomes.append(outcome))
     metadata = future.result(20)
     producer.flush(20)
-    assert metadata.offset == 0 and told == [(metadata, None)]
+    assert metadata.offset == 0 and outcomes == [(metadata, None)]
 
 
 def test_without_retries_a_transient_error_is_final(make, cluster):
@@ -73,12 +73,12 @@ with MockCluster(topics={"t": 1}, process=True) as cluster:
         with Producer(bootstrap_servers=cluster.bootstrap_servers, enable_idempotence=False) as producer:
             producer.partitions_for("t")
             cluster.push_request_errors("Produce", errors)
-            told = []
+            outcomes = []
             for _ in range(10_000):
-                producer.send("t", b"v" * 2000, on_delivery=lambda metadata, error: told.append(error))
+                producer.send("t", b"v" * 2000, on_delivery=lambda metadata, error: outcomes.append(error))
             producer.flush(20)
-        assert len(told) == 10_000
-        assert errors or told == [None] * 10_000
+        assert len(outcomes) == 10_000
+        assert errors or outcomes == [None] * 10_000
 """
 
 
@@ -94,7 +94,7 @@ def test_a_callback_that_is_due_before_send_has_returned_finds_its_record(errors
 @pytest.mark.slow
 def test_a_callback_waits_for_those_of_earlier_records_of_its_partition():
     """librdkafka refuses a record at once after the topic was forbidden; an earlier one is on its way."""
-    told = []
+    outcomes = []
     with (
         MockCluster(2, {TOPIC: 2}, process=True) as cluster,
         Producer(bootstrap_servers=cluster.bootstrap_servers) as producer,
@@ -106,33 +106,33 @@ def test_a_callback_waits_for_those_of_earlier_records_of_its_partition():
             producer.send(TOPIC, b"first", partition=partition).result(10)
 
         def send(name, partition):
-            producer.send(TOPIC, name, partition=partition, on_delivery=lambda _, error: told.append((name, error)))
+            producer.send(TOPIC, name, partition=partition, on_delivery=lambda _, error: outcomes.append((name, error)))
 
         cluster.set_round_trip_time(1, 2500)
         send(b"slow", slow)
         time.sleep(0.8)  # until the slow broker has it
         cluster.push_request_errors("Produce", [FORBIDDEN])
         send(b"forbidden", fast)
-        assert eventually(lambda: told)
+        assert eventually(lambda: outcomes)
         send(b"refused", slow)  # unless fresh metadata has opened the topic again already
-        assert [name for name, _ in told] == [b"forbidden"]
+        assert [name for name, _ in outcomes] == [b"forbidden"]
         producer.flush(10)
-    assert [name for name, _ in told] == [b"forbidden", b"slow", b"refused"]
-    assert told[1][1] is None
+    assert [name for name, _ in outcomes] == [b"forbidden", b"slow", b"refused"]
+    assert outcomes[1][1] is None
 
 
 def test_an_idempotent_producer_has_one_request_of_a_partition_under_way(cluster):
     """If the first of two were refused and the second not, librdkafka would take a new epoch."""
-    told = []
+    outcomes = []
     # Without QUICK: metadata asked for every 20 ms would take up all of a connection whose answers come so late.
     with Producer(bootstrap_servers=cluster.bootstrap_servers) as producer:
         for _ in range(2):  # the partition is not new any more
             producer.send(TOPIC, b"first", partition=0).result(10)
         cluster.set_round_trip_time(1, 2000)
         for _ in range(2):
-            producer.send(TOPIC, b"", partition=0, on_delivery=lambda *_: told.append(time.monotonic()))
+            producer.send(TOPIC, b"", partition=0, on_delivery=lambda *_: outcomes.append(time.monotonic()))
         producer.flush(10)
-    assert told[1] - told[0] > 1  # a round trip that began with the first one's answer
+    assert outcomes[1] - outcomes[0] > 1  # a round trip that began with the first one's answer
 
 
 # Requests that are too large for the topic
@@ -142,12 +142,14 @@ def test_a_request_that_is_too_large_is_split_in_order(make, cluster, caplog):
     producer = make(linger_ms=20)
     producer.send(TOPIC, b"first", partition=0).result(10)
     cluster.push_request_errors("Produce", [TOO_LARGE, TOO_LARGE])
-    told = []
+    outcomes = []
     for i in range(100):
-        producer.send(TOPIC, b"%d" % i, partition=0, on_delivery=lambda metadata, error: told.append((metadata, error)))
+        producer.send(
+            TOPIC, b"%d" % i, partition=0, on_delivery=lambda metadata, error: outcomes.append((metadata, error))
+        )
     producer.flush(10)
-    assert [error for _, error in told] == [None] * 100
-    assert [metadata.offset for metadata, _ in told] == list(range(1, 101))
+    assert [error for _, error in outcomes] == [None] * 100
+    assert [metadata.offset for metadata, _ in outcomes] == list(range(1, 101))
     assert "max.message.bytes" in caplog.text
 
 
@@ -168,15 +170,15 @@ def test_what_cannot_be_split_without_breaking_order_fails_with_the_reason(make,
     for _ in range(2):
         producer.send(TOPIC, b"first", partition=0).result(10)  # then several requests may be on their way
     cluster.push_request_errors("Produce", [TOO_LARGE])
-    told = []
+    outcomes = []
     for i in range(40):
-        producer.send(TOPIC, b"%0200d" % i, partition=0, on_delivery=lambda metadata, error: told.append(error))
+        producer.send(TOPIC, b"%0200d" % i, partition=0, on_delivery=lambda metadata, error: outcomes.append(error))
     producer.flush(10)
-    failed = told.index(None)
+    failed = outcomes.index(None)
     assert 0 < failed < 20
-    assert all(isinstance(error, RecordTooLargeError) for error in told[:failed])
-    assert all("max.message.bytes" in str(error) and error.persisted == "no" for error in told[:failed])
-    assert told[failed:] == [None] * (40 - failed)
+    assert all(isinstance(error, RecordTooLargeError) for error in outcomes[:failed])
+    assert all("max.message.bytes" in str(error) and error.persisted == "no" for error in outcomes[:failed])
+    assert outcomes[failed:] == [None] * (40 - failed)
     assert producer.send(TOPIC, b"later", partition=0).result(10).offset == 2 + 40 - failed
 
 
@@ -200,7 +202,7 @@ def test_a_broker_that_cannot_store_is_asked_until_delivery_timeout(make, cluste
     started = time.monotonic()
     error = producer.send(TOPIC, b"v", partition=0).exception(20)
     assert 1.4 < time.monotonic() - started < 20
-    # librdkafka does not tell what the requests were answered, so that the error names no cause.
+    # librdkafka does not say how the requests were answered, so the error names no cause.
     assert (type(error), error.code, error.persisted) == (DeliveryTimeoutError, -192, "possibly")
     producer.flush(10)
     assert whole(producer)
@@ -246,7 +248,7 @@ def test_records_queued_and_in_transit_both_fail_by_delivery_timeout(make, pause
 
 
 @pytest.mark.slow
-def test_flush_tells_of_timed_out_records_even_those_in_transit(make, paused):
+def test_flush_raises_for_timed_out_records_even_those_in_transit(make, paused):
     producer = make(max_in_flight_requests_per_connection=1, batch_size=1000, **SHORT)
     values = [b"%03d" % i + b"v" * 700 for i in range(100)]
     with paused():

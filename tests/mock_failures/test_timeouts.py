@@ -25,14 +25,14 @@ def test_flush_that_times_out_loses_nothing(make, paused):
     assert [future.result(0).offset for future in futures] == list(range(100))
 
 
-def test_flush_that_times_out_tells_what_it_waited_for(make, paused):
+def test_flush_that_times_out_says_what_it_waited_for(make, paused):
     producer, started, ended = make(), threading.Event(), threading.Event()
 
-    def told(*_):
+    def notified(*_):
         started.set()
         ended.wait(30)
 
-    producer.send(TOPIC, b"v", on_delivery=told)
+    producer.send(TOPIC, b"v", on_delivery=notified)
     assert started.wait(10) and eventually(lambda: len(producer) == 0)
     try:
         with pytest.raises(TimeoutError, match="^the callbacks of 1 batches had not run after 0.2 s"):
@@ -89,18 +89,18 @@ def test_a_close_with_less_time_ends_the_wait_of_another_thread(make, paused):
 
 
 def test_close_that_fails_records_raises_even_if_all_were_observed(make, paused):
-    producer, told = make(), []
+    producer, errors = make(), []
     with paused():
         for _ in range(10):
-            producer.send(TOPIC, b"v", on_delivery=lambda _, error: told.append(error))
+            producer.send(TOPIC, b"v", on_delivery=lambda _, error: errors.append(error))
         with pytest.raises(DeliveryError, match="gave up 10 records") as raised:
             producer.close(0.1)
     assert (raised.value.count, raised.value.reasons, raised.value.records) == (
         0,
         {},
         [],
-    )  # of those nobody was told of
-    assert [type(error) for error in told] == [DeliveryError] * 10
+    )  # of those that nobody observed
+    assert [type(error) for error in errors] == [DeliveryError] * 10
 
 
 def test_purge_gives_up_what_has_not_settled_and_the_producer_works_on(make, cluster, paused):

@@ -1,4 +1,4 @@
-"""flush() and close() tell of the failures that nobody was told of."""
+"""flush() and close() raise the failures that nothing has observed."""
 
 import asyncio
 import sys
@@ -41,13 +41,13 @@ def test_flush_raises_with_the_failed_records_themselves(make, cluster):
 def test_exactly_the_unobserved_failures_are_raised_and_only_once(make, cluster, end):
     producer = make(linger_ms=200)
     fail_next(cluster)
-    told = []
+    outcomes = []
     futures = {}
     for name in (b"asked", b"result", b"looked at", b"done callback", b"timed out", b"cancelled", b"awaited"):
         futures[name] = producer.send(TOPIC, name, partition=0)
-    producer.send(TOPIC, b"on_delivery", partition=0, on_delivery=lambda _, error: told.append(error))
+    producer.send(TOPIC, b"on_delivery", partition=0, on_delivery=lambda _, error: outcomes.append(error))
     producer.send(TOPIC, b"dropped", partition=0)
-    futures[b"done callback"].add_done_callback(lambda future: told.append(future))
+    futures[b"done callback"].add_done_callback(lambda future: outcomes.append(future))
     with pytest.raises(TimeoutError):
         futures[b"timed out"].result(0)
 
@@ -64,7 +64,7 @@ def test_exactly_the_unobserved_failures_are_raised_and_only_once(make, cluster,
     assert eventually(futures[b"looked at"].done) and "DeliveryError" in repr(futures[b"looked at"])
     error = failures(getattr(producer, end), 10)
     assert [record.value for record in error.records] == [b"looked at", b"timed out", b"cancelled", b"dropped"]
-    assert error.count == 4 and len(told) == 2
+    assert error.count == 4 and len(outcomes) == 2
     if end == "flush":
         producer.flush(10)
     producer.close(10)
@@ -73,11 +73,11 @@ def test_exactly_the_unobserved_failures_are_raised_and_only_once(make, cluster,
 def test_a_flush_whose_failures_were_all_observed_is_silent(make, cluster):
     producer = make()
     fail_next(cluster)
-    told = []
+    outcomes = []
     for _ in range(100):
-        producer.send(TOPIC, b"v", on_delivery=lambda _, error: told.append(error.code))
+        producer.send(TOPIC, b"v", on_delivery=lambda _, error: outcomes.append(error.code))
     producer.flush(10)
-    assert told == [INVALID_RECORD] * 100 and whole(producer)
+    assert outcomes == [INVALID_RECORD] * 100 and whole(producer)
     producer.close(10)
 
 
@@ -88,7 +88,7 @@ def test_a_future_asked_after_the_failure_and_before_flush_observes_it(make, clu
     assert eventually(lambda: all(future.done() for future in futures))
     for future in futures[::2]:
         assert future.exception(0) is not None
-        assert future.exception(0) is not None  # twice tells no other record
+        assert future.exception(0) is not None  # twice observes no other record
     error = failures(producer.flush, 10)
     assert [record.value for record in error.records] == [b"%d" % i for i in range(1, 50, 2)]
     assert whole(producer)
@@ -110,15 +110,15 @@ class Hearing(Silent):
 @pytest.mark.parametrize("end", ["flush", "close"])
 def test_interceptors_do_not_observe_an_outcome(make, cluster, end):
     hearing = Hearing()
-    told = []
+    outcomes = []
     producer = make(ready=False, interceptors=[Silent(), hearing])
     fail_next(cluster)
     for value in (b"a", b"b"):
         producer.send(TOPIC, value, partition=0)
-    producer.send(TOPIC, b"c", partition=0, on_delivery=lambda _, error: told.append(error.code))
+    producer.send(TOPIC, b"c", partition=0, on_delivery=lambda _, error: outcomes.append(error.code))
     error = failures(getattr(producer, end), 10)
     assert sorted(record.value for record in error.records) == [b"a", b"b"]
-    assert hearing.heard == [INVALID_RECORD] * 3 and told == [INVALID_RECORD]
+    assert hearing.heard == [INVALID_RECORD] * 3 and outcomes == [INVALID_RECORD]
 
 
 def test_interceptors_without_on_acknowledgement_do_not_count_either(make, cluster):
@@ -149,8 +149,8 @@ def test_what_leaves_the_with_block_goes_on_and_has_a_note_of_what_was_lost(clus
         producer.send(TOPIC, b"v")
         raise raised
     assert caught.value is raised and "closed" in repr(producer)
-    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert "1 record" in told[-1] and repr(raised) in told[-1]
+    logged = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "1 record" in logged[-1] and repr(raised) in logged[-1]
     if sys.version_info >= (3, 11):
         assert "1 record" in raised.__notes__[0]
 

@@ -40,7 +40,7 @@ def consumer(cluster):
 
 
 def values(cluster):
-    """Everything in the log, of aborted transactions too: the mock cluster does not tell them apart."""
+    """Everything in the log, of aborted transactions too: the mock cluster does not distinguish them."""
     return [message.value() for message in consume_all(cluster.bootstrap_servers, TOPIC)]
 
 

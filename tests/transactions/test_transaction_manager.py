@@ -120,7 +120,9 @@ def test_commit_sends_what_lingers_and_its_callbacks_have_run(make, cluster):
     producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG)
     called = []
     producer.begin_transaction()
-    futures = [producer.send(TOPIC, b"%d" % i, on_delivery=lambda *told: called.append(told)) for i in range(1000)]
+    futures = [
+        producer.send(TOPIC, b"%d" % i, on_delivery=lambda *outcome: called.append(outcome)) for i in range(1000)
+    ]
     producer.commit_transaction()
     assert all(future.done() and future.exception(0) is None for future in futures)
     assert len(called) == 1000
@@ -228,7 +230,7 @@ def test_abort_drops_what_has_not_left_and_sends_none_of_it_later(make, cluster)
     assert len(producer) == 0 and producer.buffer_available == total
     with producer.transaction():
         producer.send(TOPIC, b"kept")
-    producer.close()  # whoever aborts need not be told that records failed
+    producer.close()  # it raises no failures: the program knows that it has aborted
     assert values(cluster) == [b"kept"]
 
 
@@ -278,7 +280,7 @@ def test_a_send_that_waits_for_memory_is_refused_when_the_transaction_is_aborted
     assert len(producer) == 0
 
 
-def test_flush_does_not_tell_of_what_an_abort_has_dropped_that_has_not_ended(make, cluster):
+def test_flush_does_not_raise_for_what_an_abort_has_dropped_that_has_not_ended(make, cluster):
     producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG)
     producer.begin_transaction()
     producer.send(TOPIC, b"known")
@@ -531,7 +533,7 @@ def test_what_passes_is_waited_for(make, cluster, request_name, code):
 # Close
 
 
-def test_close_aborts_an_open_transaction_and_tells_of_its_records(make, cluster, caplog):
+def test_close_aborts_an_open_transaction_and_raises_for_its_records(make, cluster, caplog):
     producer = make(linger_ms=LONG, delivery_timeout_ms=2 * LONG)
     producer.begin_transaction()
     producer.send(TOPIC, b"lost")

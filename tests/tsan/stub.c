@@ -41,8 +41,8 @@ struct rd_kafka_queue_s {
     pthread_cond_t something;
     rd_kafka_event_t *first, *last;
     int yielded;
-    void (*told)(rd_kafka_t *, void *); /* that there is an event where there was none */
-    void *told_opaque;
+    void (*notify)(rd_kafka_t *, void *); /* called for an event where there was none */
+    void *notify_opaque;
     long polled;    /* events */
     long destroyed; /* atomic: of those */
 };
@@ -52,7 +52,7 @@ struct rd_kafka_topic_s {
     char name[250];
     int references; /* that were taken and not given back; librdkafka keeps a topic without any as well */
     rd_kafka_topic_t *next;
-    long untold[PARTITIONS]; /* records that were taken and not reported; guarded by the handle's lock */
+    long unreported[PARTITIONS]; /* records that were taken and not reported; guarded by the handle's lock */
 };
 
 struct rd_kafka_conf_s {
@@ -103,8 +103,8 @@ static void queue_init(rd_kafka_queue_t *queue) {
 
 static void queue_add(rd_kafka_queue_t *queue, rd_kafka_event_t *event) {
     pthread_mutex_lock(&queue->lock);
-    if (queue->told && !queue->first)
-        queue->told(NULL, queue->told_opaque);
+    if (queue->notify && !queue->first)
+        queue->notify(NULL, queue->notify_opaque);
     if (queue->last)
         queue->last->next = event;
     else
@@ -151,10 +151,10 @@ EXPORT void rd_kafka_queue_yield(rd_kafka_queue_t *queue) {
 }
 
 EXPORT void rd_kafka_queue_cb_event_enable(
-    rd_kafka_queue_t *queue, void (*told)(rd_kafka_t *, void *), void *opaque) {
+    rd_kafka_queue_t *queue, void (*notify)(rd_kafka_t *, void *), void *opaque) {
     pthread_mutex_lock(&queue->lock);
-    queue->told = told;
-    queue->told_opaque = opaque;
+    queue->notify = notify;
+    queue->notify_opaque = opaque;
     pthread_mutex_unlock(&queue->lock);
 }
 
@@ -188,7 +188,7 @@ EXPORT size_t rd_kafka_event_message_array(rd_kafka_event_t *event, const rd_kaf
     pthread_mutex_lock(&rk->lock);
     while (n < size && event->fetched < event->count) {
         found[n] = &event->messages[event->fetched++]->shown;
-        found[n]->rkt->untold[found[n]->partition]--;
+        found[n]->rkt->unreported[found[n]->partition]--;
         n++;
     }
     pthread_mutex_unlock(&rk->lock);
@@ -300,14 +300,14 @@ static void check_turn(rd_kafka_topic_t *topic, int32_t partition) {
     rd_kafka_t *rk = topic->rk;
     int goes_on = rk->taken_of == topic && rk->taken_partition == partition &&
                   pthread_equal(rk->taken_from, pthread_self());
-    if (rk->conf->in_turn && topic->untold[partition] && !goes_on) {
+    if (rk->conf->in_turn && topic->unreported[partition] && !goes_on) {
         fprintf(stderr, "a partition's records were handed over while earlier ones were on their way\n");
         abort();
     }
     rk->taken_of = topic;
     rk->taken_partition = partition;
     rk->taken_from = pthread_self();
-    topic->untold[partition]++;
+    topic->unreported[partition]++;
 }
 
 static int take(rd_kafka_topic_t *topic, const rd_kafka_message_t *given, int64_t timestamp) {

@@ -31,19 +31,19 @@ class Life:
         self.options = options
         self.producer = Producer(bootstrap_servers="stub:1", **options)
         self.futures = []  # of all that was taken
-        self.told = []  # an entry for each callback
+        self.notified = []  # an entry for each callback
         self.expected = []  # likewise, for each that was asked for
         self.problems = []
         self.ending = threading.Event()
 
     def on_delivery(self, metadata, error):
-        self.told.append(1)
-        if len(self.told) % 100 == 0:
+        self.notified.append(1)
+        if len(self.notified) % 100 == 0:
             with contextlib.suppress(KafkaError):
                 self.futures.append(self.producer.send("t", b"from a callback"))
 
     def done(self, future):
-        self.told.append(1)
+        self.notified.append(1)
         assert future.done()
 
     def send(self, rng, count):
@@ -164,7 +164,7 @@ class Life:
         assert not self.problems, self.problems
         assert len(self.producer) == 0
         assert all(future.done() for future in self.futures)
-        assert len(self.told) == len(self.expected), (len(self.told), len(self.expected))
+        assert len(self.notified) == len(self.expected), (len(self.notified), len(self.expected))
         self.wait_for_memory()
 
     def wait_for_memory(self):

@@ -187,7 +187,7 @@ def _fields(text: str, delimiter: str) -> int:
 
 
 def _decoded(source: TextSource, stream: IO[bytes]) -> Iterator[str]:
-    # Decoded line by line: a decoder of the whole stream could not tell which line is wrong.
+    # Decoded line by line: a decoder of the whole stream could not say which line is wrong.
     for line in source.lines(stream):
         try:
             text = line.decode()

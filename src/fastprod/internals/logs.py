@@ -25,7 +25,7 @@ def logger() -> Logger:
 class LogLimit:
     """Writes lines to the logger ``fastprod``, and leaves out what says the same again and again.
 
-    A broker that refuses a connection is asked 20 times a second, and librdkafka tells of each. The kind of a line is
+    A broker that refuses a connection is asked 20 times a second, and librdkafka logs each. The kind of a line is
     librdkafka's name for it, such as FAIL. The next line of the kind, or close(), gives the number of lines left out.
     Debug lines are all written, because a user has asked for them.
     """
