@@ -37,6 +37,7 @@ from fastprod.internals.record cimport fp_record, fp_ts_wire, fp_wire_size
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.recreated_topics cimport RecreatedTopics
 from fastprod.internals.sender cimport Sender
+from fastprod.internals.update_request cimport AWAITED, EVERYTHING, UpdateRequest
 from fastprod.internals.sync cimport (
     fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_lock, fp_mutex_unlock,
 )
@@ -814,3 +815,24 @@ def call_transaction(Transport transport, str request, int timeout_ms=0, *, offs
     finally:
         free_offsets(&call)
     return call.code, bool(call.fatal), bool(call.retriable), bool(call.abortable), call.text.decode()
+
+
+WANTED = {AWAITED: "AWAITED", EVERYTHING: "EVERYTHING", 0: None}
+
+
+cdef class ManualUpdateRequest(UpdateRequest):
+    """An UpdateRequest that Python code makes and waits for."""
+
+    def ask(self, str what):
+        self.request({name: number for number, name in WANTED.items()}[what])
+
+    def wait(self, double seconds=0):
+        """What was asked for, by its name; None: nothing until then."""
+        return WANTED[self.wait_requested(fp_monotonic_ns() + <int64_t>(seconds * 1e9))]
+
+    def wait_until_closed(self, double seconds):
+        self.wait_closed(fp_monotonic_ns() + <int64_t>(seconds * 1e9))
+        return bool(self.closed)
+
+    def end(self):
+        self.close()

@@ -100,12 +100,13 @@ MAY_KNOW = {
     "internals.partition_pause": {"internals.handle", "librdkafka.declarations", "librdkafka.functions"},
     "internals.transaction_block": {"errors", "internals.logs"},
     "internals.topic_metadata": {"internals.partition_queue"},
+    "internals.update_request": {"internals.sync"},
     "internals.recreated_topics": {"internals.partition_queue", "internals.sync"},
     "internals.transport": {
         "internals.callbacks", "internals.client_errors", "internals.delivery_report", "internals.handle",
         "internals.produce_request_result", "internals.producer_batch", "internals.record",
-        "internals.recreated_topics", "internals.sync", "librdkafka.codes", "librdkafka.declarations",
-        "librdkafka.functions",
+        "internals.recreated_topics", "internals.sync", "internals.update_request", "librdkafka.codes",
+        "librdkafka.declarations", "librdkafka.functions",
     },
     "internals.produce_requests": {
         "internals.callbacks", "internals.completion", "internals.delivery_report", "internals.handle",
@@ -126,7 +127,7 @@ MAY_KNOW = {
     },
     "internals.metadata_updater": {
         "internals.client_renewal", "internals.metadata_requests", "internals.producer_metadata", "internals.sender",
-        "internals.sync", "internals.threads", "internals.transport",
+        "internals.sync", "internals.threads", "internals.transport", "internals.update_request",
     },
     "internals.client_renewal": {
         "internals.metadata_requests", "internals.producer_metadata", "internals.sender", "internals.sync",
@@ -134,8 +135,8 @@ MAY_KNOW = {
     },
     "internals.producer_metadata": {
         "errors", "internals.error_codes", "internals.input", "internals.record_accumulator", "internals.sender",
-        "internals.sync", "internals.threads", "internals.topic_metadata", "internals.transport", "librdkafka.codes",
-        "librdkafka.loader", "records",
+        "internals.sync", "internals.threads", "internals.topic_metadata", "internals.transport",
+        "internals.update_request", "librdkafka.codes", "librdkafka.loader", "records",
     },
     "internals.transaction_manager": {
         "errors", "internals.error_codes", "internals.logs", "internals.pending_records",

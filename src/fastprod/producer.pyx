@@ -143,7 +143,6 @@ cdef class Producer:
             backoff_ms=settings.retry_backoff_ms,
             bootstrap_servers=properties["bootstrap.servers"].encode()
             if settings.metadata_recovery_strategy == "rebootstrap" else None)
-        self.callbacks.on_refresh = self.metadata.want
         if settings.enable_idempotence or max_in_flight == 1:
             self.sender.requests.keep_order(properties, settings.enable_idempotence)
         # retry.backoff.ms less librdkafka's jitter of 20 % (rd_kafka_retry_msgq)

@@ -5,8 +5,6 @@ from fastprod.internals.sync cimport fp_cond, fp_mutex
 
 cdef void unraisable(object error, object where) noexcept
 
-ctypedef void (*tick_function)(void *) noexcept nogil
-
 cdef struct LogLine:
     int level                # syslog's, 0 to 7
     char text[480]
@@ -16,7 +14,6 @@ cdef struct LogLine:
 cdef struct TakenWork:
     ProduceRequestResult *results
     LogLine *lines
-    int refresh
     int closed
 
 cdef class Callbacks:
@@ -32,16 +29,12 @@ cdef class Callbacks:
     cdef int64_t queued              # results, ever
     cdef int64_t finished            # results whose callbacks have all run
     cdef int64_t callbacks_queued    # ever
-    cdef int refresh_wanted
     cdef int closed
     cdef int ended                   # atomic: run() is about to return
     # guarded by the GIL
     cdef int64_t callbacks_run       # of those queued
     # the callback thread's own
     cdef BufferPool pool
-    cdef tick_function tick          # called about once a second while there is nothing to do; fixed before run()
-    cdef void *tick_argument
-    cdef object on_refresh
     cdef object log_limit             # LogLimit
     cdef readonly object thread_id    # current() of run()
     cdef unsigned long green_thread   # whose greenlet run() is; 0: run() has a thread of its own. Fixed before run()
@@ -49,7 +42,6 @@ cdef class Callbacks:
 
     cdef void add(self, ProduceRequestResult *result) noexcept nogil
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil
-    cdef void want_refresh(self) noexcept nogil
     cdef int end_log(self) except -1
     cdef int write_log(self, LogLine *line) except -1
     cdef void take(self, TakenWork *work) noexcept nogil

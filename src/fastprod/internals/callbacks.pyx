@@ -7,7 +7,7 @@ the queue take all of buffer.memory. Under gevent and eventlet the thread is a g
 
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from cpython.ref cimport Py_DECREF
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from fastprod.internals.buffer_pool cimport BufferPool
@@ -27,7 +27,6 @@ from fastprod.internals.threads import current
 from fastprod.errors import ForkedProducerError
 from fastprod.internals.logs import LogLimit
 
-cdef int64_t TICK_NS = 1_000_000_000
 cdef int64_t TURN_NS = 10_000_000              # how long a greenlet runs callbacks before it lets others run
 cdef int64_t FIRST_PAUSE_NS = 500_000          # of a greenlet that has nothing to do; each is twice the one before
 cdef int64_t LONGEST_PAUSE_NS = 20_000_000
@@ -124,13 +123,6 @@ cdef class Callbacks:
         fp_cond_signal(&self.something)
         fp_mutex_unlock(&self.lock)
 
-    cdef void want_refresh(self) noexcept nogil:
-        """Asks for fresh metadata. thread: any  lock: none, or sender_lock"""
-        fp_mutex_lock(&self.lock)
-        self.refresh_wanted = 1
-        fp_cond_signal(&self.something)
-        fp_mutex_unlock(&self.lock)
-
     def run(self):
         """The thread's loop; returns after close() once the queue is empty."""
         cdef TakenWork work
@@ -141,8 +133,6 @@ cdef class Callbacks:
                 self.await_as_greenlet()
             with nogil:
                 self.take(&work)
-            if work.refresh and self.on_refresh is not None:
-                self.on_refresh()
             count = self.run_results(work.results)
             self.write_log(work.lines)
             if count:
@@ -162,18 +152,13 @@ cdef class Callbacks:
     cdef void take(self, TakenWork *work) noexcept nogil:
         """Waits for work and takes all of it. lock: none"""
         fp_mutex_lock(&self.lock)
-        while not (self.first is not NULL or self.log_first is not NULL or self.refresh_wanted or self.closed):
-            if fp_cond_wait_until(&self.something, &self.lock, fp_monotonic_ns() + TICK_NS):
-                fp_mutex_unlock(&self.lock)
-                self.tick(self.tick_argument)
-                fp_mutex_lock(&self.lock)
+        while not (self.first is not NULL or self.log_first is not NULL or self.closed):
+            fp_cond_wait_until(&self.something, &self.lock, INT64_MAX)
         work.results = self.first
         self.first = self.last = NULL
         work.lines = self.log_first
         self.log_first = self.log_last = NULL
         self.log_count = 0
-        work.refresh = self.refresh_wanted
-        self.refresh_wanted = 0
         work.closed = self.closed
         fp_mutex_unlock(&self.lock)
 
@@ -197,18 +182,13 @@ cdef class Callbacks:
     cdef int await_as_greenlet(self) except -1:
         """Lets other greenlets run, once at least and until there is something to do."""
         cdef int64_t pause_ns = 0
-        cdef int64_t tick_ns = fp_monotonic_ns() + TICK_NS
         cdef bint idle = True
         while idle:
             let_others_run(pause_ns)
             pause_ns = LONGEST_PAUSE_NS if pause_ns > LONGEST_PAUSE_NS // 2 else pause_ns * 2 or FIRST_PAUSE_NS
             fp_mutex_lock(&self.lock)
-            idle = self.first is NULL and self.log_first is NULL and not self.refresh_wanted and not self.closed
+            idle = self.first is NULL and self.log_first is NULL and not self.closed
             fp_mutex_unlock(&self.lock)
-            if idle and fp_monotonic_ns() >= tick_ns:
-                with nogil:
-                    self.tick(self.tick_argument)
-                tick_ns = fp_monotonic_ns() + TICK_NS
         return 0
 
     cdef bint can_be_awaited(self) except -1:

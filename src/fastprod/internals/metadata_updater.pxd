@@ -4,12 +4,14 @@ from fastprod.internals.metadata_requests cimport MetadataRequests
 from fastprod.internals.producer_metadata cimport ProducerMetadata
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.transport cimport Transport
+from fastprod.internals.update_request cimport UpdateRequest
 
 cdef class MetadataUpdater:
     cdef ProducerMetadata metadata
     cdef MetadataRequests requests
     cdef ClientRenewal renewal
     cdef Transport transport
+    cdef UpdateRequest update_request
     cdef Sender sender
     cdef bytes bootstrap_servers         # to be asked again when no broker answers, or None
     cdef double max_age                  # seconds

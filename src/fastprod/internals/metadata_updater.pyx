@@ -4,8 +4,9 @@ Source: org.apache.kafka.clients.NetworkClient.DefaultMetadataUpdater.
 """
 
 from libc.stdint cimport int64_t
-from fastprod.internals.producer_metadata cimport EVERYTHING, ProducerMetadata, deadline_of
+from fastprod.internals.producer_metadata cimport ProducerMetadata, deadline_of
 from fastprod.internals.sync cimport fp_monotonic_ns
+from fastprod.internals.update_request cimport EVERYTHING
 
 from fastprod.internals.threads import current
 
@@ -35,6 +36,7 @@ cdef class MetadataUpdater:
         self.requests = MetadataRequests(transport)
         self.renewal = ClientRenewal(metadata, self.requests, transport, sender, renewable)
         self.transport = transport
+        self.update_request = transport.update_request
         self.sender = sender
         self.max_age = max_age_ms / 1000
         self.backoff = max(backoff_ms, 50) / 1000
@@ -54,7 +56,7 @@ cdef class MetadataUpdater:
             again = False
             try:
                 again = self.ask_wanted()
-                if self.metadata.closed:
+                if self.update_request.closed:
                     break
             except MemoryError:
                 again = True                 # no other thread would ask again, were this to end the thread
@@ -70,15 +72,15 @@ cdef class MetadataUpdater:
                 self.metadata.log(LOG_ERR, f"the upkeep of the topics failed: {type(error).__name__}: {error}")
             if again:
                 # But not at once: the cluster needs time to change, however often a thread asks meanwhile.
-                self.metadata.wait_closed(deadline_of(self.backoff))
+                self.update_request.wait_closed(deadline_of(self.backoff))
         last()
         self.metadata.thread_id = None       # the system gives the number to another thread
 
     cdef bint ask_wanted(self) except -1:
         """Waits until an answer is wanted, and asks. Returns whether to ask again soon."""
-        cdef int requested = self.metadata.wait_wanted(self.next_ns())
+        cdef int requested = self.update_request.wait_requested(self.next_ns())
         names = self.names_to_ask(requested)
-        if self.metadata.closed or not names:
+        if self.update_request.closed or not names:
             return False
         try:
             return not self.ask(names) or self.metadata.doubtful
@@ -145,6 +147,7 @@ cdef class MetadataUpdater:
         cdef bint ended = self.sender.end_retired()
         if now >= self.next_check_ns:
             self.next_check_ns = now + SECOND
+            self.sender.wake_if_overslept()
             self.renewal.check_recreated()
         if now >= self.next_sweep_ns:
             self.next_sweep_ns = now + max(self.max_idle_ns // 10, <int64_t>SHORTEST_INTERVAL_NS)

@@ -4,10 +4,7 @@ from fastprod.internals.sender cimport Sender
 from fastprod.internals.sync cimport fp_cond, fp_monotonic_ns, fp_mutex
 from fastprod.internals.topic_metadata cimport TopicMetadata
 from fastprod.internals.transport cimport Transport
-
-cdef enum:
-    AWAITED = 1                # what is wanted: the topics that somebody waits for
-    EVERYTHING = 2             # all topics
+from fastprod.internals.update_request cimport UpdateRequest
 
 cdef inline int64_t deadline_of(double timeout) noexcept:
     """The monotonic nanosecond at which a wait of timeout seconds ends."""
@@ -15,6 +12,7 @@ cdef inline int64_t deadline_of(double timeout) noexcept:
 
 cdef class ProducerMetadata:
     cdef Transport transport
+    cdef UpdateRequest update_request
     cdef RecordAccumulator accumulator
     cdef Sender sender
     cdef long max_partitions_for_memory   # so many can have two batches each in buffer.memory
@@ -35,10 +33,7 @@ cdef class ProducerMetadata:
     cdef long known_partitions            # of all topics
     # guarded by mutex, a leaf, under which nobody waits for the GIL
     cdef fp_mutex mutex
-    cdef fp_cond asked      # the thread has something to do
     cdef fp_cond answered   # an answer or a failure has come
-    cdef int requested      # 0, or of what an answer is wanted: AWAITED, EVERYTHING
-    cdef int closed
     cdef int64_t update_sequence                    # answers, failures and close(), counted
 
     cdef TopicMetadata topic(self, str name, double timeout)
@@ -49,10 +44,7 @@ cdef class ProducerMetadata:
     cdef object timeout_error(self, str what)
     cdef int32_t checked_partition(self, TopicMetadata entry, object partition, int64_t *deadline,
                                    int64_t max_block_ns) except -1
-    cdef int want_topic(self, str name) except -1
     cdef list partitions_of(self, TopicMetadata entry)
-    cdef int wait_wanted(self, int64_t deadline) noexcept
-    cdef void wait_closed(self, int64_t deadline) noexcept
     cdef list take_unopened(self, str name)
     cdef list update(self, dict found)
     cdef bint lags(self, TopicMetadata entry, Py_ssize_t partitions) except -1

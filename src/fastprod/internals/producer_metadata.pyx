@@ -8,12 +8,13 @@ from libc.stdint cimport INT32_MAX, int32_t, int64_t
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.input cimport whole_number
 from fastprod.internals.sync cimport (
-    fp_atomic_store, fp_cond_broadcast, fp_cond_destroy, fp_cond_init, fp_cond_signal, fp_cond_wait_until,
+    fp_atomic_store, fp_cond_broadcast, fp_cond_destroy, fp_cond_init, fp_cond_wait_until,
     fp_monotonic_ns, fp_mutex_destroy, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock,
 )
 from fastprod.internals.threads cimport Lock, next_slice
 from fastprod.internals.topic_metadata cimport TopicMetadata
 from fastprod.internals.transport cimport Transport
+from fastprod.internals.update_request cimport AWAITED, EVERYTHING
 from fastprod.librdkafka.codes cimport LEADER_NOT_AVAILABLE, UNKNOWN_TOPIC_OR_PART
 
 cdef extern from "Python.h":
@@ -48,16 +49,15 @@ cdef class ProducerMetadata:
     `topics` while it holds the GIL, so no thread gets the entry in between. All other users of a topic's name have a
     copy.
 
-    lock guards `topics` and `unopened` while they change. mutex is a leaf. Its conditions are C's and not threading's:
-    that one is Python code, in which a signal handler can raise between taking the lock and knowing of it.
+    lock guards `topics` and `unopened` while they change. mutex is a leaf.
     """
 
     def __cinit__(self, Transport transport, RecordAccumulator accumulator, Sender sender, *,
                   max_partitions_for_memory=2**31):
         fp_mutex_init(&self.mutex)
-        fp_cond_init(&self.asked)
         fp_cond_init(&self.answered)
         self.transport = transport
+        self.update_request = transport.update_request
         self.accumulator = accumulator
         self.sender = sender
         self.max_partitions_for_memory = max_partitions_for_memory
@@ -67,7 +67,6 @@ cdef class ProducerMetadata:
 
     def __dealloc__(self):
         fp_cond_destroy(&self.answered)
-        fp_cond_destroy(&self.asked)
         fp_mutex_destroy(&self.mutex)
 
     cdef TopicMetadata topic(self, str name, double timeout):
@@ -85,7 +84,7 @@ cdef class ProducerMetadata:
         answers, failures = entry.answers, self.failures
         while entry.partitions == 0:
             seen = self.update_sequence
-            if self.closed:
+            if self.update_request.closed:
                 raise ProducerClosedError("the producer was closed while send() waited for metadata")
             if entry.answers - answers >= UNKNOWN_TOPIC_ANSWERS and entry.code == UNKNOWN_TOPIC_OR_PART:
                 raise UnknownTopicOrPartitionError(
@@ -97,7 +96,8 @@ cdef class ProducerMetadata:
             error = self.failure(failures)
             if error is not None:
                 raise error
-            self.want_topic(name)
+            self.awaited.add(name)
+            self.update_request.request(AWAITED)
             if not self.wait_news(seen, deadline):
                 raise self.timeout_error(
                     f"the partitions of {name!r} were not known within {timeout:g} s (max.block.ms)")
@@ -109,7 +109,7 @@ cdef class ProducerMetadata:
         with self.lock:
             entry = self.topics.get(name)
             if entry is None:
-                if self.closed:
+                if self.update_request.closed:
                     raise ProducerClosedError("the producer is closed: no record can be sent any more")
                 entry = TopicMetadata()
                 entry.name = name
@@ -152,12 +152,12 @@ cdef class ProducerMetadata:
         rounds, failures = self.rounds, self.failures
         while self.rounds == rounds:
             seen = self.update_sequence
-            if self.closed:
+            if self.update_request.closed:
                 raise ProducerClosedError("the producer was closed while the brokers were asked")
             error = self.failure(failures)
             if error is not None:
                 raise error
-            self.want()
+            self.update_request.request(EVERYTHING)
             if not self.wait_news(seen, deadline):
                 raise self.timeout_error(f"no broker answered within {timeout:g} s")
 
@@ -201,22 +201,6 @@ cdef class ProducerMetadata:
                 raise
         return partition
 
-    def want(self):
-        """Asks once more for all topics, without waiting."""
-        fp_mutex_lock(&self.mutex)
-        self.requested = EVERYTHING
-        fp_cond_signal(&self.asked)
-        fp_mutex_unlock(&self.mutex)
-
-    cdef int want_topic(self, str name) except -1:
-        """The same for one topic."""
-        self.awaited.add(name)
-        fp_mutex_lock(&self.mutex)
-        self.requested = max(self.requested, <int>AWAITED)
-        fp_cond_signal(&self.asked)
-        fp_mutex_unlock(&self.mutex)
-        return 0
-
     cdef list partitions_of(self, TopicMetadata entry):
         entry.used_ns = fp_monotonic_ns()
         return [PartitionInfo(entry.name, partition, leader if leader >= 0 else None)
@@ -242,28 +226,6 @@ cdef class ProducerMetadata:
         return cluster
 
     # For the metadata thread
-
-    cdef int wait_wanted(self, int64_t deadline) noexcept:
-        """Waits until an answer is wanted or the deadline has passed. Returns 0, AWAITED or EVERYTHING."""
-        cdef int requested
-        with nogil:
-            fp_mutex_lock(&self.mutex)
-            while not self.requested and not self.closed:
-                if fp_cond_wait_until(&self.asked, &self.mutex, deadline):
-                    break
-            requested = self.requested
-            self.requested = 0
-            fp_mutex_unlock(&self.mutex)
-        return requested
-
-    cdef void wait_closed(self, int64_t deadline) noexcept:
-        """Waits for close(), until the deadline."""
-        with nogil:
-            fp_mutex_lock(&self.mutex)
-            while not self.closed:
-                if fp_cond_wait_until(&self.asked, &self.mutex, deadline):
-                    break
-            fp_mutex_unlock(&self.mutex)
 
     cdef list take_unopened(self, str name):
         """Returns the topics that the librdkafka producer does not know yet: that one, or all of them if it is None."""
@@ -372,8 +334,5 @@ cdef class ProducerMetadata:
 
     def close(self):
         """Lets the metadata thread end, and all waiting threads give up."""
-        fp_mutex_lock(&self.mutex)
-        self.closed = 1
-        fp_cond_signal(&self.asked)
-        fp_mutex_unlock(&self.mutex)
+        self.update_request.close()
         self.notify()

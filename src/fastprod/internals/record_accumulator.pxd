@@ -11,7 +11,7 @@ from fastprod.internals.record cimport fp_record
 from fastprod.internals.sync cimport fp_mutex
 from fastprod.internals.topics cimport Topics
 
-ctypedef void (*wake_function)(void *) noexcept nogil
+ctypedef void (*wake_function)(void *, int backlog_high) noexcept nogil
 
 cdef class RecordAccumulator:
     # fixed at construction
@@ -21,8 +21,7 @@ cdef class RecordAccumulator:
     cdef OpenBatches open_batches
     cdef DrainScheduler scheduler
     cdef IncompleteBatches incomplete
-    cdef wake_function wake       # called without the lock when the sender has something to do
-    cdef wake_function assist     # likewise, without the GIL too, when the sender is far behind
+    cdef wake_function wake       # the sender's: see wake_sender() and assist_sender()
     cdef void *wake_argument
     cdef object closed_error   # () -> what append() raises between stop_appends() and resume_appends()
     cdef int epoch             # atomic, written under the lock: how often resume_appends() was called
@@ -59,6 +58,7 @@ cdef class RecordAccumulator:
     # any thread
     cdef int64_t pause_ns(self) noexcept nogil
     cdef void wake_sender(self) noexcept nogil
+    cdef void assist_sender(self) noexcept nogil
     cdef int has_waiters(self) noexcept nogil
     cdef int64_t count_unsettled(self) noexcept nogil
     # lock: none; internal

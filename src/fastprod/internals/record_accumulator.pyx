@@ -63,8 +63,7 @@ cdef class RecordAccumulator:
     """Batches from the first append until they have settled.
 
     Owns four parts: Topics, OpenBatches (append), DrainScheduler (drain) and IncompleteBatches (linger, expiry,
-    flush). It knows neither librdkafka nor the sender: it calls ``wake`` when there may be something to drain, and
-    ``assist`` when the sender is far behind.
+    flush). It knows neither librdkafka nor the sender: it calls ``wake`` when there may be something to drain.
 
     Invariant, under the lock: ``unsettled`` counts the records of all incomplete batches, except for batches whose
     records settled early.
@@ -251,7 +250,7 @@ cdef class RecordAccumulator:
             if wake:
                 self.wake_sender()
             if backlog_high:
-                self.assist(self.wake_argument)
+                self.assist_sender()
         if request.arena is not NULL:
             self.pool.deallocate(request.arena, request.arena_size)
         return done
@@ -277,8 +276,13 @@ cdef class RecordAccumulator:
     # Any thread. lock: none
 
     cdef void wake_sender(self) noexcept nogil:
+        """There may be something to drain."""
         if self.wake is not NULL:
-            self.wake(self.wake_argument)
+            self.wake(self.wake_argument, 0)
+
+    cdef void assist_sender(self) noexcept nogil:
+        """The sender is far behind. thread: app, without the GIL"""
+        self.wake(self.wake_argument, 1)
 
     cdef int64_t pause_ns(self) noexcept nogil:
         """How long an application that is far ahead should let the others catch up."""

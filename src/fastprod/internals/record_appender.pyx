@@ -229,7 +229,7 @@ cdef class RecordAppender:
             # future that was just bound.
             if appended.backlog_high:
                 with nogil:
-                    self.accumulator.assist(self.accumulator.wake_argument)
+                    self.accumulator.assist_sender()
         return done
 
     cdef int64_t block_deadline(self) noexcept:

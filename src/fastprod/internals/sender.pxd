@@ -54,7 +54,7 @@ cdef class Sender:
     # any thread; no lock is needed
     cdef void wakeup(self) noexcept nogil
     cdef void assist(self) noexcept nogil
-    cdef void tick(self) noexcept nogil
+    cdef void wake_if_overslept(self) noexcept nogil
     cdef void complete_early(self, const Report *report) noexcept nogil
     cdef void forget_failure(self) noexcept nogil
     cdef void drop(self) noexcept nogil

@@ -41,16 +41,11 @@ cdef void *sender_main(void *argument) noexcept nogil:
     return NULL
 
 
-cdef void sender_wakeup(void *argument) noexcept nogil:
-    (<Sender>argument).wakeup()
-
-
-cdef void sender_tick(void *argument) noexcept nogil:
-    (<Sender>argument).tick()
-
-
-cdef void sender_assist(void *argument) noexcept nogil:
-    (<Sender>argument).assist()
+cdef void sender_wakeup(void *argument, int backlog_high) noexcept nogil:
+    if backlog_high:
+        (<Sender>argument).assist()
+    else:
+        (<Sender>argument).wakeup()
 
 
 cdef void sender_acknowledged(void *argument, const Report *report) noexcept nogil:
@@ -82,10 +77,7 @@ cdef class Sender:
         self.completion = Completion(accumulator, pool, transport, callbacks)
         self.requests = ProduceRequests(accumulator, transport, callbacks, self.completion)
         accumulator.wake = sender_wakeup
-        accumulator.assist = sender_assist
         accumulator.wake_argument = <void *>self
-        callbacks.tick = sender_tick
-        callbacks.tick_argument = <void *>self
         transport.acknowledged = sender_acknowledged
         transport.receiver = <void *>self
 
@@ -277,8 +269,8 @@ cdef class Sender:
         self.wake_thread()                     # unless it has ended: close() may have overtaken a flush()
         fp_mutex_unlock(&self.sender_lock)
 
-    cdef void tick(self) noexcept nogil:
-        """Wakes the thread if it has overslept. thread: callbacks, about once a second  lock: none
+    cdef void wake_if_overslept(self) noexcept nogil:
+        """Wakes the thread if it has overslept. thread: metadata, about once a second  lock: none
 
         librdkafka's queues wait until a time of the wall clock (cnd_timedwait). If that is set back by an hour, they
         wait an hour longer.

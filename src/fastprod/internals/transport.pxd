@@ -5,6 +5,7 @@ from fastprod.internals.client_errors cimport ClientErrors
 from fastprod.internals.delivery_report cimport Report
 from fastprod.internals.handle cimport Handle, HandleFactory, OpenTopic
 from fastprod.internals.recreated_topics cimport RecreatedTopics
+from fastprod.internals.update_request cimport UpdateRequest
 from fastprod.librdkafka.declarations cimport (
     rd_kafka_event_t, rd_kafka_message_t, rd_kafka_queue_t, rd_kafka_t, rd_kafka_topic_partition_list_t, rd_kafka_vu_t,
 )
@@ -23,6 +24,7 @@ cdef class Transport:
     cdef Handle retired                  # written under the GIL and sender_lock
     cdef rd_kafka_queue_t *polled_for_tokens   # TokenRequests.wanted() waits there; guarded by the GIL
     cdef RecreatedTopics recreated_topics
+    cdef UpdateRequest update_request    # an error may mean that the metadata is out of date
     cdef int log_level                   # the user's: what librdkafka logs beyond it, it logs for RecreatedTopics
     cdef Callbacks callbacks
     cdef report_function acknowledged

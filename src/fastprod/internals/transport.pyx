@@ -14,6 +14,7 @@ from fastprod.internals.client_errors cimport ClientErrors
 from fastprod.internals.delivery_report cimport Report, refusal_report
 from fastprod.internals.handle cimport Handle, HandleFactory, OpenTopic, end_handle
 from fastprod.internals.recreated_topics cimport RecreatedTopics
+from fastprod.internals.update_request cimport EVERYTHING, UpdateRequest
 from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE
 
 fp_librdkafka_use(functions())
@@ -106,6 +107,7 @@ cdef class Transport:
         self.errors = ClientErrors()
         self.factory = HandleFactory(properties, has_token_provider)
         self.recreated_topics = RecreatedTopics()
+        self.update_request = UpdateRequest()
         self.log_level = DEBUG if properties.get("debug") else min(INFO, int(properties.get("log_level", INFO)))
         self.callbacks = callbacks
         self.without_acks = properties.get("acks") == "0"
@@ -328,7 +330,7 @@ cdef class Transport:
         elif kind == RD_KAFKA_EVENT_ERROR:
             self.errors.record(rd_kafka_event_error(event), rd_kafka_event_error_string(event),
                                rd_kafka_event_error_is_fatal(event))
-            self.callbacks.want_refresh()
+            self.update_request.request(EVERYTHING)
         elif kind == RD_KAFKA_EVENT_LOG:
             if rd_kafka_event_log(event, &facility, &text, &level) == 0:
                 self.log(level, facility, text)
@@ -382,7 +384,7 @@ cdef class Transport:
         if current.count:
             report(argument, &current)
         if failed:
-            self.callbacks.want_refresh()
+            self.update_request.request(EVERYTHING)
 
     cdef void note_acknowledgement(self, const rd_kafka_message_t *message) noexcept nogil:
         """thread: librdkafka's, of a broker, which holds none of its locks when a record was delivered
