@@ -65,7 +65,7 @@ def test_text_and_dictionaries(tmp_path):
     assert rows(Input([path], key="key")) == list(zip(encoded, encoded, strict=True))
 
 
-def test_portions_are_bounded(tmp_path, monkeypatch):
+def test_chunks_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(columnar, "MAX_BYTES", 10_000)
     path = str(tmp_path / "t.parquet")
     parquet.write_table(pa.table({"value": [b"v" * 1000] * 100}), path)
@@ -191,18 +191,18 @@ def test_records_that_fail_are_reported_one_by_one_and_those_beside_them_count(t
 @pytest.mark.parametrize("error_class", [BufferExhaustedError, KeyboardInterrupt])
 def test_embedded_does_not_expect_what_was_not_taken(tmp_path, capsys, key, taken, error_class):
     class Refusing:
-        """Takes some of the second portion."""
+        """Takes some of the second chunk."""
 
         def __init__(self, config):
             self.inner = Producer(config)
-            self.portions = 0
+            self.chunks = 0
 
         def __getattr__(self, name):
             return getattr(self.inner, name)
 
         def send_arrow(self, topic, data, **columns):
-            self.portions += 1
-            if self.portions == 1:
+            self.chunks += 1
+            if self.chunks == 1:
                 return self.inner.send_arrow(topic, data, **columns)
             error = error_class("no room")
             error.index, error.sent = taken, self.inner.send_arrow(topic, data.slice(0, taken), **columns)

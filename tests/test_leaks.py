@@ -64,7 +64,7 @@ def test_memory_does_not_grow_with_the_producers_made():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_a_record_is_made_of_is_let_go(fails):
+def test_what_a_record_is_made_of_is_released(fails):
     class Thing:
         def __call__(self, *outcome):
             pass

@@ -41,7 +41,7 @@ def test_a_record_larger_than_batch_size_goes_at_once():
     assert [len(value) for value in values(topic.drain(1))] == [5000]
 
 
-def test_a_record_that_needs_a_new_batch_can_be_held_back():
+def test_a_record_that_needs_a_new_batch_can_be_left_to_the_caller():
     topic = Topic(linger_ms=10)
     assert topic.put(b"a", abort_on_new_batch=True) is None  # there is none yet
     assert topic.put(b"a") == (0, 0)
@@ -177,7 +177,7 @@ def test_a_record_that_waits_for_memory_keeps_its_choice(partitioner):
                 break
             except BufferExhaustedError:
                 settle(topic.drain(1 + 1000 * number))
-    roomy = Topic([0] * 8, memory=1 << 20, batch_size=1000, partitioner=partitioner, sequential_random=True)
+    large = Topic([0] * 8, memory=1 << 20, batch_size=1000, partitioner=partitioner, sequential_random=True)
     for number in range(40):
-        without.append(roomy.put(b"v" * 900, partition=-1, now_ms=1 + 1000 * number)[0])
+        without.append(large.put(b"v" * 900, partition=-1, now_ms=1 + 1000 * number)[0])
     assert with_waits == without

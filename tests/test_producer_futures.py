@@ -386,7 +386,7 @@ def test_futures_dropped_early_are_no_obstacle(make, topic):
     assert called == list(range(2000)) and producer.buffer_available == 1 << 20
 
 
-def test_a_callback_is_let_go_once_it_has_run(make, topic):
+def test_a_callback_is_released_once_it_has_run(make, topic):
     class Canary:
         alive = 0
 

@@ -15,7 +15,7 @@ from tests.conftest import QUICK, READER
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4
-PATIENCE = 60  # seconds after which a process counts as hung
+HANG_TIMEOUT = 60  # seconds after which a process counts as hung
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def read(mock_cluster):
 def run(script, *arguments, flags=()):
     """How a Python process with that script ended, which may use QUICK; the test fails if it hangs."""
     command = [sys.executable, *flags, "-c", f"QUICK = {QUICK!r}\n{script}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_TIMEOUT)
 
 
 def check_quiet(ended, code=0):
@@ -340,7 +340,7 @@ def test_threads_that_share_a_producer_lose_nothing_and_keep_their_order(mock_cl
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join(PATIENCE)
+            worker.join(HANG_TIMEOUT)
             assert not worker.is_alive()
     assert failures == []
     messages = read(topic, threads * each)

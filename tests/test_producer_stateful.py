@@ -35,7 +35,7 @@ from fastprod.testing import ALL_BROKERS, MockCluster
 from tests.conftest import QUICK
 
 LONG_FORM = int(os.environ.get("FASTPROD_STATEFUL_EXAMPLES", 0))  # negative: without looking for shorter failures
-PATIENCE = 40  # seconds after which a call that should return counts as hung
+HANG_TIMEOUT = 40  # seconds after which a call that should return counts as hung
 TOPICS = {"a": 1, "b": 4, "c": 16}
 PUBLIC = {cls for cls in vars(fastprod).values() if isinstance(cls, type) and issubclass(cls, KafkaError)}
 ORDINARY = [6, 7, 19, 5, 56]  # answers to a request after which it is made again
@@ -118,7 +118,7 @@ class ProducerMachine(RuleBasedStateMachine):
         transactional=st.sampled_from([False, False, True]),
     )
     def begin(self, options, hasty, transactional):
-        faulthandler.dump_traceback_later(6 * PATIENCE, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(6 * HANG_TIMEOUT, exit=True, file=sys.__stderr__)
         self.cluster = MockCluster(brokers=2, topics={})
         options["delivery_timeout_ms"], options["request_timeout_ms"] = (700, 150) if hasty else (90_000, 1000)
         options["retry_backoff_ms"] = options["retry_backoff_max_ms"] = 10
@@ -304,7 +304,7 @@ class ProducerMachine(RuleBasedStateMachine):
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join(PATIENCE * 2)
+            worker.join(HANG_TIMEOUT * 2)
             assert not worker.is_alive(), "send() hangs"
 
     # Asking.
@@ -352,7 +352,7 @@ class ProducerMachine(RuleBasedStateMachine):
         except (TimeoutError, asyncio.TimeoutError):
             # It may have been notified at the very moment at which it was cancelled: ask.
             with contextlib.suppress(KafkaError, TimeoutError):
-                sent.future.result(PATIENCE if sent.future.done() else 0)
+                sent.future.result(HANG_TIMEOUT if sent.future.done() else 0)
             sent.observed = sent.observed or sent.future.done()
             return
         sent.observed = True
@@ -412,14 +412,14 @@ class ProducerMachine(RuleBasedStateMachine):
         started = time.monotonic()
         try:
             with self.documented():
-                self.waited_for(lambda: self.producer.flush(timeout), known)
+                self.run_blocking(lambda: self.producer.flush(timeout), known)
                 assert not self.closed
         except TimeoutError:
             assert timeout is not None
             return
-        assert time.monotonic() - started < PATIENCE, "flush() hangs"
+        assert time.monotonic() - started < HANG_TIMEOUT, "flush() hangs"
 
-    def waited_for(self, call, known):
+    def run_blocking(self, call, known):
         """Calls flush() or close(), which must raise the failures that nothing has observed, and no other."""
         try:
             call()
@@ -581,7 +581,7 @@ class ProducerMachine(RuleBasedStateMachine):
             for _ in range(count):
                 other.send("c", b"other")
             if close:
-                other.close(PATIENCE)
+                other.close(HANG_TIMEOUT)
 
     # What holds at any time, and at the end.
 
@@ -599,8 +599,8 @@ class ProducerMachine(RuleBasedStateMachine):
         if timeout is None:
             self.cluster.broker_up(ALL_BROKERS)
         known, started = len(self.sent), time.monotonic()
-        self.waited_for(lambda: self.producer.close(timeout), known)
-        assert time.monotonic() - started < PATIENCE, "close() hangs"
+        self.run_blocking(lambda: self.producer.close(timeout), known)
+        assert time.monotonic() - started < HANG_TIMEOUT, "close() hangs"
         self.check_end()
 
     def check_end(self):

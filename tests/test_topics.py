@@ -161,16 +161,16 @@ def test_it_gets_them_in_order_and_once_while_they_flow_and_so_do_others(brokers
         make_old(brokers, producer, "t", 2)
         brokers.create_topic("other", 2)
         futures = {name: [] for name in ("t", "other")}
-        remade = None
+        recreated_at = None
         for i in range(600):
             if i == 100:
-                remade = time.monotonic()
+                recreated_at = time.monotonic()
                 remake(brokers, "t", 2)
             for name, sent in futures.items():
                 sent.append(producer.send(name, b"%d" % i, partition=i % 2))
             time.sleep(0.01)
         producer.flush(60)
-        assert time.monotonic() - remade < 60
+        assert time.monotonic() - recreated_at < 60
         for name, sent in futures.items():
             for partition in (0, 1):
                 offsets = [future.result(0).offset for future in sent if future.result(0).partition == partition]

@@ -22,7 +22,7 @@ from tests.kafka.cluster import KafkaCluster
 from tests.kafka.fixtures import consume_all
 
 PATIENCE = 60.0  # seconds for each step that ends by itself when all is well
-LET_GO = 10.0  # seconds after which librdkafka, whose deadline counts from the hand-over, has let go of what expired
+FREED_AFTER = 10.0  # seconds after which librdkafka, whose deadline counts from the hand-over, has freed what expired
 
 # Seconds before each reading of the log; the third is done if the second lacked records. A new leader shows readers no
 # more than it knows its followers to have, and learns that only from their next fetch. The second is done too if
@@ -183,8 +183,8 @@ class FaultBench:
 
 
 def drained_pool(producer: Producer) -> Pool:
-    """The pool once it is whole: what expired on its way keeps its memory until librdkafka lets go of it too."""
-    deadline = time.monotonic() + LET_GO
+    """The pool once it is whole: what expired on its way keeps its memory until librdkafka frees it too."""
+    deadline = time.monotonic() + FREED_AFTER
     while True:
         pool = Pool(producer.config.buffer_memory, producer.buffer_available, len(producer))
         if pool.available == pool.total or time.monotonic() >= deadline:

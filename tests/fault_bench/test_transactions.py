@@ -24,7 +24,7 @@ pytestmark = pytest.mark.kafka
 COUNT = int(os.environ.get("FASTPROD_TRANSACTIONS", "120"))
 OUTAGES = max(2, COUNT // 60)
 PARTITIONS = 6
-PATIENCE = 120.0  # seconds, for a call that is repeated until its outcome is known
+TIMEOUT = 120.0  # seconds, for a call that is repeated until its outcome is known
 ENOUGH = 10.0  # seconds, after which a new producer is the sooner way on
 
 
@@ -45,7 +45,7 @@ class Application:
         self._producer = self._start()
 
     def close(self) -> None:
-        self._producer.close(PATIENCE)
+        self._producer.close(TIMEOUT)
         self._consumer.close()
 
     def run(self, number: int, values: list[bytes], abort: bool, before_end: Callable[[], None]) -> list[bytes]:
@@ -95,9 +95,9 @@ class Application:
         self._until_known(producer.init_transactions)
         return producer
 
-    def _until_known(self, call: Callable[..., Any], patience: float = PATIENCE) -> None:
+    def _until_known(self, call: Callable[..., Any], timeout: float = TIMEOUT) -> None:
         """A call that did not end in its time has an open outcome, and is to be made again."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while True:
             try:
                 call(timeout=1)
@@ -108,7 +108,7 @@ class Application:
                 self.counts["called again"] += 1
 
     def _position(self) -> int:
-        return int(self._consumer.committed([self._source], PATIENCE)[0].offset)
+        return int(self._consumer.committed([self._source], TIMEOUT)[0].offset)
 
 
 class Outages:

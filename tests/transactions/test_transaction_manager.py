@@ -296,13 +296,13 @@ def test_flush_does_not_raise_for_what_an_abort_has_dropped_that_has_not_ended(m
 @pytest.mark.parametrize("one_by_one", [False, True])
 def test_a_bulk_call_goes_on_in_no_other_transaction(make, cluster, one_by_one):
     producer = make(value_serializer=bytes if one_by_one else None, linger_ms=LONG, delivery_timeout_ms=2 * LONG)
-    inside, go_on, raised = threading.Event(), threading.Event(), []
+    inside, proceed, raised = threading.Event(), threading.Event(), []
 
     def numbers():
         for i in range(600):
             if i == 300:
                 inside.set()
-                go_on.wait(20)
+                proceed.wait(20)
             yield b"first %d" % i
 
     def send():
@@ -318,7 +318,7 @@ def test_a_bulk_call_goes_on_in_no_other_transaction(make, cluster, one_by_one):
     producer.abort_transaction()
     producer.begin_transaction()
     producer.send(TOPIC, b"second")
-    go_on.set()
+    proceed.set()
     thread.join(20)
     producer.commit_transaction()
     assert values(cluster) == [b"second"]

@@ -56,7 +56,7 @@ struct rd_kafka_topic_s {
 };
 
 struct rd_kafka_conf_s {
-    int in_turn; /* the order of a partition is to last: with idempotence, or a single request in flight */
+    int ordered; /* the order of a partition is to last: with idempotence, or a single request in flight */
     rd_kafka_interceptor_f_on_new_t on_new;
     void *on_new_opaque;
 };
@@ -298,9 +298,9 @@ static void *serve(void *argument) {
 /* A partition's records are handed over in one go, and the next once those are reported. lock: held */
 static void check_turn(rd_kafka_topic_t *topic, int32_t partition) {
     rd_kafka_t *rk = topic->rk;
-    int goes_on = rk->taken_of == topic && rk->taken_partition == partition &&
+    int continues = rk->taken_of == topic && rk->taken_partition == partition &&
                   pthread_equal(rk->taken_from, pthread_self());
-    if (rk->conf->in_turn && topic->unreported[partition] && !goes_on) {
+    if (rk->conf->ordered && topic->unreported[partition] && !continues) {
         fprintf(stderr, "a partition's records were handed over while earlier ones were on their way\n");
         abort();
     }
@@ -503,16 +503,16 @@ EXPORT void rd_kafka_metadata_destroy(const rd_kafka_metadata_t *metadata) {
 
 EXPORT rd_kafka_conf_t *rd_kafka_conf_dup(const rd_kafka_conf_t *conf) {
     rd_kafka_conf_t *copy = calloc(1, sizeof *copy);
-    copy->in_turn = conf->in_turn;
+    copy->ordered = conf->ordered;
     return copy;
 }
 EXPORT rd_kafka_conf_t *rd_kafka_conf_new(void) { return calloc(1, sizeof(rd_kafka_conf_t)); }
 EXPORT void rd_kafka_conf_destroy(rd_kafka_conf_t *conf) { free(conf); }
 EXPORT int rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *text, size_t size) {
     if (strcmp(name, "enable.idempotence") == 0)
-        conf->in_turn |= strcmp(value, "true") == 0;
+        conf->ordered |= strcmp(value, "true") == 0;
     else if (strcmp(name, "max.in.flight.requests.per.connection") == 0)
-        conf->in_turn |= strcmp(value, "1") == 0;
+        conf->ordered |= strcmp(value, "1") == 0;
     return RD_KAFKA_CONF_OK;
 }
 EXPORT int rd_kafka_conf_get(const rd_kafka_conf_t *conf, const char *name, char *text, size_t *size) {

@@ -230,7 +230,7 @@ cdef class ArrowAppend(BulkAppend):
                 count = self.fill(fp_wall_ms(), self.largest_record)
                 self.place_keys(count)
                 done = self.append_ready(0, count)
-                if done < count or self.row_error.kind != NO_ERROR or self.unnoted or (
+                if done < count or self.row_error.kind != NO_ERROR or self.unrecorded or (
                         self.row + count == self.rows or fp_monotonic_ns() >= until):
                     break
                 self.row += count

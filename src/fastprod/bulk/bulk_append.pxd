@@ -22,7 +22,7 @@ cdef class BulkAppend:
     cdef str size_limit
     cdef bint ignore_keys                  # nor are there any, perhaps
     cdef BulkFuture future
-    cdef int unnoted                       # a record was appended that the future has no memory for
+    cdef int unrecorded                       # a record was appended that the future has no memory for
     # one chunk
     cdef fp_record *records
     cdef int32_t *partitions               # -1: to be chosen

@@ -115,7 +115,7 @@ cdef class BulkAppend:
             self.placed, &runs)
         for i in range(runs):
             if not self.future.place(&self.placed[i]):
-                self.unnoted = 1
+                self.unrecorded = 1
         for i in range(first, end):
             size += self.records[i].key_len + self.records[i].value_len
         self.future.size += size
@@ -124,10 +124,10 @@ cdef class BulkAppend:
     cdef int append_rest(self, Py_ssize_t first, Py_ssize_t count) except -1:
         """Appends records from `first` on. Waits for memory if it has to."""
         while True:
-            if first < count and not self.unnoted:
+            if first < count and not self.unrecorded:
                 self.append_one(first)
                 first += 1
-            if self.unnoted:
+            if self.unrecorded:
                 raise MemoryError("no memory for a BulkFuture")
             PyErr_CheckSignals()
             if first == count:
@@ -152,6 +152,6 @@ cdef class BulkAppend:
         placed.partition = appended.partition
         placed.count = 1
         if not self.future.place(&placed):
-            self.unnoted = 1
+            self.unrecorded = 1
         self.future.size += self.records[i].key_len + self.records[i].value_len
         return 0

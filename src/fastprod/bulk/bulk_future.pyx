@@ -64,7 +64,7 @@ cdef class BulkFuture:
             return 0
         if self.latest[partition] >= 0:
             run = &self.runs[self.latest[partition]]
-            if run.result is not placed.result or placed.index != run.first + run.count or not note_gaps(
+            if run.result is not placed.result or placed.index != run.first + run.count or not add_gaps(
                     run, self.count - run.last_input, placed.count):
                 run = NULL
         if run is NULL:
@@ -295,7 +295,7 @@ cdef BulkFuture future_of_call(object topic):
     return future
 
 
-cdef int note_gaps(PlacedRun *run, int64_t gap, int32_t count) noexcept nogil:
+cdef int add_gaps(PlacedRun *run, int64_t gap, int32_t count) noexcept nogil:
     """Stores the distances in the call to the next `count` records: `gap` to the first, 1 to each of the others.
 
     Returns 0 if there is no memory.

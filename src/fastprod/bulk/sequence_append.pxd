@@ -34,7 +34,7 @@ cdef class SequenceAppend(BulkAppend):
     cdef int read_from(self, tuple columns) except -1
     cdef Py_ssize_t take(self) except -1
     cdef int append_taken(self, Py_ssize_t count) except -1
-    cdef Py_ssize_t read_bare(self, Py_ssize_t first, Py_ssize_t count, int64_t now_ms) noexcept
+    cdef Py_ssize_t read_fast_path(self, Py_ssize_t first, Py_ssize_t count, int64_t now_ms) noexcept
     cdef int read(self, Py_ssize_t i, int64_t now_ms) except -1
     cdef int point(self, object value, const char **data, size_t *size, str what) except -1
     cdef void unref(self) noexcept

@@ -210,7 +210,7 @@ cdef class SequenceAppend(BulkAppend):
         try:
             while True:
                 if self.fast_path:
-                    i = self.read_bare(i, count, now_ms)
+                    i = self.read_fast_path(i, count, now_ms)
                 if i == count:
                     break
                 self.read(i, now_ms)
@@ -224,7 +224,7 @@ cdef class SequenceAppend(BulkAppend):
             raise
         return self.append(count, True)
 
-    cdef Py_ssize_t read_bare(self, Py_ssize_t first, Py_ssize_t count, int64_t now_ms) noexcept:
+    cdef Py_ssize_t read_fast_path(self, Py_ssize_t first, Py_ssize_t count, int64_t now_ms) noexcept:
         """read() for records of bytes, as most are. Returns the index of the first record that is not, or count."""
         cdef fp_record *record
         cdef PyObject **values = self.values.taken

@@ -70,7 +70,7 @@ def check(name: str, path: str, format: str) -> None:
 
 
 def read(source: Source) -> Iterator[Rows]:
-    """The rows of the source's file, in portions. InputError if it is not what its format says, or lacks a column."""
+    """The rows of the source's file, in chunks. InputError if it is not what its format says, or lacks a column."""
     import pyarrow
 
     value = VALUE if source.value is None else source.value
@@ -92,7 +92,7 @@ def read(source: Source) -> Iterator[Rows]:
                     )
             wanted = list(dict.fromkeys(name for name in (value, source.key) if name is not None))
             for batch in batches(wanted):
-                for part in _portions(batch.select(wanted)):
+                for part in _chunks(batch.select(wanted)):
                     if source.stop.number and os.path.isfile(source.path):  # a pipe's batch is lost if it is not sent
                         return
                     rows = Rows(part, value, source.key, source.line + 1)
@@ -114,7 +114,7 @@ def _is_bytes_or_text(type: Any) -> bool:
     return any(getattr(types, f"is_{kind}")(type.value_type if types.is_dictionary(type) else type) for kind in kinds)
 
 
-def _portions(batch: Any) -> Iterator[Any]:
+def _chunks(batch: Any) -> Iterator[Any]:
     rows = max(1, min(MAX_ROWS, MAX_BYTES * batch.num_rows // max(1, batch.nbytes)))
     for at in range(0, batch.num_rows, rows):
         yield batch.slice(at, rows)

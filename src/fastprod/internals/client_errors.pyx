@@ -43,10 +43,10 @@ cdef class ClientErrors:
         librdkafka gives none if a broker accepts a connection and closes it at once.
         """
         fp_mutex_lock(&self.lock)
-        code, text, noted_ns = self.error_code, <bytes>self.error_text, self.error_ns
+        code, text, error_ns = self.error_code, <bytes>self.error_text, self.error_ns
         all_down_ns = self.all_down_ns
         fp_mutex_unlock(&self.lock)
-        if code and noted_ns > since_ns:
+        if code and error_ns > since_ns:
             return code, text.decode("utf-8", "replace")
         if all_down_ns > since_ns:
             return RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, (

@@ -25,7 +25,7 @@ cdef class Completion:
     cdef int32_t *free_slots
     cdef int32_t free_count
     cdef int32_t transit_count
-    cdef int unanswered_freed       # a batch of a partition that does not answer was freed: see ProduceRequests
+    cdef int unresponsive_freed       # a batch of a partition that does not answer was freed: see ProduceRequests
     # counters, written under sender_lock
     cdef int64_t records_sent       # acknowledged
     cdef int64_t records_failed
@@ -45,7 +45,7 @@ cdef class Completion:
     cdef int8_t persisted(self, ProducerBatch *batch, const Report *report) noexcept nogil
     cdef void record_outcome(self, ProducerBatch *batch, int32_t first, int32_t count, int code, int64_t offset,
                              int64_t timestamp, int8_t persisted) noexcept nogil
-    cdef void note_failure(self, ProducerBatch *batch, int code, int8_t persisted) noexcept nogil
+    cdef void record_failure(self, ProducerBatch *batch, int code, int8_t persisted) noexcept nogil
     cdef void fail_unsubmitted(self, ProducerBatch *batch, int code) noexcept nogil
     cdef void fail_refused(self, PartitionQueue *queue) noexcept nogil
     cdef void fail_rest(self, ProducerBatch *batch, int code) noexcept nogil

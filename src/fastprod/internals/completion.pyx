@@ -157,9 +157,9 @@ cdef class Completion:
             self.records_sent += count
         else:
             self.records_failed += count
-            self.note_failure(batch, code, persisted)
+            self.record_failure(batch, code, persisted)
 
-    cdef void note_failure(self, ProducerBatch *batch, int code, int8_t persisted) noexcept nogil:
+    cdef void record_failure(self, ProducerBatch *batch, int code, int8_t persisted) noexcept nogil:
         """Keeps the first failure of a transaction, which must now be aborted, and stops the next send()."""
         if not self.transactional or fp_atomic_load(&self.failure_code):
             return
@@ -255,8 +255,8 @@ cdef class Completion:
         """Frees a batch that is completed, and of which nothing is outstanding."""
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
         in_flight_remove(&queue.in_flight, batch)
-        if queue.in_flight.unanswered:
-            self.unanswered_freed = 1
+        if queue.in_flight.unresponsive:
+            self.unresponsive_freed = 1
         self.transit_count -= 1
         if batch.slot >= 0:
             self.slots[batch.slot] = NULL

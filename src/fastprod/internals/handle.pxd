@@ -18,7 +18,7 @@ cdef struct Handle:
 cdef class HandleFactory:
     cdef rd_kafka_conf_t *configuration  # each handle gets a copy
     cdef int events
-    cdef tuple exact_login               # user, password, bootstrap.servers; None: they are in the configuration
+    cdef tuple credentials               # user, password, bootstrap.servers; None: they are in the configuration
     cdef bint has_token_provider
     cdef bint uses_own_tokens            # librdkafka makes or fetches them
 

@@ -61,7 +61,7 @@ cdef int check_kept(rd_kafka_conf_t *conf, str name, str value) except -1:
     return 0
 
 
-cdef bint has_exact_login(dict properties):
+cdef bint needs_literal_credentials(dict properties):
     """Returns whether user and password must bypass the text configuration, which would change them."""
     login = [properties.get(name, "") for name in LOGIN]
     return all(login) and any(text[0] in C_SPACE for text in login)
@@ -88,9 +88,9 @@ cdef int add_brokers(rd_kafka_t *rk, bytes servers) except -1:
     return 0
 
 
-cdef int note_certificate(rd_kafka_t *rk, const char *broker_name, int32_t broker_id, int *x509_error, int depth,
-                          const char *certificate, size_t size, char *errstr, size_t errstr_size,
-                          void *opaque) noexcept nogil:
+cdef int record_certificate(rd_kafka_t *rk, const char *broker_name, int32_t broker_id, int *x509_error, int depth,
+                            const char *certificate, size_t size, char *errstr, size_t errstr_size,
+                            void *opaque) noexcept nogil:
     """Lets OpenSSL's verdict stand and notes it: librdkafka's text is the same for all. thread: librdkafka's"""
     if x509_error[0] == 0:
         return 1
@@ -118,11 +118,11 @@ cdef class HandleFactory:
         cdef char text[512]
         cdef dict text_properties = properties | {
             "debug": with_metadata(properties.get("debug", "")), "log.queue": "true"}
-        if has_exact_login(properties):    # brokers are added after it, or a connection could come first
+        if needs_literal_credentials(properties):    # brokers are added after it, or a connection could come first
             if properties.get("client.dns.lookup", "use_all_dns_ips") != "use_all_dns_ips":
                 raise ConfigError(f"{LOGIN[0]} or {LOGIN[1]} begins with white space: for librdkafka to keep it, "
                                   "client.dns.lookup must be use_all_dns_ips")
-            self.exact_login = tuple(properties[name].encode() for name in (*LOGIN, "bootstrap.servers"))
+            self.credentials = tuple(properties[name].encode() for name in (*LOGIN, "bootstrap.servers"))
             text_properties |= dict.fromkeys(LOGIN, "set below")
             del text_properties["bootstrap.servers"]
         self.configuration = rd_kafka_conf_new()
@@ -132,7 +132,7 @@ cdef class HandleFactory:
                 raise ConfigError(f"{name}: {redact(name, text.decode('utf-8', 'replace'))}")
             check_kept(self.configuration, name, value)
         if properties.get("enable.ssl.certificate.verification", "true") == "true":
-            rd_kafka_conf_set_ssl_cert_verify_cb(self.configuration, note_certificate)
+            rd_kafka_conf_set_ssl_cert_verify_cb(self.configuration, record_certificate)
         self.events = RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG
         if has_token_provider:
             self.events |= RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH
@@ -168,8 +168,8 @@ cdef class HandleFactory:
         try:
             if self.uses_own_tokens:
                 serve_tokens_in_background(made.rk)
-            if self.exact_login is not None:
-                user, password, servers = self.exact_login
+            if self.credentials is not None:
+                user, password, servers = self.credentials
                 log_in(made.rk, user, password)
                 add_brokers(made.rk, servers)
         except KafkaError:

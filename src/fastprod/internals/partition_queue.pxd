@@ -55,7 +55,7 @@ cdef struct Topic:
     void *open_topic          # the transport's newest; none if generation is 0
     int generation
     int unauthorized          # the last answer was that the client may not write to it
-    int remade                # the librdkafka producer of this generation knows only the deleted topic; 0: none does
+    int stranded_generation   # the librdkafka producer of this generation knows only the deleted topic; 0: none does
 
 
 cdef inline void uncount_queued(ProducerBatch *batch) noexcept nogil:

@@ -64,7 +64,7 @@ cdef struct Callback:
 # batch and its futures together; the last of them to leave returns it to its slab.
 cdef struct ProduceRequestResult:
     ResultSlab *slab
-    int32_t balance        # atomic: minus futures that died, plus `futures` once the batch let go
+    int32_t balance        # atomic: minus futures that died, plus `futures` once the batch has dropped its reference
     int32_t futures        # made so far; guarded by the lock under which records are appended
     int32_t partition
     int fork_generation               # `process_generation` when it was made
@@ -73,8 +73,8 @@ cdef struct ProduceRequestResult:
     Segment inline_segment   # most batches need one
     int32_t segment_count
     int32_t segment_capacity
-    int32_t recorded_end   # index behind the record noted last: only its neighbour may share a segment
-    int unknown            # there was no memory to note outcomes: all have failed, and the only segment says so
+    int32_t recorded_end   # index behind the record recorded last: only its neighbour may share a segment
+    int unknown            # there was no memory to record outcomes: all have failed, and the only segment says so
     # guarded by the completion lock
     int done                  # also read without it: written once, after everything else
     int32_t count             # records

@@ -14,7 +14,7 @@ cdef struct Submission:
     int64_t now_ns
     int one_at_a_time            # its reports are awaited before more is submitted
     size_t left                  # bytes that fit into the request
-    size_t unanswered            # ProduceRequests.unanswered_bytes()
+    size_t unresponsive            # ProduceRequests.unresponsive_bytes()
     rd_kafka_topic_partition_list_t *paused   # NULL: the partition is not paused
 
 cdef class ProduceRequests:
@@ -29,7 +29,7 @@ cdef class ProduceRequests:
     cdef int32_t stopping        # atomic: the producer closes
     cdef int32_t purging         # atomic: how many callers want all pending records to fail
     # guarded by sender_lock
-    cdef int32_t unanswered_count     # partitions whose last request was not answered in time
+    cdef int32_t unresponsive_count     # partitions whose last request was not answered in time
     cdef int64_t unsettled_until_ns   # leaders move until then
 
     cdef void add(self, ProducerBatch *chain) noexcept nogil
@@ -42,14 +42,14 @@ cdef class ProduceRequests:
     cdef int open_topic(self, PartitionQueue *queue) noexcept nogil
     cdef void update_limit(self, PartitionQueue *queue) noexcept nogil
     cdef void on_report(self, const Report *report) noexcept nogil
-    cdef void note_answer(self, PartitionQueue *queue, const Report *report) noexcept nogil
+    cdef void record_answer(self, PartitionQueue *queue, const Report *report) noexcept nogil
     cdef int may_split(self, PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil
     cdef int was_given_back(self, PartitionQueue *queue, ProducerBatch *batch, const Report *report) noexcept nogil
     cdef void split(self, PartitionQueue *queue) noexcept nogil
-    cdef int may_submit_unanswered(self, ProducerBatch *batch, Submission *request) noexcept nogil
-    cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil
-    cdef void submit_unanswered(self) noexcept nogil
-    cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil
+    cdef int may_submit_unresponsive(self, ProducerBatch *batch, Submission *request) noexcept nogil
+    cdef size_t unresponsive_bytes(self, int32_t leader) noexcept nogil
+    cdef void submit_unresponsive(self) noexcept nogil
+    cdef void set_unresponsive(self, PartitionQueue *queue, int unresponsive) noexcept nogil
     cdef int take_retired(self, Handle *taken, const rd_kafka_queue_t *polled) noexcept nogil
     cdef void fail_expired(self, ProducerBatch *chain, int code) noexcept nogil
     cdef int fail_batch(self, ProducerBatch *batch, int code) noexcept nogil

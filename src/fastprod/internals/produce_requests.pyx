@@ -66,7 +66,7 @@ from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE, MSG_SIZE_TOO_LARGE, MS
 cdef int64_t LAST_MOMENT_NS = 500_000_000
 cdef int64_t UNSETTLED_NS = 60_000_000_000   # for so long after a leader has moved others are expected to
 cdef enum:
-    UNANSWERED_LIMIT = 1 << 20    # bytes of memory that librdkafka may have of a leader's partitions that do not answer
+    UNRESPONSIVE_LIMIT = 1 << 20    # bytes that librdkafka may have of a leader's partitions that do not answer
     MANY_RECORDS = 2000           # to submit more takes a good part of librdkafka's linger.ms
     LOG_WARNING = 4
 
@@ -149,8 +149,8 @@ cdef class ProduceRequests:
                 self.accumulator.on_submitted(queue, 0, 1, fp_monotonic_ns())
             return
         request.now_ns = fp_monotonic_ns()
-        if flight.unanswered:
-            request.unanswered = self.unanswered_bytes(queue.leader)
+        if flight.unresponsive:
+            request.unresponsive = self.unresponsive_bytes(queue.leader)
         flight.submitting = 1
         while flight.unsubmitted is not NULL:
             batch = flight.unsubmitted
@@ -160,7 +160,7 @@ cdef class ProduceRequests:
             if request.now_ns - batch.created_ns >= self.accumulator.incomplete.delivery_timeout_ns:
                 self.completion.fail_unsubmitted(batch, MSG_TIMED_OUT)
                 continue
-            if flight.unanswered and batch.unreported == 0 and not self.may_submit_unanswered(batch, &request):
+            if flight.unresponsive and batch.unreported == 0 and not self.may_submit_unresponsive(batch, &request):
                 break
             if flight.generation != self.transport.generation and (
                     flight.outstanding == 0 or not request.one_at_a_time and batch.submitted == 0):
@@ -241,7 +241,7 @@ cdef class ProduceRequests:
         cdef PartitionQueue *queue = <PartitionQueue *>batch.queue
         cdef InFlightPartition *flight = &queue.in_flight
         in_flight_report(flight, batch, report.count)
-        self.note_answer(queue, report)
+        self.record_answer(queue, report)
         if batch.expired or batch.completed:
             pass
         elif self.may_split(queue, batch, report) or self.was_given_back(queue, batch, report):
@@ -258,13 +258,13 @@ cdef class ProduceRequests:
         if not flight.submitting:
             self.advance(queue)
 
-    cdef void note_answer(self, PartitionQueue *queue, const Report *report) noexcept nogil:
+    cdef void record_answer(self, PartitionQueue *queue, const Report *report) noexcept nogil:
         """Keeps whether the partition's broker answers, and whether the leader has moved."""
         cdef InFlightPartition *flight = &queue.in_flight
-        if flight.unanswered and report.code >= 0:
-            self.set_unanswered(queue, 0)
+        if flight.unresponsive and report.code >= 0:
+            self.set_unresponsive(queue, 0)
         elif report.code == MSG_TIMED_OUT:
-            self.set_unanswered(queue, 1)
+            self.set_unresponsive(queue, 1)
         if report.broker != flight.last_broker and report.code == 0:
             if flight.last_broker >= 0:
                 self.unsettled_until_ns = fp_monotonic_ns() + UNSETTLED_NS
@@ -290,7 +290,8 @@ cdef class ProduceRequests:
         the broker does not lead it. See MetadataRequests.prepare().
         """
         return (report.code == PURGE_QUEUE and report.persisted == NOT_PERSISTED
-                and queue.topic.remade == batch.generation and batch.generation != self.transport.generation
+                and queue.topic.stranded_generation == batch.generation
+                and batch.generation != self.transport.generation
                 and not queue.in_flight.submitting and not fp_atomic_load(&self.transport.errors.fatal_code)
                 and not fp_atomic_load(<const int *>&self.purging)
                 and in_flight_may_retry(&queue.in_flight, batch, report.first, report.code))
@@ -309,16 +310,16 @@ cdef class ProduceRequests:
 
     # Partitions whose last request was not answered in time
 
-    cdef int may_submit_unanswered(self, ProducerBatch *batch, Submission *request) noexcept nogil:
+    cdef int may_submit_unresponsive(self, ProducerBatch *batch, Submission *request) noexcept nogil:
         """Whether a batch may be submitted although the last request was not answered; counts its memory if so."""
-        if request.unanswered and request.unanswered + batch.capacity > UNANSWERED_LIMIT or (
+        if request.unresponsive and request.unresponsive + batch.capacity > UNRESPONSIVE_LIMIT or (
                 request.now_ns - batch.created_ns
                 >= self.accumulator.incomplete.delivery_timeout_ns - LAST_MOMENT_NS):
             return 0
-        request.unanswered += batch.capacity
+        request.unresponsive += batch.capacity
         return 1
 
-    cdef size_t unanswered_bytes(self, int32_t leader) noexcept nogil:
+    cdef size_t unresponsive_bytes(self, int32_t leader) noexcept nogil:
         """The memory that librdkafka has of a leader's partitions whose last request was not answered in time."""
         cdef ProducerBatch *batch
         cdef PartitionQueue *queue
@@ -328,27 +329,27 @@ cdef class ProduceRequests:
             batch = self.completion.slots[i]
             if batch is not NULL and batch.unreported:
                 queue = <PartitionQueue *>batch.queue
-                if queue.in_flight.unanswered and queue.leader == leader:
+                if queue.in_flight.unresponsive and queue.leader == leader:
                     found += batch.capacity
         return found
 
-    cdef void submit_unanswered(self) noexcept nogil:
-        """Advances partitions that stopped at UNANSWERED_LIMIT: some of that memory is free again."""
+    cdef void submit_unresponsive(self) noexcept nogil:
+        """Advances partitions that stopped at UNRESPONSIVE_LIMIT: some of that memory is free again."""
         cdef PartitionQueue *queue
         cdef int32_t i
-        self.completion.unanswered_freed = 0
-        if self.unanswered_count == 0:
+        self.completion.unresponsive_freed = 0
+        if self.unresponsive_count == 0:
             return
         for i in range(self.completion.slot_count):
             if self.completion.slots[i] is not NULL:
                 queue = <PartitionQueue *>self.completion.slots[i].queue
-                if queue.in_flight.unanswered and queue.in_flight.unsubmitted is not NULL:
+                if queue.in_flight.unresponsive and queue.in_flight.unsubmitted is not NULL:
                     self.advance(queue)   # which may free batches, and leaves their slots NULL
 
-    cdef void set_unanswered(self, PartitionQueue *queue, int unanswered) noexcept nogil:
-        if queue.in_flight.unanswered != unanswered:
-            queue.in_flight.unanswered = unanswered
-            self.unanswered_count += 1 if unanswered else -1
+    cdef void set_unresponsive(self, PartitionQueue *queue, int unresponsive) noexcept nogil:
+        if queue.in_flight.unresponsive != unresponsive:
+            queue.in_flight.unresponsive = unresponsive
+            self.unresponsive_count += 1 if unresponsive else -1
 
     cdef int take_retired(self, Handle *taken, const rd_kafka_queue_t *polled) noexcept nogil:
         """Takes the retired librdkafka producer away, if nothing of it is outstanding and no thread polls its queue.
@@ -363,7 +364,7 @@ cdef class ProduceRequests:
             batch = self.completion.slots[slot]
             if batch is NULL or batch.unreported == 0 or batch.generation == self.transport.generation:
                 continue
-            if (<PartitionQueue *>batch.queue).topic.remade != batch.generation:
+            if (<PartitionQueue *>batch.queue).topic.stranded_generation != batch.generation:
                 return 0
             stuck = 1
         if stuck:
@@ -416,7 +417,7 @@ cdef class ProduceRequests:
             return 0
         if batch.unreported:
             if code == MSG_TIMED_OUT:
-                self.set_unanswered(<PartitionQueue *>batch.queue, 1)
+                self.set_unresponsive(<PartitionQueue *>batch.queue, 1)
             self.completion.keep_copy(batch)
             self.accumulator.drop_expired(batch)
         else:

@@ -64,7 +64,7 @@ cdef class Sender:
     # the metadata thread, with the GIL; no lock is needed
     cdef int remove_topic(self, Topic *topic) noexcept nogil
     cdef list slow_topics(self, int64_t ns)
-    cdef int switch_over(self, list remade) except -1
+    cdef int switch_over(self, list stranded) except -1
     cdef bint end_retired(self) except -1
     # lock: sender_lock
     cdef void raise_flag(self, int32_t *flag) noexcept nogil

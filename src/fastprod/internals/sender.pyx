@@ -206,8 +206,8 @@ cdef class Sender:
                 self.purge(now)
             else:
                 self.expire(now)
-        if self.completion.unanswered_freed:
-            self.requests.submit_unanswered()
+        if self.completion.unresponsive_freed:
+            self.requests.submit_unresponsive()
 
     cdef void expire(self, int64_t now) noexcept nogil:
         """Fails overdue batches, and has librdkafka look for overdue requests."""
@@ -218,7 +218,7 @@ cdef class Sender:
             self.transport.purge_after_fatal()
         if self.completion.has_older(now - self.overdue_ns):
             self.transport.trigger_timeout_scan()
-        self.requests.submit_unanswered()
+        self.requests.submit_unresponsive()
 
     cdef void purge(self, int64_t now) noexcept nogil:
         """Fails every record without an outcome.
@@ -317,29 +317,29 @@ cdef class Sender:
         Not while purge() makes librdkafka give up its records: that may hold sender_lock for as long as a DNS query.
         """
         cdef int32_t i
-        cdef int32_t unanswered = 0
+        cdef int32_t unresponsive = 0
         cdef int removed
         if fp_atomic_load(<const int *>&self.requests.purging):
             return 0
         fp_mutex_lock(&self.sender_lock)
         for i in range(topic.capacity):
-            unanswered += topic.queues[i].in_flight.unanswered
+            unresponsive += topic.queues[i].in_flight.unresponsive
         removed = self.accumulator.remove_topic(topic)
         if removed:
-            self.requests.unanswered_count -= unanswered
+            self.requests.unresponsive_count -= unresponsive
         fp_mutex_unlock(&self.sender_lock)
         return removed
 
-    cdef int switch_over(self, list remade) except -1:
+    cdef int switch_over(self, list stranded) except -1:
         """Goes over to the librdkafka producer that was prepared. thread: metadata
 
-        remade: addresses of the topics that the former one cannot deliver to any more.
+        stranded: addresses of the topics that the former one cannot deliver to any more.
         """
         cdef Topic *topic
         fp_mutex_lock(&self.sender_lock)
-        for address in remade:
+        for address in stranded:
             topic = <Topic *><uintptr_t>address
-            topic.remade = self.transport.generation
+            topic.stranded_generation = self.transport.generation
         self.transport.switch_over()
         fp_mutex_unlock(&self.sender_lock)
         self.accumulator.wake_sender()

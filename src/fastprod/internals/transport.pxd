@@ -47,7 +47,7 @@ cdef class Transport:
     cdef int end_all(self) except -1
     cdef void hand_over(self, OpenTopic *topic, ProducerBatch *batch, int32_t count, report_function report,
                         void *argument) noexcept nogil
-    cdef void produce_plain(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
+    cdef void produce_batch(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil
     cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index, const char *at,
                               report_function report, void *argument) noexcept nogil
@@ -56,7 +56,7 @@ cdef class Transport:
     cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil
     cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
-    cdef void note_acknowledgement(self, const rd_kafka_message_t *message) noexcept nogil
+    cdef void record_acknowledgement(self, const rd_kafka_message_t *message) noexcept nogil
     cdef void wake(self) noexcept nogil
     cdef void purge(self, int wait) noexcept nogil
     cdef void purge_after_fatal(self) noexcept nogil

@@ -19,7 +19,7 @@ from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE
 
 fp_librdkafka_use(functions())
 
-cdef uint64_t PLAIN = 0x80000000           # in what a record carries: it went by produce_batch
+cdef uint64_t BATCH_API = 0x80000000           # in what a record carries: it went by produce_batch
 cdef uint64_t SINGLE = 0x40000000          # it is the only one of its batch
 cdef uint64_t INDEX = 0x3fffffff
 
@@ -33,10 +33,10 @@ cdef enum:
     DEBUG = 7
 
 
-cdef void *opaque(ProducerBatch *batch, int32_t index, uint64_t plain) noexcept nogil:
+cdef void *opaque(ProducerBatch *batch, int32_t index, uint64_t api) noexcept nogil:
     """What a record carries through librdkafka."""
     return <void *><uintptr_t>(
-        <uint64_t>batch.slot << 32 | plain | (SINGLE if batch.count == 1 else 0) | <uint64_t>index)
+        <uint64_t>batch.slot << 32 | api | (SINGLE if batch.count == 1 else 0) | <uint64_t>index)
 
 
 cdef int add_interceptors(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *transport, char *errstr,
@@ -57,7 +57,7 @@ cdef int on_send(rd_kafka_t *rk, rd_kafka_message_t *message, void *transport) n
 cdef int on_acknowledgement(rd_kafka_t *rk, rd_kafka_message_t *message, void *transport) noexcept nogil:
     """A record was delivered, or failed; its report follows. thread: librdkafka's, mostly that of the broker"""
     if message.err == 0 and <uintptr_t>message._private & SINGLE:
-        (<Transport>transport).note_acknowledgement(message)
+        (<Transport>transport).record_acknowledgement(message)
     return 0
 
 
@@ -226,7 +226,7 @@ cdef class Transport:
         cdef int64_t now_ms = fp_wall_ms()
         cdef rd_kafka_message_t *messages = self.messages
         cdef rd_kafka_message_t *message
-        cdef uintptr_t plain = <uintptr_t>opaque(batch, 0, PLAIN)
+        cdef uintptr_t tag = <uintptr_t>opaque(batch, 0, BATCH_API)
         cdef int64_t base_timestamp = batch.base_timestamp
         batch.submitted += count
         for i in range(first, first + count):
@@ -238,23 +238,23 @@ cdef class Transport:
                 message.len = record.value_len
                 message.key = <char *>record.key
                 message.key_len = record.key_len
-                message._private = <void *>(plain | <uintptr_t>i)
+                message._private = <void *>(tag | <uintptr_t>i)
                 run += 1
                 if run == MAX_MESSAGES_PER_CALL:
-                    self.produce_plain(topic, batch, i + 1 - run, run, report, argument)
+                    self.produce_batch(topic, batch, i + 1 - run, run, report, argument)
                     run = 0
                     now_ms = fp_wall_ms()
             else:
                 if run:
-                    self.produce_plain(topic, batch, i - run, run, report, argument)
+                    self.produce_batch(topic, batch, i - run, run, report, argument)
                     run = 0
                     now_ms = fp_wall_ms()
                 self.produce_stamped(topic, batch, i, at, report, argument)
         if run:
-            self.produce_plain(topic, batch, batch.submitted - run, run, report, argument)
+            self.produce_batch(topic, batch, batch.submitted - run, run, report, argument)
         batch.cursor = p
 
-    cdef void produce_plain(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
+    cdef void produce_batch(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
                             report_function report, void *argument) noexcept nogil:
         cdef Report refused
         cdef int32_t i
@@ -368,7 +368,7 @@ cdef class Transport:
                     offsets = message.offset >= 0
                 offset = message.offset if offsets and message.offset >= 0 else -1
                 timestamp = rd_kafka_message_timestamp(message, &stamp_type)
-                if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME and not tag & PLAIN:
+                if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME and not tag & BATCH_API:
                     timestamp = -1
                 if (current.count and tag == expected and message.err == current.code
                         and timestamp == current.timestamp
@@ -386,7 +386,7 @@ cdef class Transport:
         if failed:
             self.update_request.request(EVERYTHING)
 
-    cdef void note_acknowledgement(self, const rd_kafka_message_t *message) noexcept nogil:
+    cdef void record_acknowledgement(self, const rd_kafka_message_t *message) noexcept nogil:
         """thread: librdkafka's, of a broker, which holds none of its locks when a record was delivered
 
         librdkafka also comes with err 0 for records of a refused batch whose
@@ -403,7 +403,7 @@ cdef class Transport:
         report.code = 0
         report.offset = message.offset if message.offset >= 0 and not self.without_acks else -1
         report.timestamp = rd_kafka_message_timestamp(message, &stamp_type)
-        if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME and not tag & PLAIN:
+        if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME and not tag & BATCH_API:
             report.timestamp = -1
         report.latency_us = rd_kafka_message_latency(message)
         report.broker = -1
