@@ -115,11 +115,10 @@ MAY_KNOW = {
         "internals.sync", "internals.transport", "librdkafka.codes", "librdkafka.declarations",
     },
     "internals.sender": {
-        "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.delivery_report",
-        "internals.handle", "internals.incomplete_batches", "internals.partition_queue",
-        "internals.produce_request_result", "internals.produce_requests", "internals.producer_batch",
-        "internals.record_accumulator", "internals.sync", "internals.transport", "librdkafka.codes",
-        "librdkafka.declarations",
+        "internals.completion", "internals.delivery_report", "internals.handle", "internals.incomplete_batches",
+        "internals.partition_queue", "internals.produce_request_result", "internals.produce_requests",
+        "internals.producer_batch", "internals.record_accumulator", "internals.sync", "internals.transport",
+        "librdkafka.codes", "librdkafka.declarations",
     },
     "internals.pending_records": {
         "errors", "internals.callbacks", "internals.incomplete_batches", "internals.produce_request_result",
@@ -165,6 +164,22 @@ MAY_KNOW = {
         "internals.record", "internals.record_accumulator", "internals.serializers", "internals.sync",
         "internals.topic_metadata",
     },
+    "internals.deferred_cleanup": {
+        "internals.produce_request_result", "internals.sender", "internals.sync", "internals.transaction_manager",
+        "internals.transport",
+    },
+    "internals.producer_parts": {
+        "internals.buffer_pool", "internals.callbacks", "internals.completion", "internals.deferred_cleanup",
+        "internals.in_flight_partition", "internals.interceptors", "internals.metadata_updater",
+        "internals.pending_records", "internals.produce_requests", "internals.producer_metadata",
+        "internals.producer_metrics", "internals.producer_state", "internals.record_accumulator",
+        "internals.record_appender", "internals.sender", "internals.serializers", "internals.threads",
+        "internals.token_requests", "internals.tokens", "internals.transaction_manager", "internals.transport",
+    },
+    "internals.producer_shutdown": {
+        "errors", "internals.open_producers", "internals.produce_request_result", "internals.producer_parts",
+        "internals.producer_state", "internals.sync", "internals.threads",
+    },
     # bulk
     "bulk": set(),
     "bulk.bulk_future": {
@@ -195,13 +210,10 @@ MAY_KNOW = {
     "testing": {"librdkafka.loader"},
     "producer": {
         "bulk.arrow_append", "bulk.bulk_future", "bulk.sequence_append", "config.producer_config", "errors",
-        "internals.buffer_pool", "internals.callbacks", "internals.future", "internals.handle",
-        "internals.in_flight_partition", "internals.interceptors", "internals.logs", "internals.metadata_updater",
-        "internals.open_producers", "internals.pending_records", "internals.produce_request_result",
-        "internals.producer_metadata", "internals.producer_metrics", "internals.producer_state",
-        "internals.record_accumulator", "internals.record_appender", "internals.sender", "internals.serializers",
-        "internals.sync", "internals.threads", "internals.token_requests", "internals.tokens",
-        "internals.transaction_block", "internals.transaction_manager", "internals.transport", "records",
+        "internals.callbacks", "internals.future", "internals.handle", "internals.logs", "internals.open_producers",
+        "internals.produce_request_result", "internals.producer_parts", "internals.producer_shutdown",
+        "internals.producer_state", "internals.record_appender", "internals.sync", "internals.threads",
+        "internals.transaction_block", "internals.transaction_manager", "records",
     },
     "__init__": {
         "bulk.bulk_future", "errors", "internals.autospec", "internals.future", "internals.interpreter",

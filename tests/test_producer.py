@@ -1,13 +1,11 @@
 import copy
 import pickle
-import threading
 import time
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import (
-    ConfigError,
     PartitionInfo,
     Producer,
     ProducerRecord,
@@ -214,31 +212,7 @@ def test_acks_0_gives_no_offset(make, topic):
     assert (metadata.offset, metadata.has_offset) == (-1, False)
 
 
-# Closing
-
-
-def test_the_context_manager_delivers_and_closes(mock_cluster, topic, read):
-    with Producer(bootstrap_servers=mock_cluster.bootstrap_servers, linger_ms=80_000) as producer:
-        producer.send(topic, b"v")
-    assert "closed" in repr(producer)
-    assert len(read(topic, 1)) == 1
-
-
-def test_the_context_manager_delivers_and_closes_when_its_body_raises(mock_cluster, topic, read):
-    with (
-        pytest.raises(LookupError, match="body"),
-        Producer(bootstrap_servers=mock_cluster.bootstrap_servers, linger_ms=80_000) as producer,
-    ):
-        producer.send(topic, b"v")
-        raise LookupError("body")
-    assert "closed" in repr(producer)
-    assert len(read(topic, 1)) == 1
-
-
-def test_closing_twice_is_fine(producer):
-    producer.close()
-    producer.close()
-    producer.close(0)
+# Waiting and closing
 
 
 def test_a_record_whose_future_has_its_result_is_nothing_that_flush_and_close_wait_for(make, topic):
@@ -261,33 +235,6 @@ def test_records_whose_futures_have_their_results_are_nothing_that_flush_waits_f
         futures[1].result(20)
         assert len(producer) == 0
         producer.flush(0)
-
-
-def test_closing_from_two_threads_at_once(make, topic):
-    producer = make(linger_ms=80_000)
-    future = producer.send(topic, b"v")
-    threads = [threading.Thread(target=producer.close) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-    assert future.result(0).offset == 0
-
-
-def test_a_refused_configuration_leaves_nothing_behind():
-    before = threading.active_count()
-    for options in ({"batchsize": 1}, {"bootstrap.servers": ""}, {"bootstrap.servers": "h:1", "acks": 7}):
-        with pytest.raises(ConfigError):
-            Producer(options)
-    with pytest.raises(TypeError, match="mapping"):
-        Producer(5)
-    assert threading.active_count() == before
-
-
-def test_a_producer_is_never_half_made():
-    with pytest.raises(ConfigError, match="bootstrap.servers"):
-        Producer.__new__(Producer)
 
 
 @pytest.mark.parametrize(("batches", "warned"), [(8, False), (7, True)])

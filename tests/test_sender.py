@@ -7,6 +7,8 @@ import pytest
 
 from fastprod.internals.buffer_pool import BufferPool
 from fastprod.internals.callbacks import Callbacks
+from fastprod.internals.completion import Completion
+from fastprod.internals.produce_requests import ProduceRequests
 from fastprod.internals.transport import Transport
 from fastprod_core_access import ManualAccumulator, ManualSender
 from tests.conftest import eventually
@@ -24,7 +26,9 @@ class Parts:
         self.accumulator = ManualAccumulator(pool, batch_size=1 << 14)
         self.accumulator.set_topic(topic, [1])
         self.transport = Transport({"bootstrap.servers": cluster.bootstrap_servers}, callbacks)
-        self.sender = ManualSender(self.accumulator, pool, self.transport, callbacks)
+        completion = Completion(self.accumulator, pool, self.transport, callbacks)
+        requests = ProduceRequests(self.accumulator, self.transport, callbacks, completion, {})
+        self.sender = ManualSender(self.accumulator, self.transport, completion, requests)
 
     def put(self, value):
         self.accumulator.put(self.topic, value, partition=0, now_ms=time.monotonic() * 1000)

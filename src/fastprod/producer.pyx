@@ -2,52 +2,28 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_CheckExact
-from cpython.ref cimport Py_INCREF
-from libc.stdint cimport INT64_MAX, int64_t
 from fastprod.bulk.arrow_append cimport append_arrow
 from fastprod.bulk.sequence_append cimport append_sequences
-from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.internals.callbacks cimport Callbacks, unraisable
-from fastprod.internals.interceptors cimport ProducerInterceptors
+from fastprod.internals.callbacks cimport unraisable
 from fastprod.internals.open_producers cimport EXIT_TIMEOUT_S, register_producer, unregister_producer
-from fastprod.internals.pending_records cimport PendingRecords
-from fastprod.internals.produce_request_result cimport notify_completed, wait_completed
-from fastprod.internals.metadata_updater cimport MetadataUpdater
-from fastprod.internals.producer_metadata cimport ProducerMetadata
-from fastprod.internals.producer_metrics cimport ProducerMetrics
-from fastprod.internals.producer_state cimport CLOSED, OPEN, SENDER_ENDED, ProducerState
-from fastprod.internals.record_accumulator cimport RecordAccumulator
+from fastprod.internals.producer_parts cimport ProducerParts
+from fastprod.internals.producer_shutdown cimport ProducerShutdown
+from fastprod.internals.producer_state cimport OPEN
 from fastprod.internals.record_appender cimport RecordAppender
-from fastprod.internals.sender cimport Sender
-from fastprod.internals.serializers cimport Serializers
-from fastprod.internals.sync cimport fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_slice_end
-from fastprod.internals.threads cimport Lock, next_slice, thread_ident
-from fastprod.internals.token_requests cimport TokenRequests
+from fastprod.internals.sync cimport fp_monotonic_ns
 from fastprod.internals.transaction_manager cimport TransactionManager
-from fastprod.internals.transport cimport Transport
 
-import contextlib
-import os
 import sys
 import warnings
 
 from fastprod.config.producer_config import resolve
 from fastprod.errors import DeliveryError, KafkaError, TransactionStateError
 from fastprod.internals.handle import knows
-from fastprod.internals.in_flight_partition import first_phase
 from fastprod.internals.logs import logger
 from fastprod.internals.produce_request_result import wait_deadline
-from fastprod.internals.threads import current, greenlets_run, make_thread, start_threads
-from fastprod.internals.tokens import TokenRefresher
+from fastprod.internals.threads import make_thread
 from fastprod.internals.transaction_block import transaction
 from fastprod.records import ProducerRecord
-
-# The least time of each step of close(), when its timeout is over. A step that takes longer ends in the background.
-cdef int64_t STEP_TIMEOUT_NS = 100_000_000
-cdef int64_t LOOK_NS = 5_000_000
-cdef int64_t GIVE_UP_TIMEOUT_NS = 250_000_000      # of the sender, to fail the pending records
-cdef enum:
-    TOKEN_TIMEOUT_S = 5        # for a token provider that has been called, when the constructor fails
 
 
 @cython.no_gc_clear                        # __dealloc__() may need the parts
@@ -69,25 +45,9 @@ cdef class Producer:
 
     cdef object __weakref__
     cdef readonly object config            # ProducerConfig
-    cdef BufferPool pool
-    cdef RecordAccumulator accumulator
-    cdef Transport transport
-    cdef Callbacks callbacks
-    cdef Sender sender
-    cdef PendingRecords pending
-    cdef TransactionManager transactions   # None without a transactional.id
-    cdef ProducerMetadata metadata
-    cdef MetadataUpdater updater
-    cdef object tokens                     # TokenRefresher, or None without a provider
-    cdef object callback_thread
-    cdef object metadata_thread
-    cdef DeferredCleanup deferred_cleanup                   # of the parts that end after all others
-    cdef Lock close_lock
-    cdef int64_t close_deadline   # of close(), or an earlier one of a close() in its signal handler
-    cdef list closable            # parts of the user that close() closes last
-    cdef ProducerState state
-    cdef RecordAppender appender           # None until __init__() has run to its end
-    cdef ProducerMetrics figures
+    cdef ProducerParts parts               # None until __init__() has run to its end, as are the next two
+    cdef ProducerShutdown shutdown
+    cdef RecordAppender appender           # that of `parts`
 
     def __cinit__(self, *arguments, **keywords):
         if type(self) is Producer and not arguments and not keywords:
@@ -104,81 +64,16 @@ cdef class Producer:
             raise RuntimeError("__init__() was called before: make another producer instead")
         if config is not None and not hasattr(config, "items"):
             raise TypeError(f"config must be a mapping of option names to values, not {type(config).__name__}")
-        self.close_lock = Lock()
         self.config = settings = resolve(
             config, keywords, knows, lambda message, **_: warnings.warn(message, stacklevel=2))
-        properties = settings.librdkafka
-        max_in_flight = int(properties["max.in.flight.requests.per.connection"])
-        named = isinstance(settings.partitioner, str)
-        partitioner = None if named else settings.partitioner
-        if partitioner is not None and hasattr(partitioner, "configure"):
+        partitioner = None if isinstance(settings.partitioner, str) else settings.partitioner
+        if hasattr(partitioner, "configure"):
             partitioner.configure(dict(config or {}, **keywords))
-        serializers = Serializers(settings.key_serializer, settings.value_serializer)
-        interceptors = ProducerInterceptors(settings.interceptors) if settings.interceptors else None
-        self.closable = [part for part in (partitioner, *settings.interceptors) if hasattr(part, "close")]
-        self.pool = BufferPool(settings.buffer_memory, settings.batch_size)
-        self.accumulator = RecordAccumulator(
-            self.pool, batch_size=settings.batch_size,
-            linger_ms=max(0, settings.linger_ms - float(properties["linger.ms"])),
-            delivery_timeout_ms=settings.delivery_timeout_ms, max_block_ms=settings.max_block_ms,
-            max_in_flight=max_in_flight,
-            partitioner=settings.partitioner if named else "uniform_sticky",
-            adaptive=settings.partitioner_adaptive_partitioning_enable,
-            availability_timeout_ms=settings.partitioner_availability_timeout_ms,
-            sticky_interval_ms=settings.partitioner_sticky_interval_ms,
-            first_phase=first_phase(properties["acks"], settings.enable_idempotence),
-            seed=int.from_bytes(os.urandom(7), "little"))
-        self.callbacks = Callbacks(self.pool)
-        self.transport = Transport(
-            properties, self.callbacks, settings.sasl_oauthbearer_token_provider is not None)
-        settings.forget_secrets()
-        self.sender = Sender(self.accumulator, self.pool, self.transport, self.callbacks)
-        self.pending = PendingRecords(self.accumulator, self.callbacks, self.sender)
-        self.metadata = ProducerMetadata(
-            self.transport, self.accumulator, self.sender,
-            max_partitions_for_memory=settings.buffer_memory // (2 * settings.batch_size))
-        self.updater = MetadataUpdater(
-            self.metadata, self.transport, self.sender, renewable=not settings.transactional_id,
-            max_age_ms=settings.metadata_max_age_ms, max_idle_ms=settings.metadata_max_idle_ms,
-            backoff_ms=settings.retry_backoff_ms,
-            bootstrap_servers=properties["bootstrap.servers"].encode()
-            if settings.metadata_recovery_strategy == "rebootstrap" else None)
-        if settings.enable_idempotence or max_in_flight == 1:
-            self.sender.requests.keep_order(properties, settings.enable_idempotence)
-        # retry.backoff.ms less librdkafka's jitter of 20 % (rd_kafka_retry_msgq)
-        self.sender.completion.first_retry_us = 800 * min(
-            int(properties[name]) for name in ("retry.backoff.ms", "retry.backoff.max.ms"))
-        self.sender.overdue_ns = int(properties["socket.timeout.ms"]) * 1_000_000
-        if settings.transactional_id:
-            self.transactions = TransactionManager(
-                self.transport, self.accumulator, self.sender, self.pending, settings.max_block_ms * 1_000_000)
-        self.deferred_cleanup = DeferredCleanup(self.transport, self.sender, self.transactions)
-        green = greenlets_run()
-        self.callbacks.green_thread = thread_ident() if green else 0
-        self.callback_thread = make_thread(self.callbacks.run, "fastprod-callbacks", green=green)
-        self.metadata_thread = make_thread(self.updater.run, "fastprod-metadata", (self.deferred_cleanup.clear,))
-        self.figures = ProducerMetrics(
-            self.pool, self.accumulator, self.sender.completion, self.transport, self.callbacks)
-        self.state = ProducerState(self.transport.errors, self.transactions)
-        appender = RecordAppender(
-            self.state, self.accumulator, self.metadata, interceptors, serializers, partitioner,
-            ignore_keys=settings.partitioner_ignore_keys or settings.partitioner in ("round_robin", "random"),
-            max_request_size=settings.max_request_size, buffer_memory=settings.buffer_memory,
-            max_block_ms=settings.max_block_ms)
+        parts = ProducerParts(settings)
+        shutdown = ProducerShutdown(parts, (partitioner, *settings.interceptors))
         register_producer(self)
-        if settings.sasl_oauthbearer_token_provider is not None:
-            self.tokens = TokenRefresher(TokenRequests(self.transport), settings.sasl_oauthbearer_token_provider)
-        try:
-            start_threads([part for part in (self.tokens, self.callback_thread, self.metadata_thread) if part])
-            self.sender.start()            # last: unlike the others, it does not keep its parts alive
-        except BaseException:              # no thread could be started
-            if self.tokens is not None:
-                self.tokens.close(TOKEN_TIMEOUT_S)
-            self.callbacks.close()
-            self.metadata.close()
-            self.accumulator.closed_error = None    # ends a cycle through the transactions
-            raise
-        self.appender = appender
+        parts.start()
+        self.parts, self.shutdown, self.appender = parts, shutdown, parts.appender
 
     # Sending
 
@@ -256,7 +151,7 @@ cdef class Producer:
     @cython.final
     cdef int check_open(self) except -1:
         self.check_made()
-        return self.state.check_open()
+        return self.parts.state.check_open()
 
     # Waiting
 
@@ -268,19 +163,14 @@ cdef class Producer:
         """
         deadline = wait_deadline(timeout)
         self.check_open()
-        self.refuse_in_callback("flush")
+        self.parts.callbacks.refuse_wait("flush")
         started = fp_monotonic_ns()
         try:
-            if not self.pending.wait_settled(deadline):
-                raise TimeoutError(f"{self.pending.unfinished()} after {timeout} s; they are still on their way")
+            if not self.parts.pending.wait_settled(deadline):
+                raise TimeoutError(f"{self.parts.pending.unfinished()} after {timeout} s; they are still on their way")
         finally:
-            self.figures.record_flush(fp_monotonic_ns() - started)
-        self.sender.completion.failed_records.raise_all()
-
-    @cython.final
-    cdef int refuse_in_callback(self, str name) except -1:
-        if current() == self.callbacks.thread_id:
-            raise RuntimeError(f"{name}() in a callback would wait for that callback: call it from another thread")
+            self.parts.metrics.record_flush(fp_monotonic_ns() - started)
+        self.parts.completion.failed_records.raise_all()
 
     def wait_ready(self, timeout=None):
         """Returns once a broker has answered. So the address works, and the credentials are valid.
@@ -291,7 +181,7 @@ cdef class Producer:
         """
         wait_deadline(timeout)             # checks it
         self.check_open()
-        self.metadata.ready(float("inf") if timeout is None else timeout)
+        self.parts.metadata.ready(float("inf") if timeout is None else timeout)
 
     def purge(self):
         """Fails all pending records now, those sent meanwhile too, and returns when all have failed.
@@ -301,10 +191,10 @@ cdef class Producer:
         a transactional.id; call abort_transaction() instead.
         """
         self.check_open()
-        self.refuse_in_callback("purge")
-        if self.transactions is not None:
+        self.parts.callbacks.refuse_wait("purge")
+        if self.parts.transactions is not None:
             raise TransactionStateError("purge() would leave part of a transaction: call abort_transaction() instead")
-        self.pending.purge()
+        self.parts.pending.purge()
 
     def close(self, timeout=None):
         """Sends all pending records, waits for them, and ends the threads. Idempotent.
@@ -316,102 +206,8 @@ cdef class Producer:
         transaction.
         """
         deadline = wait_deadline(timeout)
-        if self.appender is None:          # __init__() has raised, or was never called
-            return
-        self.state.check_fork()
-        self.refuse_in_callback("close")
-        if current() == self.metadata.thread_id:   # in a finalizer that the garbage collector runs there
-            raise RuntimeError("close() on the metadata thread would wait for that thread: call it from another thread")
-        if self.close_lock.waits_for_itself():
-            self.close_deadline = min(self.close_deadline, deadline)
-            return
-        if self.transactions is not None:
-            self.transactions.refuse_nested()
-        self.state.closing = True
-        if not self.close_lock.acquire(deadline):
-            self.close_deadline = min(self.close_deadline, deadline)   # of another thread, which has more time
-            if self.state.lifecycle == OPEN:
-                self.accumulator.close_for_appends()
-                self.sender.abort()
-            self.close_lock.acquire(INT64_MAX)
-        self.close_deadline = deadline
-        started = fp_monotonic_ns()
-        try:
-            left = self.shut() if self.state.lifecycle != CLOSED else 0
-        finally:
-            self.close_lock.release()
-        if timeout is None:
-            timeout = f"{(fp_monotonic_ns() - started) / 1e9:.1f}"
-        closable, self.closable = self.closable, []
-        try:
-            with contextlib.ExitStack() as parts:      # closes each, even if closing one raises
-                for part in reversed(closable):
-                    parts.callback(part.close)
-        finally:                                       # lost records matter more than an error of a part
-            self.sender.completion.failed_records.raise_all(
-                f"close() gave up {left} records after {timeout} s; " if left else "")
-
-    @cython.final
-    cdef object shut(self):
-        """Ends the parts, in the order of their dependence. Returns how many pending records it failed.
-
-        After an interrupt it can be called again.
-        """
-        settled = True
-        left = 0
-        if self.state.lifecycle == OPEN:
-            if self.transactions is not None:
-                self.transactions.close(self.close_deadline)
-            self.accumulator.close_for_appends()
-            while True:                    # in slices, since the deadline may come nearer meanwhile
-                settled = self.pending.wait_settled(fp_slice_end(self.close_deadline))
-                if settled or fp_monotonic_ns() >= self.close_deadline:
-                    break
-            left = 0 if settled else self.accumulator.unsettled
-            self.pool.close()
-            if settled:
-                self.sender.stop()
-            else:
-                self.sender.abort()
-            # These records fail soon, though librdkafka may still hold them.
-            while self.accumulator.count_unsettled() and not fp_atomic_load(&self.sender.finished):
-                self.wait_closing(&self.sender.finished, LOOK_NS)
-            self.wait_closing(&self.sender.finished, GIVE_UP_TIMEOUT_NS)
-            self.state.lifecycle = SENDER_ENDED    # only the sender uses the transport from here on
-        if sys.is_finalizing():            # an interpreter that ends runs no other Python thread
-            self.state.lifecycle = CLOSED
-            return left
-        self.callbacks.close()
-        if self.callbacks.can_be_awaited():
-            self.wait_closing(&self.callbacks.ended, GIVE_UP_TIMEOUT_NS)
-        if self.tokens is not None:
-            self.tokens.close(max(self.close_deadline - fp_monotonic_ns(), STEP_TIMEOUT_NS) / 1e9)
-            self.tokens = None             # its queue may be gone when this is called again
-        self.metadata.close()
-        self.wait_closing(&self.deferred_cleanup.cleared, STEP_TIMEOUT_NS)
-        # A join() that a signal interrupts marks the thread as ended. So wait for the end of its work first.
-        if fp_atomic_load(&self.callbacks.ended):
-            self.callback_thread.join()
-        if fp_atomic_load(&self.deferred_cleanup.cleared):
-            self.metadata_thread.join()
-        self.state.lifecycle = CLOSED
-        unregister_producer(self)
-        return left
-
-    @cython.final
-    cdef int wait_closing(self, int *done, int64_t grace_ns) except -1:
-        """Waits until *done is set or the deadline of close() has passed. A signal handler may bring it forward.
-
-        grace_ns: the wait takes at least so long, if *done is not set.
-        """
-        cdef int64_t least = fp_monotonic_ns() + grace_ns
-        cdef int64_t until, pause_ns = 0
-        cdef int ended = 0
-        while not ended and fp_monotonic_ns() < max(least, self.close_deadline):
-            until = next_slice(max(least, self.close_deadline), &pause_ns)
-            with nogil:
-                ended = wait_completed(done, until)
-        return 0
+        if self.appender is not None:      # otherwise __init__() has raised, or was never called
+            self.shutdown.close(deadline, timeout)
 
     def _close_at_exit(self, timeout=EXIT_TIMEOUT_S):
         """Closes a producer that was left open, within a bounded time. Reports lost records on stderr."""
@@ -428,7 +224,7 @@ cdef class Producer:
 
     def __exit__(self, exc_type, exc, traceback):
         """Closes. An exception of the block goes on; if close() finds lost records, they are a note on it."""
-        if self.appender is None or self.state.is_inherited():
+        if self.appender is None or self.parts.state.is_inherited():
             return
         try:
             self.close()
@@ -447,10 +243,10 @@ cdef class Producer:
             warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, source=self)
         finally:                           # the warning may be an exception (-W error)
             try:
-                if current() not in (self.callbacks.thread_id, self.metadata.thread_id):
+                if not self.shutdown.on_own_thread():
                     self._close_at_exit()
             finally:                       # a signal handler may raise in that, too
-                if self.state.lifecycle != CLOSED and not sys.is_finalizing():
+                if self.parts.state.is_unclosed() and not sys.is_finalizing():
                     make_thread(self._close_at_exit, "fastprod-close", daemon=False).start()
 
     def __dealloc__(self):
@@ -458,32 +254,12 @@ cdef class Producer:
 
         Nothing may keep a reference to self, because it is freed after this.
         """
-        if self.appender is not None and self.state.is_unclosed():
+        if self.appender is not None and self.parts.state.is_unclosed():
             try:
-                self.close_dropped()
+                unregister_producer(self)
+                self.shutdown.close_dropped()
             except BaseException as error:
                 unraisable(error, None)
-
-    @cython.final
-    cdef int close_dropped(self) except -1:
-        unregister_producer(self)
-        self.state.closing = True
-        self.close_deadline = fp_monotonic_ns() + EXIT_TIMEOUT_S * <int64_t>1_000_000_000
-        try:
-            warnings.warn("a producer was dropped without close(), and its class has a __del__() that does not call "
-                          "super().__del__()", ResourceWarning)
-        finally:                           # the warning may be an exception (-W error)
-            try:
-                if current() not in (self.callbacks.thread_id, self.metadata.thread_id):
-                    self.shut()
-            finally:
-                if self.state.lifecycle != CLOSED:   # its thread still uses the parts
-                    Py_INCREF(self.sender)
-        try:
-            self.sender.completion.failed_records.raise_all()
-        except DeliveryError as error:
-            print(f"fastprod: a producer ended without close(): {error}", file=sys.stderr)
-        return 0
 
     # Transactions
 
@@ -535,22 +311,22 @@ cdef class Producer:
     @cython.final
     cdef TransactionManager need_transactions(self, str name):
         self.check_open()
-        self.refuse_in_callback(name)
-        if self.transactions is None:
+        self.parts.callbacks.refuse_wait(name)
+        if self.parts.transactions is None:
             raise TransactionStateError(f"{name}() needs a producer with a transactional.id")
-        return self.transactions
+        return self.parts.transactions
 
     # Looking
 
     def partitions_for(self, topic):
         """Returns the topic's partitions, as PartitionInfo. Waits for metadata up to max.block.ms if it has none."""
         self.check_open()
-        return self.metadata.partitions_of(self.appender.topic_metadata(topic, self.appender.block_deadline()))
+        return self.parts.metadata.partitions_of(self.appender.topic_metadata(topic, self.appender.block_deadline()))
 
     def __len__(self):
         """The number of records that were sent and have not settled."""
         self.check_made()
-        return self.accumulator.unsettled
+        return self.parts.accumulator.unsettled
 
     def __bool__(self):
         return True
@@ -559,17 +335,17 @@ cdef class Producer:
     def buffer_available(self):
         """Bytes of buffer.memory that are free."""
         self.check_made()
-        self.state.check_fork()
-        return self.pool.available_memory
+        self.parts.state.check_fork()
+        return self.parts.pool.available_memory
 
     def _is_unclosed(self):
         """Whether _close_at_exit() has something to do."""
-        return self.appender is not None and self.state.is_unclosed()
+        return self.appender is not None and self.parts.state.is_unclosed()
 
     def _memory_in_use(self):
         if not Producer._is_unclosed(self):
             return 0
-        return self.pool.total_memory - self.pool.unallocated_memory + self.sender.completion.failed_records.bytes
+        return self.parts.memory_in_use()
 
     def metrics(self):
         """Returns the figures of this producer since it was made, by Java's metric names (producer-metrics).
@@ -579,8 +355,8 @@ cdef class Producer:
         callback-queue-bytes: the part of buffer.memory that all registered callbacks take.
         """
         self.check_made()
-        self.state.check_fork()
-        return self.figures.values()
+        self.parts.state.check_fork()
+        return self.parts.metrics.values()
 
     def __reduce__(self):
         raise TypeError("a Producer cannot be copied or pickled: share one among threads, and make one in each process")
@@ -588,30 +364,6 @@ cdef class Producer:
     def __repr__(self):
         if self.appender is None:
             return f"<fastprod.{type(self).__name__} not initialized>"
-        state = "closed" if self.state.lifecycle != OPEN else f"{self.accumulator.unsettled} records pending"
+        pending = f"{self.parts.accumulator.unsettled} records pending"
+        state = pending if self.parts.state.lifecycle == OPEN else "closed"
         return f"<fastprod.{type(self).__name__} {self.config.bootstrap_servers} {state}>"
-
-
-cdef class DeferredCleanup:
-    """Ends what may outlast close(): the librdkafka producer, and calls of it that cannot be interrupted.
-
-    The metadata thread runs clear() last, because it may be in such a call itself. So close() keeps its timeout, and no
-    thread uses the librdkafka producer when it is destroyed. Owns the sender until then: a late answer wakes it.
-    """
-    cdef Transport transport
-    cdef Sender sender
-    cdef TransactionManager transactions
-    cdef int cleared                       # atomic
-
-    def __init__(self, Transport transport, Sender sender, TransactionManager transactions):
-        self.transport = transport
-        self.sender = sender
-        self.transactions = transactions
-
-    def clear(self):
-        if self.transactions is not None:
-            self.transactions.end()
-        self.sender.join()
-        self.transport.close()
-        fp_atomic_store(&self.cleared, 1)
-        notify_completed()

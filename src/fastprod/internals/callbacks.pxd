@@ -37,7 +37,7 @@ cdef class Callbacks:
     cdef BufferPool pool
     cdef object log_limit             # LogLimit
     cdef readonly object thread_id    # current() of run()
-    cdef unsigned long green_thread   # whose greenlet run() is; 0: run() has a thread of its own. Fixed before run()
+    cdef unsigned long green_thread   # whose greenlet run() is; 0: run() has a thread of its own
     cdef int fork_generation          # `process_generation` when it was made
 
     cdef void add(self, ProduceRequestResult *result) noexcept nogil
@@ -47,5 +47,6 @@ cdef class Callbacks:
     cdef void take(self, TakenWork *work) noexcept nogil
     cdef int64_t run_results(self, ProduceRequestResult *results) except -1
     cdef int await_as_greenlet(self) except -1
+    cdef int refuse_wait(self, str name) except -1
     cdef bint can_be_awaited(self) except -1
     cdef int run_result(self, ProduceRequestResult *result) except -1

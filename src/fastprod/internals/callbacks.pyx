@@ -72,8 +72,10 @@ cdef class Callbacks:
     The lock is a leaf. The GIL is never taken under it.
     """
 
-    def __cinit__(self, BufferPool pool):
+    def __cinit__(self, BufferPool pool, bint green=False):
+        """green: run() is to be a greenlet of the current thread."""
         self.pool = pool
+        self.green_thread = thread_ident() if green else 0
         fp_mutex_init(&self.lock)
         fp_cond_init(&self.something)
         self.log_limit = LogLimit()
@@ -189,6 +191,12 @@ cdef class Callbacks:
             fp_mutex_lock(&self.lock)
             idle = self.first is NULL and self.log_first is NULL and not self.closed
             fp_mutex_unlock(&self.lock)
+        return 0
+
+    cdef int refuse_wait(self, str name) except -1:
+        """Raises in a callback, which a call that waits for all callbacks would wait for. thread: any, with the GIL"""
+        if current() == self.thread_id:
+            raise RuntimeError(f"{name}() in a callback would wait for that callback: call it from another thread")
         return 0
 
     cdef bint can_be_awaited(self) except -1:

@@ -17,7 +17,7 @@ cdef class Completion:
     cdef Transport transport
     cdef Callbacks callbacks
     cdef FailedRecords failed_records
-    cdef int transactional          # fixed before the sender starts, as is the next
+    cdef int transactional          # fixed at construction, as is the next
     cdef int64_t first_retry_us     # librdkafka repeats no request earlier than this
     # guarded by sender_lock
     cdef ProducerBatch **slots      # batches in transit, or NULL

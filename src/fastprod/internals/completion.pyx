@@ -37,7 +37,10 @@ cdef class Completion:
     thread: any  lock: sender_lock, in all methods. Locks taken here: the accumulator's, completion, and the leaves.
     """
 
-    def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
+    def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks, *,
+                  bint transactional=False, int64_t first_retry_us=0):
+        self.transactional = transactional
+        self.first_retry_us = first_retry_us
         self.accumulator = accumulator
         self.pool = pool
         self.transport = transport

@@ -9,11 +9,11 @@ import weakref
 
 
 cdef class OpenProducers:
-    """The producers that have not been closed.
+    """The producers that may be open.
 
     Owns a weak reference to each of them, and the finalizer of multiprocessing. Knows a producer by three methods:
     _close_at_exit(timeout), _is_unclosed() and _memory_in_use(). Invariant: a producer is in it from the start of its
-    threads until the end of its close().
+    threads until it is freed; one that is closed has nothing to close and takes no memory.
 
     thread: any, with the GIL  lock: none
     """
@@ -49,7 +49,7 @@ cdef int register_producer(object producer) except -1:
 
 
 cdef int unregister_producer(object producer) except -1:
-    """Takes a producer out that is closed, or about to be freed. It may not be in."""
+    """Takes a producer out that is being freed: a weak reference to it would revive it."""
     open_producers.references.pop(id(producer), None)
     return 0
 

@@ -32,6 +32,7 @@ cdef class ProduceRequests:
     cdef int32_t unresponsive_count     # partitions whose last request was not answered in time
     cdef int64_t unsettled_until_ns   # leaders move until then
 
+    cdef int keep_order(self, dict properties, bint idempotent) except -1
     cdef void add(self, ProducerBatch *chain) noexcept nogil
     cdef void advance(self, PartitionQueue *queue) noexcept nogil
     cdef int may_submit(self, PartitionQueue *queue, int one_at_a_time) noexcept nogil

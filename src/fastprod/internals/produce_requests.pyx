@@ -89,21 +89,25 @@ cdef class ProduceRequests:
     """
 
     def __cinit__(self, RecordAccumulator accumulator, Transport transport, Callbacks callbacks,
-                  Completion completion):
+                  Completion completion, dict properties, *, bint ordered=False, bint idempotent=False):
+        """properties: librdkafka's. ordered: partitions keep their order through retries."""
         self.accumulator = accumulator
         self.transport = transport
         self.callbacks = callbacks
         self.completion = completion
         self.request_size = FIRST_REQUEST_BYTES
         self.request_records = INT32_MAX
+        if ordered:
+            self.keep_order(properties, idempotent)
 
-    def keep_order(self, dict properties, bint idempotent):
+    cdef int keep_order(self, dict properties, bint idempotent) except -1:
         """Makes each submission of a partition a single request; properties: librdkafka's."""
         cdef Py_ssize_t largest = min(int(properties["batch.size"]), int(properties["message.max.bytes"]))
         self.ordered = 1
         self.pausing = not idempotent
         self.request_size = max(1, min(<Py_ssize_t>FIRST_REQUEST_BYTES, largest - largest // 16 - 600))   # header
         self.request_records = int(properties["batch.num.messages"])
+        return 0
 
     cdef void add(self, ProducerBatch *chain) noexcept nogil:
         """Takes batches that were drained, chained by next, and submits what librdkafka may have."""

@@ -2,8 +2,6 @@ from libc.stdint cimport int32_t, int64_t
 from fastprod.internals.partition_queue cimport Topic
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.producer_batch cimport ProducerBatch
-from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.completion cimport Completion
 from fastprod.internals.produce_requests cimport ProduceRequests
 from fastprod.librdkafka.declarations cimport rd_kafka_event_t, rd_kafka_queue_t
@@ -21,12 +19,10 @@ cdef enum SenderState:
 
 cdef class Sender:
     cdef RecordAccumulator accumulator
-    cdef BufferPool pool
     cdef Transport transport
-    cdef Callbacks callbacks
     cdef Completion completion
     cdef ProduceRequests requests
-    cdef int64_t overdue_ns         # librdkafka waits no longer for an answer; fixed before start()
+    cdef int64_t overdue_ns         # librdkafka waits no longer for an answer; fixed at construction
     cdef fp_thread thread
     cdef int started
     cdef int32_t assist_waiters     # atomic: threads that wait for sender_lock in assist()

@@ -6,8 +6,6 @@ takes the GIL, so an application that loops on send() cannot hold it up.
 
 cimport cython
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uintptr_t
-from fastprod.internals.buffer_pool cimport BufferPool
-from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.completion cimport SLOW_TOPICS, Completion
 from fastprod.internals.produce_request_result cimport notify_completed, wait_completed
 from fastprod.internals.incomplete_batches cimport ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE
@@ -67,15 +65,15 @@ cdef class Sender:
     Lock order: sender_lock, then the accumulator's lock.
     """
 
-    def __cinit__(self, RecordAccumulator accumulator, BufferPool pool, Transport transport, Callbacks callbacks):
+    def __cinit__(self, RecordAccumulator accumulator, Transport transport, Completion completion,
+                  ProduceRequests requests, *, int64_t overdue_ns=0):
         fp_mutex_init(&self.sender_lock)
         fp_cond_init(&self.wake_cond)
         self.accumulator = accumulator
-        self.pool = pool
         self.transport = transport
-        self.callbacks = callbacks
-        self.completion = Completion(accumulator, pool, transport, callbacks)
-        self.requests = ProduceRequests(accumulator, transport, callbacks, self.completion)
+        self.completion = completion
+        self.requests = requests
+        self.overdue_ns = overdue_ns
         accumulator.wake = sender_wakeup
         accumulator.wake_argument = <void *>self
         transport.acknowledged = sender_acknowledged

@@ -72,7 +72,6 @@ cdef class TransactionManager:
         self.max_block_ns = max_block_ns
         self.fork_generation = process_generation
         self.lock = Lock()
-        sender.completion.transactional = 1
         accumulator.closed_error = self.closed_error
         accumulator.stop_appends()
 
