@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 from fastprod import Producer
 from fastprod.testing import MockCluster
 
-pytest_plugins = ["tests.bad_input", "tests.kafka.fixtures", "tests.workers"]
+pytest_plugins = ["tests.bad_input", "tests.kafka.fixtures", "tests.transports", "tests.workers"]
 
 if not (Path(__file__).parents[1] / "src").exists():  # an installed package is tested, with this folder alone
     collect_ignore_glob = ["test_layering.py", "test_docs.py", "*benchmark*.py"]

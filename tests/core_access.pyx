@@ -10,11 +10,13 @@ from libc.string cimport memset
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callback_check cimport check_delivery_callback
 from fastprod.internals.client_errors cimport ClientErrors
+from fastprod.internals.delivery_report cimport Report
 from fastprod.internals.failed_records cimport FailedRecords
+from fastprod.internals.handle cimport Handle, OpenTopic
 from fastprod.internals.input cimport checked_timestamp, encode_headers, whole_number
 from fastprod.internals.produce_request_result cimport (
-    CALLBACK_ADDED, DONE_CALLBACK, FASTPROD_SLAB, FORCED, IF_FREE, NOT_PERSISTED, ON_ACKNOWLEDGEMENT, ON_DELIVERY, PERSISTED,
-    ProduceRequestResult, Segment, notify_completed, result_add_callback, result_complete, result_mark_all_observed,
+    CALLBACK_ADDED, DONE_CALLBACK, FASTPROD_SLAB, FORCED, IF_FREE, NOT_PERSISTED, ON_ACKNOWLEDGEMENT, ON_DELIVERY,
+    PERSISTED, ProduceRequestResult, Segment, notify_completed, result_add_callback, result_complete, result_mark_all_observed,
     result_mark_observed, result_new, result_record, result_segment, result_unref, result_unref_batch, segment_error,
     wait_completed,
 )
@@ -24,7 +26,9 @@ from fastprod.internals.in_flight_partition cimport (
     in_flight_restart, in_flight_retry, in_flight_rewind, in_flight_submit, in_flight_unsubmitted_exceed, phase_limit,
 )
 from fastprod.internals.incomplete_batches cimport OVERDUE, FlushPoint
+from fastprod.internals.metadata_requests cimport MetadataRequests
 from fastprod.internals.open_batches cimport CallbackSlot, Placed, RecordAppendResult
+from fastprod.internals.partition_pause cimport pause_partition, resume_partition
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.partitioner cimport (
     Partitions, StickyState, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition, sticky_update,
@@ -39,13 +43,14 @@ from fastprod.internals.recreated_topics cimport RecreatedTopics
 from fastprod.internals.sender cimport Sender
 from fastprod.internals.update_request cimport AWAITED, EVERYTHING, UpdateRequest
 from fastprod.internals.sync cimport (
-    fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_lock, fp_mutex_unlock,
+    fp_atomic_add, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_lock, fp_mutex_unlock,
 )
 from fastprod.internals.transaction_call cimport (
     ABORT_TRANSACTION, BEGIN_TRANSACTION, COMMIT_TRANSACTION, INIT_TRANSACTIONS, SEND_OFFSETS, TransactionCall,
     checked_offsets, free_offsets, set_offsets, transact,
 )
 from fastprod.internals.transport cimport Transport
+from fastprod.librdkafka.declarations cimport rd_kafka_event_t, rd_kafka_topic_partition_list_t
 
 cimport cython
 
@@ -836,3 +841,127 @@ cdef class ManualUpdateRequest(UpdateRequest):
 
     def end(self):
         self.close()
+
+
+cdef void keep_report(void *transport, const Report *report) noexcept nogil:
+    with gil:
+        (<ManualTransport>transport).reports.append((report.slot, report.first, report.count, report.code,
+                                                     report.offset))
+
+
+cdef void count_acknowledgement(void *transport, const Report *report) noexcept nogil:
+    fp_atomic_add(<int32_t *>&(<ManualTransport>transport).early, 1)
+
+
+cdef class ManualTransport(Transport):
+    """A Transport with one topic, whose batches a test makes, hands over and has reported itself."""
+    cdef OpenTopic *opened
+    cdef rd_kafka_topic_partition_list_t *paused
+    cdef BufferPool pool
+    cdef list batches             # addresses
+    cdef readonly list reports    # (batch's number, first, count, code, offset) each
+    cdef int early                # reports of lone records, by librdkafka's threads
+
+    def __cinit__(self, *arguments, **keywords):
+        self.pool = BufferPool(1 << 30, 1 << 10)
+        self.batches = []
+        self.reports = []
+        self.acknowledged = count_acknowledgement
+        self.receiver = <void *>self
+
+    def __dealloc__(self):
+        self.end_all()            # it reads the arenas
+        for address in self.batches or ():
+            batch_free(<ProducerBatch *><uintptr_t>address, self.pool)
+
+    def open(self, str name):
+        """The topic of what is handed over from now on, with the current librdkafka producer."""
+        self.opened = self.open_topic(name.encode())
+
+    def hand(self, list values, int64_t timestamp, *, int32_t partition=0, timed=False):
+        """Hands over a batch; timed: whether its timestamp was given, or that of each record. Returns its number."""
+        cdef fp_record record
+        cdef size_t capacity = sum(len(value) + 40 for value in values)
+        cdef ProducerBatch *batch
+        self.pool.try_reserve(capacity)
+        batch = batch_new(<char *>malloc(capacity), capacity, partition, 0)
+        for i, value in enumerate(values):
+            record = record_of(value, None, timestamp)
+            record.timed = timed[i] if isinstance(timed, list) else timed
+            batch_append(batch, &record, len(value))
+        batch.result.futures = 0
+        batch.slot = <int32_t>len(self.batches)
+        batch_rewind(batch, 0)
+        self.batches.append(<uintptr_t>batch)
+        self.hand_over(self.opened, batch, batch.count, keep_report, <void *>self)
+        return batch.slot
+
+    def serve_one(self, int timeout_ms):
+        """Serves an event; whether one came within that time."""
+        cdef rd_kafka_event_t *event
+        with nogil:
+            event = self.next_event(timeout_ms)
+            if event is not NULL:
+                self.serve(event, keep_report, <void *>self)
+        return event is not NULL
+
+    def pause(self, str name, int32_t partition):
+        """Whether the partition is known, and is paused now."""
+        self.paused = pause_partition(self.opened, name.encode(), partition)
+        return self.paused is not NULL
+
+    def resume(self, int32_t partition):
+        resume_partition(self.paused, self.opened, partition)
+
+    def do_wake(self):
+        self.wake()
+
+    def do_purge(self):
+        with nogil:
+            self.purge(1)
+
+    def do_switch_over(self):
+        self.switch_over()
+
+    def serve_retired(self, int timeout_ms):
+        """serve_one(), of the retired librdkafka producer."""
+        cdef rd_kafka_event_t *event
+        with nogil:
+            event = self.next_of(self.retired.queue, timeout_ms)
+            if event is not NULL:
+                self.serve(event, keep_report, <void *>self)
+        return event is not NULL
+
+    def end_retired(self):
+        """Whether there was a retired librdkafka producer."""
+        cdef Handle taken
+        self.take_retired(&taken)
+        found = taken.rk is not NULL
+        self.end(&taken)
+        return found
+
+    @property
+    def reported(self):
+        """How many records are reported."""
+        return sum(count for _, _, count, _, _ in self.reports)
+
+    @property
+    def early_reports(self):
+        return fp_atomic_load(&self.early)
+
+    @property
+    def produce_requests(self):
+        return fp_atomic_load(<const int *>&self.requests)
+
+    @property
+    def number(self):
+        """The current librdkafka producer's."""
+        return self.generation
+
+
+cdef class ManualMetadataRequests(MetadataRequests):
+    """MetadataRequests whose preparation of the next librdkafka producer a test makes itself."""
+
+    def do_prepare(self, list names):
+        """0, or the code of the error."""
+        return self.prepare(names)

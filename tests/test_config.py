@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastprod import Producer
 from fastprod.config import parse
 from fastprod.config import producer_config as config
 from fastprod.config.options import ALIASES, DENIED, FOREIGN, OPTIONS, PARTITIONERS, is_sensitive, redact
@@ -1313,59 +1312,6 @@ def test_librdkafka_accepts_the_ends_of_every_range(option, librdkafka):
             continue
         for name, text in properties.items():
             assert librdkafka.refuses(name, text) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("librdkafka.client.id", " me", "' me': librdkafka drops white space at the beginning"),
-        ("ssl.key.password", " canary", r"\[hidden\]: librdkafka drops white space"),
-        ("ssl.keystore.password", "\ncanary", r"\[hidden\]: librdkafka drops white space"),
-        ("librdkafka.sasl.password", " canary", r"\[hidden\]: librdkafka drops white space"),  # without a user
-        ("sasl.oauthbearer.client.secret", "\tcanary", r"\[hidden\]: librdkafka drops white space"),
-        ("sasl.oauthbearer.config", " canary", r"\[hidden\]: librdkafka drops white space"),
-        ("ssl.crl.location", " canary", "librdkafka drops white space"),
-        ("socket.max.fails", "5x", "'5x': librdkafka would read 5"),
-        ("socket.max.fails", 1.5, "'1.5': librdkafka would read 1"),
-        ("socket.max.fails", "010", "librdkafka would read 8"),
-        ("socket.max.fails", 2**32 + 1, "librdkafka would read 1"),
-        ("librdkafka.linger.ms", "0.5s", "linger.ms=.0.5s.: must be a number"),
-    ],
-)
-def test_what_librdkafka_would_change_is_refused(name, value, said):
-    with pytest.raises(ConfigError, match=said) as caught:
-        Producer({"bootstrap.servers": "127.0.0.1:1", "security.protocol": "SASL_SSL", name: value})
-    assert "[hidden]" not in said or "canary" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("librdkafka.client.rack", " r "),
-        ("client.id", " me "),
-        ("librdkafka.client.id", "me "),
-        ("ssl.key.password", "secret \n"),
-        ("socket.max.fails", "5 "),
-        ("socket.max.fails", "+5"),
-        ("socket.max.fails", 5.0),
-        ("socket.nagle.disable", "T"),
-        ("librdkafka.acks", "ALL"),
-        ("librdkafka.acks", -1),
-        ("librdkafka.linger.ms", 0.123456789),
-        ("broker.address.family", "V4"),
-        ("librdkafka.compression.codec", "LZ4"),
-        ("debug", "topic, msg"),
-    ],
-)
-def test_what_librdkafka_does_not_change_is_taken(name, value):
-    Producer({"bootstrap.servers": "127.0.0.1:1", name: value}).close(0)
-
-
-def test_canonical_names_and_a_password_that_bypasses_the_configuration_do_not_go_together():
-    options = {**PLAIN, "security.protocol": "SASL_SSL", "sasl.password": " canary", "bootstrap.servers": "127.0.0.1:1"}
-    with pytest.raises(ConfigError, match=r"begins with white space: .* client\.dns\.lookup") as caught:
-        Producer(options, client_dns_lookup="resolve_canonical_bootstrap_servers_only")
-    assert "canary" not in str(caught.value)
 
 
 # Whatever comes

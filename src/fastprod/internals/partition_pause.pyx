@@ -12,7 +12,8 @@ cdef rd_kafka_topic_partition_list_t *pause_partition(
         OpenTopic *topic, const char *name, int32_t partition) noexcept nogil:
     """Keeps librdkafka from making requests for a partition. resume_partition() takes the answer.
 
-    NULL: librdkafka does not know the partition. No record of it may be outstanding. thread: any  lock: sender_lock
+    NULL: librdkafka does not know the topic. No record of the partition may be outstanding.
+    thread: any  lock: sender_lock
     """
     cdef rd_kafka_topic_partition_list_t *paused = rd_kafka_topic_partition_list_new(1)
     cdef rd_kafka_topic_partition_t *entry = rd_kafka_topic_partition_list_add(paused, name, partition)
