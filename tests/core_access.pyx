@@ -440,6 +440,7 @@ cdef class StickyPartitioner:
         return self.state.random.state
 
 
+@cython.no_gc_clear   # __dealloc__ needs the results
 cdef class FailedBatches:
     """FailedRecords to which a test adds batches itself."""
     cdef FailedRecords failed
@@ -487,6 +488,9 @@ cdef class FailedBatches:
 
     def take(self):
         return self.failed.take()
+
+    def raise_all(self, preface=""):
+        self.failed.raise_all(preface)
 
     def discard(self):
         self.failed.discard()

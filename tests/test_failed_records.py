@@ -2,6 +2,7 @@
 
 import pytest
 
+from fastprod import DeliveryError
 from fastprod.internals import failed_records
 from fastprod_core_access import FailedBatches
 
@@ -87,3 +88,29 @@ def test_discarded_failures_are_not_taken():
     failed.discard()
     assert failed.bytes == 0
     assert failed.take() == (0, {}, [], set())
+
+
+def test_all_failures_are_raised_once_the_most_frequent_reason_first():
+    failed = FailedBatches()
+    failed.keep([b"a"], codes=[TOO_LARGE])
+    failed.keep([b"b", b"c"])
+    with pytest.raises(
+        DeliveryError, match=r"^late; 3 records failed, .*: 2 x .*; 1 x .*; they are in \.records\."
+    ) as caught:
+        failed.raise_all("late; ")
+    assert [record.value for record in caught.value.records] == [b"a", b"b", b"c"]
+    failed.raise_all()
+
+
+def test_the_error_says_how_many_records_it_holds_if_some_are_not_kept():
+    failed = FailedBatches()
+    failed.keep([b"a", b"b"], with_records=False)
+    failed.keep([b"c"])
+    with pytest.raises(DeliveryError, match=r"3 records failed, .*; 1 of them, as many as fit into a quarter of"):
+        failed.raise_all()
+
+
+def test_close_raises_for_records_that_it_failed_though_each_failure_was_observed():
+    with pytest.raises(DeliveryError, match="^gave up 2; their futures and callbacks carry the errors$") as caught:
+        FailedBatches().raise_all("gave up 2; ")
+    assert caught.value.count == 0
