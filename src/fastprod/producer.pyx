@@ -1,4 +1,4 @@
-"""Producer: the public class. It checks arguments, builds the parts of a producer, and ends them."""
+"""Producer: the public class. What it does is in its parts: see internals/producer_parts.pyx."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_CheckExact
@@ -99,8 +99,7 @@ cdef class Producer:
             self.check_made()
             return self.appender.send(
                 topic.topic, topic.value, topic.key, topic.partition, topic.timestamp, topic.headers, on_delivery)
-        if self.appender is None:
-            self.check_made()
+        self.check_made()
         if PyBytes_CheckExact(value) and partition is None and timestamp is None and headers is None and (
                 on_delivery is None and (key is None or PyBytes_CheckExact(key))) and self.appender.no_hooks:
             future = self.appender.send_bare(topic, value, key)
