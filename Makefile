@@ -11,14 +11,15 @@ WORKERS ?= 4
 PARALLEL := -n $(WORKERS) --max-worker-restart=0
 # No C code runs in these, so a sanitizer has nothing to see.
 PURE_PYTHON := $(wildcard tests/test_config*.py tests/test_cli_*.py tests/test_*benchmark*.py tests/fault_bench/test_*.py) \
-	tests/test_catalogue.py tests/test_errors.py tests/test_logs.py tests/test_secrets.py tests/test_workers.py
+	tests/test_catalogue.py tests/test_error*.py tests/test_logs.py tests/test_secrets.py tests/test_workers.py
 # What a wheel could break: imports, bindings, each way of sending, and the command line. `make test` runs the rest.
 WHEEL_TESTS := $(wildcard tests/test_bindings.py tests/test_producer.py tests/test_bulk*.py tests/arrow/test_arrow_append.py \
 	tests/transactions tests/test_cli_send.py)
 # What depends on the Python below it: the core and all that calls into the interpreter.
-CORE_TESTS := $(wildcard tests/test_accumulator*.py tests/test_producer*.py tests/test_bulk*.py tests/test_sequence*.py \
-	tests/test_buffer*.py tests/test_callbacks.py tests/test_future.py tests/test_partitioner.py tests/test_record*.py \
-	tests/transactions tests/arrow)
+CORE_TESTS := $(wildcard tests/test_accumulator*.py tests/test_produce*.py tests/test_bulk*.py tests/test_sequence*.py \
+	tests/test_buffer*.py tests/test_callback*.py tests/test_future.py tests/test_input.py tests/test_interceptors.py \
+	tests/test_partition_pause.py tests/test_partitioner.py tests/test_record*.py tests/test_serializers.py \
+	tests/test_threads.py tests/test_transport.py tests/transactions tests/arrow)
 
 .PHONY: help demo test lint bench bench-stages bench-partitioning bench-grid budget docs options faults lifecycle stateful leaks fuzz sanitize tsan valgrind wheel test-pythons clean
 
