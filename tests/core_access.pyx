@@ -14,6 +14,7 @@ from fastprod.internals.delivery_report cimport Report
 from fastprod.internals.failed_records cimport FailedRecords
 from fastprod.internals.handle cimport Handle, OpenTopic
 from fastprod.internals.input cimport checked_timestamp, encode_headers, whole_number
+from fastprod.internals.pending_records cimport PendingRecords
 from fastprod.internals.produce_request_result cimport (
     CALLBACK_ADDED, DONE_CALLBACK, FASTPROD_SLAB, FORCED, IF_FREE, NOT_PERSISTED, ON_ACKNOWLEDGEMENT, ON_DELIVERY,
     PERSISTED, ProduceRequestResult, Segment, notify_completed, result_add_callback, result_complete, result_mark_all_observed,
@@ -969,3 +970,11 @@ cdef class ManualMetadataRequests(MetadataRequests):
     def do_prepare(self, list names):
         """0, or the code of the error."""
         return self.prepare(names)
+
+
+cdef class ManualPendingRecords(PendingRecords):
+    """PendingRecords that Python code waits for."""
+
+    def wait(self, seconds):
+        """Whether the records appended so far have settled within that time."""
+        return bool(self.wait_settled(fp_monotonic_ns() + <int64_t>(seconds * 1_000_000_000)))

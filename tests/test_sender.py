@@ -19,11 +19,11 @@ pytestmark = pytest.mark.mock
 class Parts:
     """A sender and what it works with, on a mock broker; a test makes the thread's moves."""
 
-    def __init__(self, cluster, topic):
+    def __init__(self, cluster, topic, **options):
         pool = BufferPool(1 << 20, 1 << 14)
         callbacks = Callbacks(pool)
         self.topic = topic
-        self.accumulator = ManualAccumulator(pool, batch_size=1 << 14)
+        self.accumulator = ManualAccumulator(pool, batch_size=1 << 14, **options)
         self.accumulator.set_topic(topic, [1])
         self.transport = Transport({"bootstrap.servers": cluster.bootstrap_servers}, callbacks)
         completion = Completion(self.accumulator, pool, self.transport, callbacks)

@@ -292,7 +292,7 @@ cdef class ProducerMetadata:
         return 0
 
     cdef int warn_of_little_memory(self) except -1:
-        """Once, the guide's rule: buffer.memory of at least batch.size x partitions x 2."""
+        """Logs once that buffer.memory is less than batch.size x partitions x 2."""
         cdef long partitions = self.known_partitions
         if partitions > self.max_partitions_for_memory and not self.warned:
             self.warned = True
