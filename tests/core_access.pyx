@@ -544,7 +544,6 @@ cdef class InFlight:
 
     def submit(self, number, int count):
         in_flight_submit(&self.flight, self.batch(number), count)
-        self.batch(number).submitted += count
 
     def deliver(self, number, int count):
         """Whether the limit may have changed."""

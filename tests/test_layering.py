@@ -96,7 +96,9 @@ MAY_KNOW = {
         "internals.sync", "internals.threads", "internals.transport", "librdkafka.declarations",
         "librdkafka.functions",
     },
-    "internals.delivery_report": {"internals.produce_request_result"},
+    "internals.delivery_report": {
+        "internals.produce_request_result", "librdkafka.declarations", "librdkafka.functions",
+    },
     "internals.partition_pause": {"internals.handle", "librdkafka.declarations", "librdkafka.functions"},
     "internals.transaction_block": {"errors", "internals.logs"},
     "internals.topic_metadata": {"internals.partition_queue"},
@@ -378,6 +380,7 @@ def test_only_what_stands_around_the_transport_calls_librdkafka():
     assert called == {
         "internals." + name
         for name in (
+            "delivery_report",
             "handle",
             "metadata_requests",
             "partition_pause",

@@ -28,8 +28,8 @@ cdef struct InFlightPartition:
     int retry_code               # why
     int32_t outstanding          # records that librdkafka has not reported yet
     int single_record_request    # the last submission was one record, with nothing else outstanding
-    int submitting               # hand_over() is on the stack
-    int unresponsive               # the last request was not answered within delivery.timeout.ms
+    int submitting               # submit_next() is on the stack
+    int unresponsive             # the last request was not answered within delivery.timeout.ms
     int32_t last_broker          # which took the newest records that were reported; -1: none yet
     void *open_topic             # the transport's, where the records go; none if generation is 0
     int generation               # of the librdkafka producer that the partition belongs to

@@ -79,6 +79,7 @@ cdef void in_flight_submit(InFlightPartition *flight, ProducerBatch *batch, int3
     """Counts records as outstanding, just before librdkafka gets them."""
     flight.single_record_request = count == 1 and flight.outstanding == 0
     flight.outstanding += count
+    batch.submitted += count
     batch.unreported += count
     batch.generation = flight.generation
 

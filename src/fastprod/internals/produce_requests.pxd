@@ -1,6 +1,7 @@
 from libc.stdint cimport int32_t, int64_t
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.completion cimport Completion
+from fastprod.internals.in_flight_partition cimport InFlightPartition
 from fastprod.internals.partition_queue cimport PartitionQueue
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.record_accumulator cimport RecordAccumulator
@@ -37,6 +38,7 @@ cdef class ProduceRequests:
     cdef void advance(self, PartitionQueue *queue) noexcept nogil
     cdef int may_submit(self, PartitionQueue *queue, int one_at_a_time) noexcept nogil
     cdef void submit_next(self, PartitionQueue *queue) noexcept nogil
+    cdef void submit(self, InFlightPartition *flight, ProducerBatch *batch, int32_t count) noexcept nogil
     cdef int32_t records_in_request(self, PartitionQueue *queue, ProducerBatch *batch,
                                     Submission *request) noexcept nogil
     cdef int wants_pause(self, PartitionQueue *queue) noexcept nogil
@@ -54,5 +56,3 @@ cdef class ProduceRequests:
     cdef int take_retired(self, Handle *taken, const rd_kafka_queue_t *polled) noexcept nogil
     cdef void fail_expired(self, ProducerBatch *chain, int code) noexcept nogil
     cdef int fail_batch(self, ProducerBatch *batch, int code) noexcept nogil
-
-cdef void requests_on_report(void *requests, const Report *report) noexcept nogil

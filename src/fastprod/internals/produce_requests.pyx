@@ -71,10 +71,6 @@ cdef enum:
     LOG_WARNING = 4
 
 
-cdef void requests_on_report(void *requests, const Report *report) noexcept nogil:
-    (<ProduceRequests>requests).on_report(report)
-
-
 @cython.no_gc_clear   # the sender thread may still work with the parts when the collector finds the producer
 cdef class ProduceRequests:
     """Submits batches to librdkafka and acts on its delivery reports.
@@ -82,8 +78,8 @@ cdef class ProduceRequests:
     Owns the InFlightPartition of each partition, whose invariants are in in_flight_partition.pxd. Once nothing more can
     be done for a batch, Completion ends it.
 
-    A report may arrive within hand_over(), for records that librdkafka refuses at once: `submitting` is set then, and
-    advance(), which frees batches, is left to the caller of hand_over().
+    librdkafka may refuse records at once. They are reported while `submitting` is set, and advance(), which frees
+    batches, is left to the caller of submit_next().
 
     thread: any  lock: sender_lock, in all methods, but for the atomics. Locks taken here: the accumulator's.
     """
@@ -124,7 +120,7 @@ cdef class ProduceRequests:
             self.advance(queue)
 
     cdef void advance(self, PartitionQueue *queue) noexcept nogil:
-        """Submits and completes what can be, after a change. Not within hand_over(), since it frees batches."""
+        """Submits and completes what can be, after a change. Not within submit_next(), since it frees batches."""
         if queue.in_flight.refused is not NULL and queue.in_flight.outstanding == 0:
             self.split(queue)
         self.submit_next(queue)
@@ -177,8 +173,7 @@ cdef class ProduceRequests:
                 if count == 0:
                     break
             start = batch.cursor
-            in_flight_submit(flight, batch, count)
-            self.transport.hand_over(<OpenTopic *>flight.open_topic, batch, count, requests_on_report, <void *>self)
+            self.submit(flight, batch, count)
             request.left -= min(request.left, batch_request_size(start, batch.cursor, count))
             if batch.submitted == batch.count and batch.queued:
                 batch.queued = 0
@@ -187,6 +182,19 @@ cdef class ProduceRequests:
             resume_partition(request.paused, <OpenTopic *>flight.open_topic, queue.partition)
         flight.submitting = 0
         self.accumulator.on_submitted(queue, whole, flight.unsubmitted is not NULL, request.now_ns)
+
+    cdef void submit(self, InFlightPartition *flight, ProducerBatch *batch, int32_t count) noexcept nogil:
+        """Gives librdkafka count more records of a batch."""
+        cdef Report refused
+        cdef int32_t taken
+        cdef int32_t first = batch.submitted
+        in_flight_submit(flight, batch, count)
+        while count > 0:
+            taken = self.transport.hand_over(<OpenTopic *>flight.open_topic, batch, first, count)
+            first += taken
+            count -= taken
+            while self.transport.next_refusal(&refused):
+                self.on_report(&refused)
 
     cdef int32_t records_in_request(self, PartitionQueue *queue, ProducerBatch *batch,
                                     Submission *request) noexcept nogil:

@@ -38,6 +38,7 @@ cdef class Sender:
     cdef int purged_once            # since raise_flag()
     # the sender thread  lock: sender_lock, which poll() and yield_to_app() release meanwhile
     cdef void run(self) noexcept nogil
+    cdef void serve(self, rd_kafka_event_t *event) noexcept nogil
     cdef void poll(self) noexcept nogil
     cdef void yield_to_app(self) noexcept nogil
     # any thread  lock: sender_lock

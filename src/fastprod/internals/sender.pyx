@@ -10,7 +10,7 @@ from fastprod.internals.completion cimport SLOW_TOPICS, Completion
 from fastprod.internals.produce_request_result cimport notify_completed, wait_completed
 from fastprod.internals.incomplete_batches cimport ALL_NOT_HANDED_OVER, EVERYTHING, OVERDUE
 from fastprod.internals.partition_queue cimport TOPIC_NAME_SIZE, Topic
-from fastprod.internals.produce_requests cimport ProduceRequests, requests_on_report
+from fastprod.internals.produce_requests cimport ProduceRequests
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sync cimport (
@@ -19,7 +19,7 @@ from fastprod.internals.sync cimport (
     fp_mutex_unlock, fp_sleep_ns, fp_thread_join, fp_thread_start, fp_yield,
 )
 from fastprod.internals.handle cimport Handle
-from fastprod.internals.delivery_report cimport Report
+from fastprod.internals.delivery_report cimport DeliveryReports, Report, next_report
 from fastprod.internals.transport cimport Transport
 from fastprod.librdkafka.declarations cimport rd_kafka_event_t, rd_kafka_queue_t
 from fastprod.librdkafka.codes cimport MSG_TIMED_OUT, PURGE_QUEUE
@@ -129,10 +129,19 @@ cdef class Sender:
         """Serves an event and those behind it, up to EVENT_LIMIT; how many. event: NULL if there is none"""
         cdef int served = 0
         while event is not NULL:
-            self.transport.serve(event, requests_on_report, <void *>self.requests)
+            self.serve(event)
             served += 1
             event = self.transport.next_event(0) if served < EVENT_LIMIT else NULL
         return served
+
+    cdef void serve(self, rd_kafka_event_t *event) noexcept nogil:
+        """Acts on an event, and ends it. lock: sender_lock"""
+        cdef DeliveryReports reports
+        cdef Report report
+        if self.transport.open_event(event, &reports):
+            while next_report(&reports, &report):
+                self.requests.on_report(&report)
+        self.transport.close_event(&reports)
 
     cdef void poll(self) noexcept nogil:
         """Waits for an event without sender_lock, or until something is due; ends the thread if nothing can come.
@@ -347,7 +356,7 @@ cdef class Sender:
         """All events there are: another one wakes the thread only if it is the first."""
         cdef rd_kafka_event_t *event = self.transport.next_of(self.transport.retired.queue, 0)
         while event is not NULL:
-            self.transport.serve(event, requests_on_report, <void *>self.requests)
+            self.serve(event)
             event = self.transport.next_of(self.transport.retired.queue, 0)
 
     cdef bint end_retired(self) except -1:

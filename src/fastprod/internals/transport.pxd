@@ -2,7 +2,7 @@ from libc.stdint cimport int32_t
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.client_errors cimport ClientErrors
-from fastprod.internals.delivery_report cimport Report
+from fastprod.internals.delivery_report cimport DeliveryReports, Report
 from fastprod.internals.handle cimport Handle, HandleFactory, OpenTopic
 from fastprod.internals.recreated_topics cimport RecreatedTopics
 from fastprod.internals.update_request cimport UpdateRequest
@@ -10,7 +10,7 @@ from fastprod.librdkafka.declarations cimport (
     rd_kafka_event_t, rd_kafka_message_t, rd_kafka_queue_t, rd_kafka_t, rd_kafka_topic_partition_list_t, rd_kafka_vu_t,
 )
 
-ctypedef void (*report_function)(void *, const Report *) noexcept nogil
+ctypedef void (*acknowledged_function)(void *, const Report *) noexcept nogil
 
 cdef class Transport:
     cdef rd_kafka_t *rk
@@ -27,12 +27,16 @@ cdef class Transport:
     cdef UpdateRequest update_request    # an error may mean that the metadata is out of date
     cdef int log_level                   # the user's: what librdkafka logs beyond it, it logs for RecreatedTopics
     cdef Callbacks callbacks
-    cdef report_function acknowledged
+    cdef acknowledged_function acknowledged
     cdef void *receiver                  # what it is called with
     cdef int requests                    # atomic: ProduceRequests sent, to any broker
     cdef int without_acks                # acks=0
     # guarded by sender_lock
-    cdef rd_kafka_message_t *messages    # scratch for produce_batch
+    cdef rd_kafka_message_t *messages    # for produce_batch; with their errors until the next hand_over()
+    cdef int32_t refused_slot            # next_refusal() reads messages[refusals_read:refusals_end] of this batch
+    cdef int32_t refused_from            # index of messages[0] in the batch
+    cdef int32_t refusals_read
+    cdef int32_t refusals_end
     cdef rd_kafka_vu_t *arguments        # scratch for produceva
     cdef size_t arguments_size
     cdef int stamping_zero               # the record that is being handed over has the timestamp 0
@@ -45,17 +49,16 @@ cdef class Transport:
     cdef void purge_retired(self) noexcept nogil
     cdef void take_retired(self, Handle *taken) noexcept nogil
     cdef int end_all(self) except -1
-    cdef void hand_over(self, OpenTopic *topic, ProducerBatch *batch, int32_t count, report_function report,
-                        void *argument) noexcept nogil
-    cdef void produce_batch(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
-                            report_function report, void *argument) noexcept nogil
-    cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index, const char *at,
-                              report_function report, void *argument) noexcept nogil
+    cdef int32_t hand_over(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count) noexcept nogil
+    cdef int next_refusal(self, Report *report) noexcept nogil
+    cdef void refuse(self, int code) noexcept nogil
+    cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index,
+                              const char *at) noexcept nogil
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil
     cdef rd_kafka_event_t *next_of(self, rd_kafka_queue_t *queue, int timeout_ms) noexcept nogil
-    cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
+    cdef int open_event(self, rd_kafka_event_t *event, DeliveryReports *reports) noexcept nogil
+    cdef void close_event(self, DeliveryReports *reports) noexcept nogil
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil
-    cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil
     cdef void record_acknowledgement(self, const rd_kafka_message_t *message) noexcept nogil
     cdef void wake(self) noexcept nogil
     cdef void purge(self, int wait) noexcept nogil

@@ -11,7 +11,9 @@ from fastprod.internals.record cimport fp_header, fp_header_read, fp_record, fp_
 from fastprod.internals.sync cimport fp_atomic_add, fp_atomic_load, fp_sleep_ns, fp_wall_ms
 
 from fastprod.internals.client_errors cimport ClientErrors
-from fastprod.internals.delivery_report cimport Report, refusal_report
+from fastprod.internals.delivery_report cimport (
+    DeliveryReports, Report, acknowledgement_report, delivery_reports_init, record_tag, refusal_report, tag_is_single,
+)
 from fastprod.internals.handle cimport Handle, HandleFactory, OpenTopic, end_handle
 from fastprod.internals.recreated_topics cimport RecreatedTopics
 from fastprod.internals.update_request cimport EVERYTHING, UpdateRequest
@@ -19,24 +21,13 @@ from fastprod.librdkafka.codes cimport CRIT_SYS_RESOURCE
 
 fp_librdkafka_use(functions())
 
-cdef uint64_t BATCH_API = 0x80000000           # in what a record carries: it went by produce_batch
-cdef uint64_t SINGLE = 0x40000000          # it is the only one of its batch
-cdef uint64_t INDEX = 0x3fffffff
-
 cdef enum:
     LATE_MS = 5   # by how much the timestamp of a record that came without one may be later than send()
     MAX_MESSAGES_PER_CALL = 512   # records handed over by one call
-    FETCH = 64   # messages fetched from an event at once: they stay in the innermost cache until they are read
     FIXED_ARGUMENTS = 6   # of produceva, before the headers
     PRODUCE = 0   # its API key in the protocol
     INFO = 6      # syslog's levels, as librdkafka has them
     DEBUG = 7
-
-
-cdef void *opaque(ProducerBatch *batch, int32_t index, uint64_t api) noexcept nogil:
-    """What a record carries through librdkafka."""
-    return <void *><uintptr_t>(
-        <uint64_t>batch.slot << 32 | api | (SINGLE if batch.count == 1 else 0) | <uint64_t>index)
 
 
 cdef int add_interceptors(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *transport, char *errstr,
@@ -56,7 +47,7 @@ cdef int on_send(rd_kafka_t *rk, rd_kafka_message_t *message, void *transport) n
 
 cdef int on_acknowledgement(rd_kafka_t *rk, rd_kafka_message_t *message, void *transport) noexcept nogil:
     """A record was delivered, or failed; its report follows. thread: librdkafka's, mostly that of the broker"""
-    if message.err == 0 and <uintptr_t>message._private & SINGLE:
+    if message.err == 0 and tag_is_single(<uintptr_t>message._private):
         (<Transport>transport).record_acknowledgement(message)
     return 0
 
@@ -74,29 +65,14 @@ cdef void wake_for_retired(rd_kafka_t *rk, void *transport) noexcept nogil:
     (<Transport>transport).wake()
 
 
-cdef inline void begin_report(Report *report, const rd_kafka_message_t *message, int64_t offset,
-                              int64_t timestamp) noexcept nogil:
-    """Makes a report on one record. offset, timestamp: -1 if there is none."""
-    cdef uint64_t tag = <uintptr_t>message._private
-    report.slot = <int32_t>(tag >> 32)
-    report.first = <int32_t>(tag & INDEX)
-    report.count = 1
-    report.code = message.err
-    report.offset = offset
-    report.latency_us = rd_kafka_message_latency(message)
-    report.broker = rd_kafka_message_broker_id(message)
-    report.timestamp = timestamp
-    report.persisted = rd_kafka_message_status(message) if message.err else PERSISTED
-
-
 cdef class Transport:
     """Hands records over to librdkafka, and takes its delivery reports.
 
     Owns the librdkafka producer, which another one may replace. Records stay the caller's: librdkafka gets pointers
     into the batch's arena, so the arena must live until the batch's last report. Every record is reported exactly once.
 
-    hand_over() and serve() are called under sender_lock, next_event() under it or by the sender thread, wake() by any
-    thread. A thread of librdkafka's calls `acknowledged` for a record that is alone in its batch, before its report.
+    hand_over() and open_event() are called under sender_lock, next_event() under it or by the sender thread, wake() by
+    any thread. A thread of librdkafka calls `acknowledged` for a record that is alone in its batch, before its report.
 
     It never passes RD_KAFKA_MSG_F_PARTITION (librdkafka would lose a message, and flush() with it), F_BLOCK (it would
     not learn a new leader) or F_FREE (it would free twice), and never calls rd_kafka_poll (it would drop reports).
@@ -208,66 +184,69 @@ cdef class Transport:
         self.topics = topic
         return topic
 
-    cdef void hand_over(self, OpenTopic *topic, ProducerBatch *batch, int32_t count, report_function report,
-                        void *argument) noexcept nogil:
-        """Gives count more records of a batch to librdkafka, in order. thread: any  lock: sender_lock
+    cdef int32_t hand_over(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count) noexcept nogil:
+        """Gives librdkafka records of a batch from `first` on, as many of count as one call takes; returns how many.
 
-        produce_batch is the cheap call, but it stamps records with the time of
-        the call and carries no headers. So it takes records that have none,
-        came without a timestamp and were sent at most LATE_MS ago; the others
-        go one by one, with the timestamp they have. Records that librdkafka
-        refuses are reported here.
+        next_refusal() then gives those that librdkafka refused. thread: any  lock: sender_lock, until the last refusal
+
+        produce_batch is the cheap call, but it stamps records with the time of the call and carries no headers. So it
+        takes records that have none, came without a timestamp and were sent at most LATE_MS ago. The others go one by
+        one, with the timestamp they have.
         """
         cdef fp_record record
-        cdef const char *at
-        cdef const char *p = batch.cursor
-        cdef int32_t i, run = 0
-        cdef int32_t first = batch.submitted
-        cdef int64_t now_ms = fp_wall_ms()
-        cdef rd_kafka_message_t *messages = self.messages
+        cdef const char *at = batch.cursor
+        cdef const char *after = at
         cdef rd_kafka_message_t *message
-        cdef uintptr_t tag = <uintptr_t>opaque(batch, 0, BATCH_API)
+        cdef int64_t now_ms = 0
         cdef int64_t base_timestamp = batch.base_timestamp
-        batch.submitted += count
-        for i in range(first, first + count):
-            at = p
-            p = fp_record_read(p, &record, base_timestamp)
-            if record.headers is NULL and not record.timed and 0 <= now_ms - record.timestamp <= LATE_MS:
-                message = &messages[run]
-                message.payload = <char *>record.value
-                message.len = record.value_len
-                message.key = <char *>record.key
-                message.key_len = record.key_len
-                message._private = <void *>(tag | <uintptr_t>i)
-                run += 1
-                if run == MAX_MESSAGES_PER_CALL:
-                    self.produce_batch(topic, batch, i + 1 - run, run, report, argument)
-                    run = 0
-                    now_ms = fp_wall_ms()
-            else:
-                if run:
-                    self.produce_batch(topic, batch, i - run, run, report, argument)
-                    run = 0
-                    now_ms = fp_wall_ms()
-                self.produce_stamped(topic, batch, i, at, report, argument)
-        if run:
-            self.produce_batch(topic, batch, batch.submitted - run, run, report, argument)
-        batch.cursor = p
+        cdef uint64_t tag = record_tag(batch.slot, first, 1, batch.count == 1)
+        cdef int32_t taken = 0
+        self.refused_from, self.refusals_read, self.refusals_end = first, 0, 0
+        self.refused_slot = batch.slot
+        count = min(count, MAX_MESSAGES_PER_CALL)
+        while taken < count:
+            at = after
+            after = fp_record_read(at, &record, base_timestamp)
+            if record.headers is not NULL or record.timed:
+                break
+            now_ms = now_ms or fp_wall_ms()
+            if not 0 <= now_ms - record.timestamp <= LATE_MS:
+                break
+            message = &self.messages[taken]
+            message.payload = <char *>record.value
+            message.len = record.value_len
+            message.key = <char *>record.key
+            message.key_len = record.key_len
+            message._private = <void *><uintptr_t>(tag + <uint64_t>taken)
+            taken += 1
+            at = after
+        if taken == 0:
+            batch.cursor = after
+            self.produce_stamped(topic, batch, first, at)
+            return 1
+        batch.cursor = at
+        if rd_kafka_produce_batch(topic.topic, batch.result.partition, 0, self.messages, taken) != taken:
+            self.refusals_end = taken
+        return taken
 
-    cdef void produce_batch(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
-                            report_function report, void *argument) noexcept nogil:
-        cdef Report refused
+    cdef int next_refusal(self, Report *report) noexcept nogil:
+        """Reports the next record that the last hand_over() gave in vain; 0: there are no more."""
         cdef int32_t i
-        if rd_kafka_produce_batch(
-                topic.topic, batch.result.partition, 0, self.messages, count) == count:
-            return
-        for i in range(count):
+        while self.refusals_read < self.refusals_end:
+            i = self.refusals_read
+            self.refusals_read += 1
             if self.messages[i].err:
-                refusal_report(&refused, batch.slot, first + i, 1, self.messages[i].err)
-                report(argument, &refused)
+                refusal_report(report, self.refused_slot, self.refused_from + i, 1, self.messages[i].err)
+                return 1
+        return 0
 
-    cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index, const char *at,
-                              report_function report, void *argument) noexcept nogil:
+    cdef void refuse(self, int code) noexcept nogil:
+        """Makes next_refusal() report the only record of this hand_over()."""
+        self.messages[0].err = code
+        self.refusals_end = 1
+
+    cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index,
+                              const char *at) noexcept nogil:
         """at: the record, in the batch's arena."""
         cdef rd_kafka_vu_t *arguments = self.arguments
         cdef fp_record record
@@ -276,7 +255,6 @@ cdef class Transport:
         cdef fp_header header
         cdef size_t n = FIXED_ARGUMENTS
         cdef rd_kafka_error_t *error
-        cdef Report refused
         fp_record_read(at, &record, batch.base_timestamp)
         p = record.headers
         end = p + record.headers_len
@@ -284,14 +262,13 @@ cdef class Transport:
         fp_vu_partition(&arguments[1], batch.result.partition)
         fp_vu_value(&arguments[2], record.value, record.value_len)
         fp_vu_key(&arguments[3], record.key, record.key_len)
-        fp_vu_opaque(&arguments[4], opaque(batch, index, 0))
+        fp_vu_opaque(&arguments[4], <void *><uintptr_t>record_tag(batch.slot, index, 0, batch.count == 1))
         fp_vu_timestamp(&arguments[5], record.timestamp)
         while p < end:
             if n == self.arguments_size:
                 arguments = <rd_kafka_vu_t *>realloc(self.arguments, 2 * n * sizeof(rd_kafka_vu_t))
                 if arguments is NULL:
-                    refusal_report(&refused, batch.slot, index, 1, CRIT_SYS_RESOURCE)
-                    report(argument, &refused)
+                    self.refuse(CRIT_SYS_RESOURCE)
                     return
                 self.arguments = arguments
                 self.arguments_size = 2 * n
@@ -304,9 +281,8 @@ cdef class Transport:
         error = rd_kafka_produceva(topic.rk, arguments, n)
         if error is not NULL:
             self.stamping_zero = 0         # it may not have got as far as that
-            refusal_report(&refused, batch.slot, index, 1, rd_kafka_error_code(error))
+            self.refuse(rd_kafka_error_code(error))
             rd_kafka_error_destroy(error)
-            report(argument, &refused)
 
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil:
         """Waits up to timeout_ms for an event; NULL if none came, or after wake().
@@ -319,22 +295,32 @@ cdef class Transport:
         """next_event() of a queue that was read under sender_lock: another may be the current one meanwhile."""
         return rd_kafka_queue_poll(queue, timeout_ms)
 
-    cdef void serve(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil:
-        """Reports what the event says, and ends it. thread: any  lock: sender_lock"""
+    cdef int open_event(self, rd_kafka_event_t *event, DeliveryReports *reports) noexcept nogil:
+        """Begins to serve an event; returns whether next_report() has to read its reports before close_event().
+
+        thread: any  lock: sender_lock
+        """
         cdef int kind = rd_kafka_event_type(event)
         cdef int level
         cdef const char *facility
         cdef const char *text
+        delivery_reports_init(reports, event)
         if kind == RD_KAFKA_EVENT_DR:
-            self.report_deliveries(event, report, argument)
-        elif kind == RD_KAFKA_EVENT_ERROR:
+            return 1
+        if kind == RD_KAFKA_EVENT_ERROR:
             self.errors.record(rd_kafka_event_error(event), rd_kafka_event_error_string(event),
                                rd_kafka_event_error_is_fatal(event))
-            self.update_request.request(EVERYTHING)
+            reports.failed = 1
         elif kind == RD_KAFKA_EVENT_LOG:
             if rd_kafka_event_log(event, &facility, &text, &level) == 0:
                 self.log(level, facility, text)
-        rd_kafka_event_destroy(event)
+        return 0
+
+    cdef void close_event(self, DeliveryReports *reports) noexcept nogil:
+        """Ends an event. After a failure the leaders may be others."""
+        if reports.failed:
+            self.update_request.request(EVERYTHING)
+        rd_kafka_event_destroy(reports.event)
 
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil:
         """Reads a line of librdkafka's log, and passes it on unless only fastprod has asked for it."""
@@ -342,72 +328,18 @@ cdef class Transport:
         if level <= self.log_level and strstr(text, b"No `bootstrap.servers` configured") is NULL:
             self.callbacks.log(level, facility, text)    # HandleFactory gives it the servers after the login
 
-    cdef void report_deliveries(self, rd_kafka_event_t *event, report_function report, void *argument) noexcept nogil:
-        """Reports the messages of an event, consecutive records of a batch together."""
-        cdef const rd_kafka_message_t *found[FETCH]
-        cdef const rd_kafka_message_t *message
-        cdef Report current
-        cdef size_t count, i
-        cdef uint64_t tag, expected = 0
-        cdef int64_t offset, timestamp
-        cdef int stamp_type = 0
-        cdef int failed = 0
-        cdef int first = 1, offsets = 0
-        current.count = 0
-        while True:
-            count = rd_kafka_event_message_array(event, found, FETCH)
-            if count == 0:
-                break
-            for i in range(count):
-                message = found[i]
-                tag = <uintptr_t>message._private
-                # An answer without offsets (acks=0, or a lost one that was made
-                # up for) numbers its messages from -1001 on, into the positive.
-                if first and message.err == 0:
-                    first = 0
-                    offsets = message.offset >= 0
-                offset = message.offset if offsets and message.offset >= 0 else -1
-                timestamp = rd_kafka_message_timestamp(message, &stamp_type)
-                if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME and not tag & BATCH_API:
-                    timestamp = -1
-                if (current.count and tag == expected and message.err == current.code
-                        and timestamp == current.timestamp
-                        and offset == (current.offset + current.count if current.offset >= 0 else -1)):
-                    current.count += 1
-                    expected += 1
-                    continue
-                if current.count:
-                    report(argument, &current)
-                begin_report(&current, message, offset, timestamp)
-                expected = tag + 1
-                failed |= message.err != 0
-        if current.count:
-            report(argument, &current)
-        if failed:
-            self.update_request.request(EVERYTHING)
-
     cdef void record_acknowledgement(self, const rd_kafka_message_t *message) noexcept nogil:
         """thread: librdkafka's, of a broker, which holds none of its locks when a record was delivered
 
-        librdkafka also comes with err 0 for records of a refused batch whose
-        errors it has one by one; those are not marked as persisted.
+        librdkafka also comes with err 0 for records of a refused batch whose errors it has one by one; those are not
+        marked as persisted.
         """
         cdef Report report
-        cdef uint64_t tag = <uintptr_t>message._private
-        cdef int stamp_type = 0
         if not self.without_acks and rd_kafka_message_status(message) != PERSISTED:
             return
-        report.slot = <int32_t>(tag >> 32)
-        report.first = 0
-        report.count = 1
-        report.code = 0
-        report.offset = message.offset if message.offset >= 0 and not self.without_acks else -1
-        report.timestamp = rd_kafka_message_timestamp(message, &stamp_type)
-        if stamp_type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME and not tag & BATCH_API:
-            report.timestamp = -1
-        report.latency_us = rd_kafka_message_latency(message)
-        report.broker = -1
-        report.persisted = PERSISTED
+        acknowledgement_report(&report, message)
+        if self.without_acks:
+            report.offset = -1
         self.acknowledged(self.receiver, &report)
 
     cdef void wake(self) noexcept nogil:
