@@ -139,6 +139,12 @@ cdef class ManualAccumulator(RecordAccumulator):
             topic = topic.next
         return topic
 
+    def refuse_appends(self):
+        self.stop_appends()
+
+    def close(self):
+        self.close_for_appends()
+
     def put(self, str topic, bytes value=None, bytes key=None, *, partition=-1, timestamp=0, now_ms=1,
             max_block_ms=0, abort_on_new_batch=False):
         """Appends a record; returns (partition, index in its batch), or None if a new batch would be needed."""

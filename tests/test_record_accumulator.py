@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import pytest
 
-from fastprod import BufferExhaustedError
+from fastprod import BufferExhaustedError, ProducerClosedError
 from tests.accumulators import Topic, settle, values
 from tests.conftest import eventually
 
@@ -63,6 +63,24 @@ def test_the_sender_is_woken_for_a_full_batch_though_the_record_goes_to_another_
     assert not batches and placed[1] == 1  # the second record of a batch that was open already
     assert topic.accumulator.woke
     assert len(topic.drain(1)) == 1
+
+
+def test_batches_linger_on_when_an_abort_is_about_to_drop_them():
+    topic = Topic(linger_ms=1_000_000)
+    topic.put(b"a")
+    topic.accumulator.refuse_appends()
+    with pytest.raises(ProducerClosedError):
+        topic.put(b"b")
+    assert topic.drain(1) == []
+
+
+def test_close_does_not_let_batches_linger():
+    topic = Topic(linger_ms=1_000_000)
+    topic.put(b"a")
+    topic.accumulator.close()
+    with pytest.raises(ProducerClosedError):
+        topic.put(b"b")
+    assert values(topic.drain(1)) == [b"a"]
 
 
 def test_a_record_that_was_refused_leaves_nothing():

@@ -27,7 +27,8 @@ cdef class RecordAccumulator:
     cdef int epoch             # atomic, written under the lock: how often resume_appends() was called
     # guarded by lock
     cdef fp_mutex lock
-    cdef int closed
+    cdef int closed            # append() raises
+    cdef int closing           # every batch is to be drained
     cdef int64_t unsettled        # records that have no outcome yet
 
     # app threads

@@ -311,7 +311,7 @@ cdef class RecordAccumulator:
 
     cdef int flush_requested(self) noexcept nogil:
         """Batches go although they are neither full nor have lingered. lock: held"""
-        return self.scheduler.memory_waiters > 0 or self.incomplete.flushing > 0 or self.closed
+        return self.scheduler.memory_waiters > 0 or self.incomplete.flushing > 0 or self.closing
 
     cdef void end_lingering(self, int64_t now_ns) noexcept nogil:
         """Makes ready what has lingered for long enough. lock: held"""
@@ -437,11 +437,16 @@ cdef class RecordAccumulator:
 
     cdef void close_for_appends(self) noexcept nogil:
         """From here on append() raises, and every batch is sendable."""
-        self.stop_appends()
+        fp_mutex_lock(&self.lock)
+        self.closed = self.closing = 1
+        fp_mutex_unlock(&self.lock)
         self.wake_sender()
 
     cdef void stop_appends(self) noexcept nogil:
-        """The same until resume_appends(); append() raises what closed_error() returns. thread: any"""
+        """Until resume_appends(), append() raises what closed_error() returns. thread: any
+
+        Batches linger on: an abort is about to drop them.
+        """
         fp_mutex_lock(&self.lock)
         self.closed = 1
         fp_mutex_unlock(&self.lock)
