@@ -30,7 +30,9 @@ EVERYTHING = "everything"
 EVERYTHING_TOLERANCE = 0.1  # how often librdkafka's threads wake up, and what they find then, does not repeat as well
 COUNT = 10_000
 # The extensions whose code takes batches to librdkafka, and its reports back.
-HANDING_OVER = {"completion", "failed_records", "in_flight_partition", "produce_requests", "sender", "transport"}
+HANDING_OVER = {
+    "completion", "delivery_report", "failed_records", "in_flight_partition", "produce_requests", "sender", "transport",
+}  # fmt: skip
 
 
 def valgrind():

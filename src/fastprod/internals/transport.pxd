@@ -1,5 +1,6 @@
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, int64_t
 from fastprod.internals.producer_batch cimport ProducerBatch
+from fastprod.internals.record cimport fp_record
 from fastprod.internals.callbacks cimport Callbacks
 from fastprod.internals.client_errors cimport ClientErrors
 from fastprod.internals.delivery_report cimport DeliveryReports, Report
@@ -50,10 +51,14 @@ cdef class Transport:
     cdef void take_retired(self, Handle *taken) noexcept nogil
     cdef int end_all(self) except -1
     cdef int32_t hand_over(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count) noexcept nogil
+    cdef int32_t produce_batch(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
+                               int64_t now_ms) noexcept nogil
+    cdef int32_t produce_each(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
+                              int64_t now_ms) noexcept nogil
     cdef int next_refusal(self, Report *report) noexcept nogil
     cdef void refuse(self, int code) noexcept nogil
     cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index,
-                              const char *at) noexcept nogil
+                              const fp_record *record) noexcept nogil
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil
     cdef rd_kafka_event_t *next_of(self, rd_kafka_queue_t *queue, int timeout_ms) noexcept nogil
     cdef int open_event(self, rd_kafka_event_t *event, DeliveryReports *reports) noexcept nogil

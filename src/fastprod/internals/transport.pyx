@@ -60,6 +60,11 @@ cdef int on_request_sent(rd_kafka_t *rk, int socket, const char *broker_name, in
     return 0
 
 
+cdef inline int goes_by_batch(const fp_record *record, int64_t now_ms) noexcept nogil:
+    """Whether rd_kafka_produce_batch() may take the record, which then gets the time of the call as its timestamp."""
+    return record.headers is NULL and not record.timed and 0 <= now_ms - record.timestamp <= LATE_MS
+
+
 cdef void wake_for_retired(rd_kafka_t *rk, void *transport) noexcept nogil:
     """The retired librdkafka producer has an event. thread: librdkafka's"""
     (<Transport>transport).wake()
@@ -185,48 +190,65 @@ cdef class Transport:
         return topic
 
     cdef int32_t hand_over(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count) noexcept nogil:
-        """Gives librdkafka records of a batch from `first` on, as many of count as one call takes; returns how many.
+        """Gives librdkafka records of a batch from `first` on, up to count of them; returns how many it was given.
 
         next_refusal() then gives those that librdkafka refused. thread: any  lock: sender_lock, until the last refusal
 
-        produce_batch is the cheap call, but it stamps records with the time of the call and carries no headers. So it
-        takes records that have none, came without a timestamp and were sent at most LATE_MS ago. The others go one by
-        one, with the timestamp they have.
+        rd_kafka_produce_batch() is the cheap call, but it stamps records with the time of the call and carries no
+        headers. So it takes records that have none, came without a timestamp and were sent at most LATE_MS ago. The
+        others go one by one, with the timestamp they have.
         """
         cdef fp_record record
+        cdef int64_t now_ms = fp_wall_ms()
+        fp_record_read(batch.cursor, &record, batch.base_timestamp)
+        self.refused_slot, self.refused_from, self.refusals_read, self.refusals_end = batch.slot, first, 0, 0
+        if goes_by_batch(&record, now_ms):
+            return self.produce_batch(topic, batch, first, min(count, <int32_t>MAX_MESSAGES_PER_CALL), now_ms)
+        return self.produce_each(topic, batch, first, count, now_ms)
+
+    cdef int32_t produce_batch(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
+                               int64_t now_ms) noexcept nogil:
+        """hand_over() for records that rd_kafka_produce_batch() takes: one call."""
+        cdef fp_record record
         cdef const char *at = batch.cursor
-        cdef const char *after = at
-        cdef rd_kafka_message_t *message
-        cdef int64_t now_ms = 0
+        cdef const char *after
+        cdef rd_kafka_message_t *message = self.messages
         cdef int64_t base_timestamp = batch.base_timestamp
         cdef uint64_t tag = record_tag(batch.slot, first, 1, batch.count == 1)
         cdef int32_t taken = 0
-        self.refused_from, self.refusals_read, self.refusals_end = first, 0, 0
-        self.refused_slot = batch.slot
-        count = min(count, MAX_MESSAGES_PER_CALL)
         while taken < count:
-            at = after
             after = fp_record_read(at, &record, base_timestamp)
-            if record.headers is not NULL or record.timed:
+            if not goes_by_batch(&record, now_ms):
                 break
-            now_ms = now_ms or fp_wall_ms()
-            if not 0 <= now_ms - record.timestamp <= LATE_MS:
-                break
-            message = &self.messages[taken]
+            at = after
             message.payload = <char *>record.value
             message.len = record.value_len
             message.key = <char *>record.key
             message.key_len = record.key_len
             message._private = <void *><uintptr_t>(tag + <uint64_t>taken)
+            message += 1
             taken += 1
-            at = after
-        if taken == 0:
-            batch.cursor = after
-            self.produce_stamped(topic, batch, first, at)
-            return 1
         batch.cursor = at
         if rd_kafka_produce_batch(topic.topic, batch.result.partition, 0, self.messages, taken) != taken:
             self.refusals_end = taken
+        return taken
+
+    cdef int32_t produce_each(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
+                              int64_t now_ms) noexcept nogil:
+        """hand_over() for records that rd_kafka_produceva() must take, up to one that it refuses."""
+        cdef fp_record record
+        cdef const char *at = batch.cursor
+        cdef const char *after
+        cdef int32_t taken = 0
+        while taken < count and self.refusals_end == 0:
+            after = fp_record_read(at, &record, batch.base_timestamp)
+            if goes_by_batch(&record, now_ms):
+                break
+            at = after
+            self.refused_from = first + taken
+            self.produce_stamped(topic, batch, first + taken, &record)
+            taken += 1
+        batch.cursor = at
         return taken
 
     cdef int next_refusal(self, Report *report) noexcept nogil:
@@ -241,23 +263,18 @@ cdef class Transport:
         return 0
 
     cdef void refuse(self, int code) noexcept nogil:
-        """Makes next_refusal() report the only record of this hand_over()."""
+        """Makes next_refusal() report the record at refused_from."""
         self.messages[0].err = code
         self.refusals_end = 1
 
     cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index,
-                              const char *at) noexcept nogil:
-        """at: the record, in the batch's arena."""
+                              const fp_record *record) noexcept nogil:
         cdef rd_kafka_vu_t *arguments = self.arguments
-        cdef fp_record record
-        cdef const char *p
-        cdef const char *end
+        cdef const char *p = record.headers
+        cdef const char *end = p + record.headers_len
         cdef fp_header header
         cdef size_t n = FIXED_ARGUMENTS
         cdef rd_kafka_error_t *error
-        fp_record_read(at, &record, batch.base_timestamp)
-        p = record.headers
-        end = p + record.headers_len
         fp_vu_topic(&arguments[0], topic.topic)
         fp_vu_partition(&arguments[1], batch.result.partition)
         fp_vu_value(&arguments[2], record.value, record.value_len)
