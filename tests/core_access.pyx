@@ -10,7 +10,7 @@ from libc.string cimport memset
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callback_check cimport check_delivery_callback
 from fastprod.internals.client_errors cimport ClientErrors
-from fastprod.internals.delivery_report cimport Report
+from fastprod.internals.delivery_report cimport DeliveryReports, Report, next_report
 from fastprod.internals.failed_records cimport FailedRecords
 from fastprod.internals.handle cimport Handle, OpenTopic
 from fastprod.internals.input cimport checked_timestamp, encode_headers, whole_number
@@ -853,12 +853,6 @@ cdef class ManualUpdateRequest(UpdateRequest):
         self.close()
 
 
-cdef void keep_report(void *transport, const Report *report) noexcept nogil:
-    with gil:
-        (<ManualTransport>transport).reports.append((report.slot, report.first, report.count, report.code,
-                                                     report.offset))
-
-
 cdef void count_acknowledgement(void *transport, const Report *report) noexcept nogil:
     fp_atomic_add(<int32_t *>&(<ManualTransport>transport).early, 1)
 
@@ -893,6 +887,8 @@ cdef class ManualTransport(Transport):
         cdef fp_record record
         cdef size_t capacity = sum(len(value) + 40 for value in values)
         cdef ProducerBatch *batch
+        cdef Report refused
+        cdef int32_t first = 0
         self.pool.try_reserve(capacity)
         batch = batch_new(<char *>malloc(capacity), capacity, partition, 0)
         for i, value in enumerate(values):
@@ -903,17 +899,33 @@ cdef class ManualTransport(Transport):
         batch.slot = <int32_t>len(self.batches)
         batch_rewind(batch, 0)
         self.batches.append(<uintptr_t>batch)
-        self.hand_over(self.opened, batch, batch.count, keep_report, <void *>self)
+        while first < batch.count:
+            first += self.hand_over(self.opened, batch, first, batch.count - first)
+            while self.next_refusal(&refused):
+                self.keep(&refused)
         return batch.slot
+
+    cdef int keep(self, const Report *report) except -1:
+        self.reports.append((report.slot, report.first, report.count, report.code, report.offset))
+
+    cdef bint serve(self, rd_kafka_event_t *event) except -1:
+        """Serves the event, if there is one; returns whether there is."""
+        cdef DeliveryReports reports
+        cdef Report report
+        if event is NULL:
+            return False
+        if self.open_event(event, &reports):
+            while next_report(&reports, &report):
+                self.keep(&report)
+        self.close_event(&reports)
+        return True
 
     def serve_one(self, int timeout_ms):
         """Serves an event; whether one came within that time."""
         cdef rd_kafka_event_t *event
         with nogil:
             event = self.next_event(timeout_ms)
-            if event is not NULL:
-                self.serve(event, keep_report, <void *>self)
-        return event is not NULL
+        return self.serve(event)
 
     def pause(self, str name, int32_t partition):
         """Whether the partition is known, and is paused now."""
@@ -938,9 +950,7 @@ cdef class ManualTransport(Transport):
         cdef rd_kafka_event_t *event
         with nogil:
             event = self.next_of(self.retired.queue, timeout_ms)
-            if event is not NULL:
-                self.serve(event, keep_report, <void *>self)
-        return event is not NULL
+        return self.serve(event)
 
     def end_retired(self):
         """Whether there was a retired librdkafka producer."""

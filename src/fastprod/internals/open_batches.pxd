@@ -34,6 +34,15 @@ cdef struct AppendRequest:
     char *arena               # memory for a batch, that none has taken over yet; or NULL
     size_t arena_size         # of it, or of the one that is needed
 
+cdef inline void append_request_init(AppendRequest *request, Topic *topic, CallbackSlot *callback) noexcept nogil:
+    request.topic = topic
+    request.abort_on_new_batch = 0
+    request.now_ns = 0
+    request.callback = callback
+    request.arena = NULL
+    request.arena_size = 0
+    callback.reserved = 0
+
 cdef struct RecordAppendResult:
     ProduceRequestResult *result
     int32_t index

@@ -12,7 +12,7 @@ from fastprod.internals.in_flight_partition cimport STEADY, Phase
 from fastprod.internals.incomplete_batches cimport Expiry, FlushPoint, IncompleteBatches
 from fastprod.internals.open_batches cimport (
     APPENDED, CLOSED, MEMORY_NEEDED, NO_MEMORY, AppendRequest, AppendStatus, CallbackSlot, OpenBatches,
-    Placed, RecordAppendResult, add_placed, appendable_batch, first_reservation,
+    Placed, RecordAppendResult, add_placed, append_request_init, appendable_batch, first_reservation,
 )
 from fastprod.internals.partition_queue cimport QUEUE_LIMIT_REACHED, PartitionQueue, Topic, uncount_queued
 from fastprod.internals.producer_batch cimport (
@@ -138,16 +138,10 @@ cdef class RecordAccumulator:
         """
         cdef AppendRequest request
         cdef AppendStatus status
-        request.topic = topic
-        request.partition = partition
-        request.record = record
-        request.abort_on_new_batch = abort_on_new_batch
-        request.now_ns = now_ns
-        request.callback = callback
-        request.arena = NULL
-        request.arena_size = 0
+        append_request_init(&request, topic, callback)
+        request.partition, request.record = partition, record
+        request.abort_on_new_batch, request.now_ns = abort_on_new_batch, now_ns
         appended.wake = appended.backlog_high = 0
-        callback.reserved = 0
         try:
             while True:
                 fp_mutex_lock(&self.lock)
@@ -219,12 +213,7 @@ cdef class RecordAccumulator:
         cdef int wake, backlog_high
         cdef AppendStatus status = APPENDED
         callback.function = NULL
-        callback.reserved = 0
-        request.topic = topic
-        request.abort_on_new_batch = 0
-        request.now_ns = 0
-        request.callback = &callback
-        request.arena = NULL
+        append_request_init(&request, topic, &callback)
         runs[0] = 0
         while done < count and status == APPENDED:
             wake = backlog_high = 0
