@@ -17,9 +17,11 @@ WHEEL_TESTS := $(wildcard tests/test_bindings.py tests/test_producer.py tests/te
 	tests/transactions tests/test_cli_send.py)
 # What depends on the Python below it: the core and all that calls into the interpreter.
 CORE_TESTS := $(wildcard tests/test_accumulator*.py tests/test_produce*.py tests/test_bulk*.py tests/test_sequence*.py \
-	tests/test_buffer*.py tests/test_callback*.py tests/test_future.py tests/test_input.py tests/test_interceptors.py \
-	tests/test_partition_pause.py tests/test_partitioner.py tests/test_record*.py tests/test_serializers.py \
-	tests/test_threads.py tests/test_transport.py tests/transactions tests/arrow)
+	tests/test_autospec.py tests/test_buffer*.py tests/test_callback*.py tests/test_client_renewal.py \
+	tests/test_completion.py tests/test_delivery_report.py tests/test_future.py tests/test_input.py \
+	tests/test_interceptors.py tests/test_interpreter.py tests/test_metadata_updater.py tests/test_partition_pause.py \
+	tests/test_partitioner.py tests/test_record*.py tests/test_serializers.py tests/test_threads.py \
+	tests/test_topic_metadata.py tests/test_transport.py tests/transactions tests/arrow)
 
 .PHONY: help demo test lint bench bench-stages bench-partitioning bench-grid budget docs options faults lifecycle stateful leaks fuzz sanitize tsan valgrind wheel test-pythons clean
 

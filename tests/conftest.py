@@ -57,6 +57,13 @@ def cluster():
 
 
 @pytest.fixture
+def brokers():
+    """Two brokers, so that a topic can be created again with another leader."""
+    with MockCluster(2, topics={}, process=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
 def make(mock_cluster):
     """make(servers, **options): producers that are closed when the test ends."""
     producers = []

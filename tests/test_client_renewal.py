@@ -1,4 +1,4 @@
-"""The life of topics: forgotten when nobody uses them, many of them, and deleted and made anew under a producer."""
+"""ClientRenewal: many topics, and topics that were deleted and created again under a producer."""
 
 import json
 import os
@@ -9,27 +9,9 @@ import time
 
 import pytest
 
-from fastprod import DeliveryError, KafkaError, Producer, UnknownTopicOrPartitionError
+from fastprod import KafkaError, Producer, UnknownTopicOrPartitionError
 from fastprod.testing import MockCluster
 from tests.conftest import QUICK, eventually
-
-IDLE_MS = 5000  # the least there is, as in Java
-
-
-@pytest.fixture
-def brokers():
-    """Two brokers, so that a topic can be made anew with another leader."""
-    with MockCluster(2, topics={}, process=True) as cluster:
-        yield cluster
-
-
-def asked_anew(producer, name):
-    """Whether a producer has forgotten a topic that is gone: send() asks for it again then."""
-    try:
-        producer.send(name, b"v")
-    except UnknownTopicOrPartitionError:
-        return True
-    return False
 
 
 def remake(cluster, name, partitions=1, leader=1):
@@ -47,63 +29,6 @@ def make_old(cluster, producer, name, partitions=1):
         for partition in range(partitions):
             cluster.set_leader(name, partition, leader)
             producer.send(name, b"old", partition=partition).result(30)
-
-
-def test_a_topic_is_forgotten_after_metadata_max_idle_ms_and_works_like_new_when_used_again(brokers):
-    """Though it was deleted and created again: librdkafka forgets neither it nor the deleted topic's leader epochs."""
-    brokers.create_topic("kept", 2)
-    with Producer(QUICK, bootstrap_servers=brokers.bootstrap_servers, metadata_max_idle_ms=IDLE_MS) as producer:
-        make_old(brokers, producer, "idle", 2)
-        deadline = time.monotonic() + 1.5 * IDLE_MS / 1000
-        while time.monotonic() < deadline:
-            producer.send("kept", b"v").result(30)
-            time.sleep(0.05)
-        brokers.delete_topic("idle")
-        assert asked_anew(producer, "idle")
-        brokers.create_topic("idle", 3)
-        for partition in range(3):
-            brokers.set_leader("idle", partition, 1)
-        assert producer.send("idle", b"again").result(30).offset == 0
-        assert len(producer.partitions_for("idle")) == 3
-        assert producer.send("kept", b"v").result(30).topic == "kept"
-
-
-def test_a_topic_is_not_forgotten_while_its_records_are_under_way_or_a_call_has_it(brokers):
-    for name in ("slow", "bulk", "other"):
-        brokers.create_topic(name, 1)
-
-    def values():
-        yield b"first"
-        time.sleep(1.5 * IDLE_MS / 1000)
-        yield b"second"
-
-    with Producer(QUICK, bootstrap_servers=brokers.bootstrap_servers, metadata_max_idle_ms=IDLE_MS) as producer:
-        for name in ("slow", "other"):
-            producer.send(name, b"v").result(30)
-        brokers.pause()
-        waiting = producer.send("slow", b"waits")
-        producer.send("other", b"v")  # the topic of the last send() is kept in any case
-        time.sleep(1.5 * IDLE_MS / 1000)
-        brokers.resume()
-        assert waiting.result(30).offset == 1
-        assert producer.send_many("bulk", values()).result(30).count == 2
-
-
-def test_failed_records_that_are_kept_outlive_their_topic(brokers):
-    for name in ("lost", "other"):
-        brokers.create_topic(name, 1)
-    with Producer(QUICK, bootstrap_servers=brokers.bootstrap_servers, metadata_max_idle_ms=IDLE_MS) as producer:
-        producer.send("lost", b"v").result(30)
-        brokers.push_request_errors("Produce", [10])  # MSG_SIZE_TOO_LARGE
-        producer.send("lost", b"kept")
-        assert eventually(lambda: len(producer) == 0)
-        producer.send("other", b"v").result(30)
-        time.sleep(1.5 * IDLE_MS / 1000)
-        brokers.delete_topic("lost")
-        assert asked_anew(producer, "lost")
-        with pytest.raises(DeliveryError) as caught:
-            producer.flush(30)
-        assert [(record.topic, record.value) for record in caught.value.records] == [("lost", b"kept")]
 
 
 MANY = 1500
@@ -197,19 +122,3 @@ def test_a_topic_that_stays_deleted_fails_its_records(brokers):
         assert isinstance(producer.send("t", b"lost").exception(30), KafkaError)
         error = producer.send("t", b"lost").exception(30)
         assert type(error) is UnknownTopicOrPartitionError
-
-
-def test_an_error_of_a_whole_metadata_answer_does_no_harm():
-    """librdkafka 2.16 ends the process if it is the answer to an admin request (rd_kafka_admin_response_parse)."""
-    script = """
-        from fastprod import Producer
-        from fastprod.testing import MockCluster
-        with MockCluster(topics={}, process=True) as cluster:
-            with Producer(bootstrap_servers=cluster.bootstrap_servers) as producer:
-                for i in range(10):
-                    cluster.create_topic(f"t{i}", 2)
-                    producer.send(f"t{i}", b"v")
-                    cluster.push_request_errors("Metadata", [7, 7, 7])
-                    producer.flush(30)
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)
