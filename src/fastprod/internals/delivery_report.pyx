@@ -28,18 +28,21 @@ cdef int next_report(DeliveryReports *self, Report *report) noexcept nogil:
     cdef uint64_t tag
     cdef uint64_t expected = 0
     cdef int64_t offset, timestamp
+    cdef int64_t next_offset = -1
+    cdef size_t read = self.read
     report.count = 0
     while True:
-        if self.read == self.count:
+        if read == self.count:
             self.count = rd_kafka_event_message_array(self.event, self.messages, FETCH)
-            self.read = 0
+            read = 0
             if self.count == 0:
+                self.read = 0
                 return report.count > 0
-        message = self.messages[self.read]
+        message = self.messages[read]
         tag = <uintptr_t>message._private
         # An answer without offsets (acks=0, or a lost one that was made up for) numbers its messages from -1001 on,
         # into the positive.
-        if message.err == 0 and not self.delivered:
+        if not self.delivered and message.err == 0:
             self.delivered = 1
             self.has_offsets = message.offset >= 0
         offset = message.offset if self.has_offsets and message.offset >= 0 else -1
@@ -55,11 +58,13 @@ cdef int next_report(DeliveryReports *self, Report *report) noexcept nogil:
             report.persisted = rd_kafka_message_status(message) if message.err else PERSISTED
             self.failed |= message.err != 0
         elif not (tag == expected and message.err == report.code and timestamp == report.timestamp
-                  and offset == (report.offset + report.count if report.offset >= 0 else -1)):
+                  and offset == next_offset):
+            self.read = read
             return 1
+        next_offset = offset + 1 if offset >= 0 else -1
         report.count += 1
         expected = tag + 1
-        self.read += 1
+        read += 1
 
 
 cdef void acknowledgement_report(Report *report, const rd_kafka_message_t *message) noexcept nogil:
