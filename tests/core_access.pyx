@@ -35,7 +35,7 @@ from fastprod.internals.partitioner cimport (
     Partitions, StickyState, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition, sticky_update,
 )
 from fastprod.internals.producer_batch cimport (
-    BATCH_IN_TRANSIT, ProducerBatch, batch_append, batch_append_bare, batch_append_run, batch_fits_arena, batch_free,
+    BATCH_IN_TRANSIT, ProducerBatch, batch_append, batch_append_fast_path, batch_append_run, batch_fits_arena, batch_free,
     batch_grow, batch_move, batch_new, batch_records, batch_records_within, batch_request_size, batch_rewind,
 )
 from fastprod.internals.record cimport fp_record, fp_ts_wire, fp_wire_size
@@ -227,7 +227,7 @@ cdef class ManualAccumulator(RecordAccumulator):
         return self.pause_ns()
 
     def next_wakeup_ms(self, now_ms, next_expiry_ms=0):
-        """When the sender would look again, or None if only for news."""
+        """When the sender would look again, or None if only for an event."""
         until = self.prepare_sleep(<int64_t>(now_ms * 1_000_000), <int64_t>(next_expiry_ms * 1_000_000))
         return None if until == INT64_MAX else until / 1_000_000
 
@@ -333,9 +333,9 @@ cdef class Batch:
         self.batch.result.futures -= 1
         return index
 
-    def append_bare(self, bytes value, bytes key=None, int64_t timestamp=0, *, int64_t limit=1 << 40):
+    def append_fast_path(self, bytes value, bytes key=None, int64_t timestamp=0, *, int64_t limit=1 << 40):
         cdef fp_record record = record_of(value, key, timestamp)
-        done = batch_append_bare(self.batch, &record, limit)
+        done = batch_append_fast_path(self.batch, &record, limit)
         self.batch.result.futures -= done
         return bool(done)
 
@@ -901,7 +901,7 @@ cdef class ManualTransport(Transport):
         self.batches.append(<uintptr_t>batch)
         while first < batch.count:
             first += self.hand_over(self.opened, batch, first, batch.count - first)
-            while self.next_refusal(&refused):
+            while self.next_rejected(&refused):
                 self.keep(&refused)
         return batch.slot
 

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import QUICK
 
 pytestmark = pytest.mark.mock
-PATIENCE = 120  # seconds after which a process counts as hung
+TIMEOUT_S = 120  # seconds after which a process counts as hung
 
 PATCHES = {
     "gevent": "from gevent import monkey; monkey.patch_all()",
@@ -62,7 +62,7 @@ def command(patch, script, *arguments):
 
 def run(patch, script, *arguments, quiet=True):
     """What the script printed; it must end well. quiet: and say nothing else, as gevent does of Ctrl-C."""
-    ended = subprocess.run(command(patch, script, *arguments), capture_output=True, text=True, timeout=PATIENCE)
+    ended = subprocess.run(command(patch, script, *arguments), capture_output=True, text=True, timeout=TIMEOUT_S)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == "" or not quiet
     return ended.stdout
@@ -260,7 +260,7 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 """
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT_S)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")
 
 

@@ -13,7 +13,7 @@ from tests.conftest import QUICK, eventually
 from tests.test_producer_process import run
 
 pytestmark = pytest.mark.mock
-PATIENCE = 60  # seconds after which a process counts as hung
+TIMEOUT_S = 60  # seconds after which a process counts as hung
 
 
 def test_memory_in_use_is_that_of_the_records_of_all_open_producers(make, topic):
@@ -66,7 +66,7 @@ def test_a_signal_ends_the_patience_at_exit(tmp_path, before, number, word):
             process.send_signal(number)
             assert eventually(lambda: word in said.read_text())
             cluster.resume()  # what is acknowledged now has callbacks that nobody runs any more
-            process.communicate(timeout=PATIENCE)
+            process.communicate(timeout=TIMEOUT_S)
         finally:
             process.kill()
     assert process.returncode == 0

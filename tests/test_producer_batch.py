@@ -43,22 +43,22 @@ def test_records_are_read_as_they_were_appended(records):
 @given(records=RECORDS)
 def test_every_way_of_appending_gives_the_same_batch(records):
     expected = state(batch_of(records))
-    bare, run = batch_of(records[:1]), batch_of(records[:1])
-    assert all(bare.append_bare(*record) for record in records[1:])
+    fast, run = batch_of(records[:1]), batch_of(records[:1])
+    assert all(fast.append_fast_path(*record) for record in records[1:])
     assert records[1:] == [] or run.append_run(records[1:], [3] * (len(records) - 1)) == len(records) - 1
-    assert state(bare) == state(run) == expected
+    assert state(fast) == state(run) == expected
 
 
 @given(records=RECORDS, limit=st.integers(0, 3000))
 def test_a_run_stays_below_its_limit_and_takes_what_one_by_one_would_have(records, limit):
     first = (b"first", None, 0)
-    run, bare = batch_of([first]), batch_of([first])
+    run, fast = batch_of([first]), batch_of([first])
     taken = run.append_run(records, [0] * len(records), limit=limit)
     expected = 0
-    while expected < len(records) and bare.append_bare(*records[expected], limit=limit):
+    while expected < len(records) and fast.append_fast_path(*records[expected], limit=limit):
         expected += 1
     assert taken == expected
-    assert state(run) == state(bare)
+    assert state(run) == state(fast)
     assert taken == 0 or run.wire_size < limit
 
 
@@ -72,7 +72,7 @@ def test_a_run_stops_where_the_arena_ends():
     taken = batch.append_run([(bytes(100), None, 0)] * 10, [0] * 10)
     assert 0 < taken < 4
     assert batch.used <= batch.capacity
-    assert not batch.append_bare(bytes(500))
+    assert not batch.append_fast_path(bytes(500))
     assert batch.append(bytes(500)) is None
     assert len(batch.records) == 1 + taken
 

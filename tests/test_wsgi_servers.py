@@ -18,7 +18,7 @@ from tests.conftest import PARTITIONS, QUICK, READER, TOPIC, eventually
 
 pytestmark = [pytest.mark.mock, pytest.mark.slow]
 WORKERS, CLIENTS = 4, 8
-PATIENCE = 120  # seconds
+TIMEOUT_S = 120  # seconds
 
 APPLICATION = f"""
 import os
@@ -129,12 +129,12 @@ def check(cluster, load, processes, seconds):
 
     All workers serve by then: gunicorn's workers lose a signal that comes while they start, and are killed later.
     """
-    assert eventually(lambda: len(load.servers) == WORKERS, PATIENCE), load.servers
-    assert eventually(lambda: len(load.acknowledged) >= 400, PATIENCE), (len(load.acknowledged), load.servers)
+    assert eventually(lambda: len(load.servers) == WORKERS, TIMEOUT_S), load.servers
+    assert eventually(lambda: len(load.acknowledged) >= 400, TIMEOUT_S), (len(load.acknowledged), load.servers)
     asked = time.monotonic()
     for process in processes:
         process.send_signal(signal.SIGTERM)
-    codes = [process.wait(PATIENCE) for process in processes]
+    codes = [process.wait(TIMEOUT_S) for process in processes]
     took = time.monotonic() - asked
     load.over = True
     assert codes == [0] * len(processes)

@@ -102,7 +102,7 @@ cdef class Producer:
         self.check_made()
         if PyBytes_CheckExact(value) and partition is None and timestamp is None and headers is None and (
                 on_delivery is None and (key is None or PyBytes_CheckExact(key))) and self.appender.no_hooks:
-            future = self.appender.send_bare(topic, value, key)
+            future = self.appender.send_fast_path(topic, value, key)
             if future is not None:
                 return future
         return self.appender.send(topic, value, key, partition, timestamp, headers, on_delivery)

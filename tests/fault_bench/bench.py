@@ -21,7 +21,7 @@ from tests.fault_bench.workload import SIDE_PARTITIONS, Workload, look_at_future
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.fixtures import consume_all
 
-PATIENCE = 60.0  # seconds for each step that ends by itself when all is well
+TIMEOUT_S = 60.0  # seconds for each step that ends by itself when all is well
 FREED_AFTER = 10.0  # seconds after which librdkafka, whose deadline counts from the hand-over, has freed what expired
 
 # Seconds before each reading of the log; the third is done if the second lacked records. A new leader shows readers no
@@ -141,14 +141,14 @@ class FaultBench:
         with Lag() as lag:
             workload.start()
             injector.start(schedule.faults)
-            step("sending", lambda: workload.join(PATIENCE))
-            step("flush()", lambda: producer.flush(PATIENCE))
+            step("sending", lambda: workload.join(TIMEOUT_S))
+            step("flush()", lambda: producer.flush(TIMEOUT_S))
         settled = time.monotonic()
         pool = drained_pool(producer)
         records = workload.records
         look_at_futures(records)
-        step("close()", lambda: producer.close(PATIENCE))
-        step("faults", lambda: injector.join(PATIENCE))
+        step("close()", lambda: producer.close(TIMEOUT_S))
+        step("faults", lambda: injector.join(TIMEOUT_S))
         problems += injector.errors
 
         counts = {names[0]: [schedule.partitions], names[1]: [SIDE_PARTITIONS]}
@@ -174,7 +174,9 @@ class FaultBench:
                 cast(Headers, tuple(message.headers() or ())),
             )
             for name in names
-            for message in consume_all(self.cluster.direct_servers, name, timeout=PATIENCE, config={"check.crcs": True})
+            for message in consume_all(
+                self.cluster.direct_servers, name, timeout=TIMEOUT_S, config={"check.crcs": True}
+            )
         ]
 
     def _harm(self) -> tuple[int, int]:

@@ -29,7 +29,7 @@ from tests.kafka.fixtures import consume_all
 TOPIC, PARTITIONS = "t", 4
 BUFFER = 64 << 10
 LATEST = 10  # seconds after the signal; it is 0.05 where the machine has time, which a test must not count on
-PATIENCE = 60  # seconds that a wait may take once nothing holds it up
+TIMEOUT_S = 60  # seconds that a wait may take once nothing holds it up
 
 
 class Interrupter:
@@ -162,7 +162,7 @@ class Rig:
     def full_buffer(self, count: int) -> None:
         """Everything waits: the broker is stopped and buffer.memory is full."""
         during, rng = self.interrupter.during, self.rng
-        producer = self.make(max_block_ms=PATIENCE * 1000)
+        producer = self.make(max_block_ms=TIMEOUT_S * 1000)
         self.ledger.send(producer, self.ledger.new(0))
         while self.interrupter.count < count:
             with self.paused():
@@ -181,9 +181,9 @@ class Rig:
                     else:
                         during(name, lambda: producer.partitions_for(f"new-{rng.randrange(1 << 32)}"), 0.02)
                 assert producer.metrics()["waiting-threads"] == 0
-            producer.flush(PATIENCE)
+            producer.flush(TIMEOUT_S)
             assert producer.buffer_available == BUFFER and not len(producer)
-        producer.close(PATIENCE)
+        producer.close(TIMEOUT_S)
 
     def running(self, count: int) -> None:
         """Nothing waits for long: the signal comes in any line of send() or flush()."""
@@ -193,9 +193,9 @@ class Rig:
             self.send("send", producer, 50e-6)
             if self.rng.random() < 0.02:
                 self.interrupter.during("flush", producer.flush, 0.003)
-        producer.flush(PATIENCE)
+        producer.flush(TIMEOUT_S)
         assert producer.buffer_available == BUFFER and not len(producer)
-        producer.close(PATIENCE)
+        producer.close(TIMEOUT_S)
 
     def closing(self, count: int) -> None:
         while self.interrupter.count < count:
@@ -205,14 +205,14 @@ class Rig:
             with self.paused() if self.rng.random() < 0.5 else contextlib.nullcontext():
                 for _ in range(4):
                     self.interrupter.during("close", producer.close, 0.01)
-            producer.close(PATIENCE)
+            producer.close(TIMEOUT_S)
 
     def making(self, count: int) -> None:
         made: list[Producer] = []
         while self.interrupter.count < count:
             self.interrupter.during("Producer()", lambda: made.append(self.make()), 0.004)
             while made:
-                made.pop().close(PATIENCE)
+                made.pop().close(TIMEOUT_S)
 
     def transactions(self, count: int) -> None:
         during, rng = self.interrupter.during, self.rng
@@ -220,7 +220,7 @@ class Rig:
             producer = self.make(transactional_id=f"tx-{rng.randrange(1 << 32)}", request_timeout_ms=5000)
             with self.paused():
                 during("init_transactions", producer.init_transactions, 0.02)
-            producer.init_transactions(PATIENCE)
+            producer.init_transactions(TIMEOUT_S)
             for _ in range(5):
                 producer.begin_transaction()
                 for _ in range(5):
@@ -230,19 +230,19 @@ class Rig:
                 with self.paused() if rng.random() < 0.5 else contextlib.nullcontext():
                     done = not during(name, end, 0.02)
                 if not done:
-                    end(PATIENCE)
+                    end(TIMEOUT_S)
             producer.begin_transaction()
             self.ledger.send(producer, self.ledger.new(10))
             with self.paused():
                 during("close, open transaction", producer.close, 0.02)
-            producer.close(PATIENCE)
+            producer.close(TIMEOUT_S)
 
     def end(self) -> None:
         servers = self.cluster.bootstrap_servers
         log = collections.Counter(message.value() for message in consume_all(servers, TOPIC, timeout=120))
         self.ledger.check(log)
         gc.collect()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_S
         while threads() > self.threads and time.monotonic() < deadline:
             time.sleep(0.01)
         assert threads() == self.threads, threading.enumerate()

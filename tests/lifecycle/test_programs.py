@@ -16,13 +16,13 @@ from fastprod.testing import ALL_BROKERS, MockCluster
 
 pytestmark = pytest.mark.mock
 FULL = os.environ.get("FASTPROD_FULL") == "1"
-PATIENCE = 240  # seconds after which a program counts as hung
+TIMEOUT_S = 240  # seconds after which a program counts as hung
 
 
 def run(program: str, *arguments: object) -> str:
     """What the program prints; the test fails if it fails, hangs or has something to say on stderr."""
     command = [sys.executable, "-X", "faulthandler", "-m", f"tests.lifecycle.{program}", *map(str, arguments)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     print(ended.stdout)
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
     return ended.stdout
@@ -72,7 +72,7 @@ def leave(cluster: MockCluster, topic: str, way: str) -> subprocess.CompletedPro
     arguments = (cluster.bootstrap_servers, topic, RECORDS, way)
     command = [sys.executable, "-m", "tests.lifecycle.exits", *map(str, arguments)]
     began = time.monotonic()
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     print(ended.stdout, f"the process took {time.monotonic() - began:.1f} s")
     return ended
 
@@ -111,7 +111,7 @@ for _ in range({RECORDS}):
     producer.send("silent", b"v")
 """
         try:
-            ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
+            ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT_S)
         finally:
             os.kill(cluster.pid, signal.SIGCONT)
         assert ended.returncode == 0

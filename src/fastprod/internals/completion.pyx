@@ -16,7 +16,7 @@ from fastprod.internals.partition_queue cimport PartitionQueue, Topic
 from fastprod.internals.producer_batch cimport ProducerBatch, batch_free
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.sync cimport fp_atomic_load, fp_atomic_store
-from fastprod.internals.delivery_report cimport Report, refusal_report
+from fastprod.internals.delivery_report cimport Report, rejection_report
 from fastprod.internals.transport cimport Transport
 from fastprod.librdkafka.codes cimport (
     BAD_MSG, DESTROYED, FATAL, KAFKA_STORAGE_ERROR, MSG_TIMED_OUT, PURGE_INFLIGHT, PURGE_QUEUE,
@@ -187,7 +187,7 @@ cdef class Completion:
         queue.in_flight.refused = NULL
         while batch is not NULL:
             if batch.retry_count:
-                refusal_report(&report, batch.slot, batch.retry_first, batch.retry_count, queue.in_flight.retry_code)
+                rejection_report(&report, batch.slot, batch.retry_first, batch.retry_count, queue.in_flight.retry_code)
                 batch.retry_count = 0
                 self.record_report(batch, &report)
             batch = batch.transit_next

@@ -50,7 +50,7 @@ cdef inline int tag_is_batch_api(uint64_t tag) noexcept nogil:
 cdef inline int tag_is_single(uint64_t tag) noexcept nogil:
     return tag >> 30 & 1
 
-cdef inline void refusal_report(Report *refused, int32_t slot, int32_t first, int32_t count, int code) noexcept nogil:
+cdef inline void rejection_report(Report *refused, int32_t slot, int32_t first, int32_t count, int code) noexcept nogil:
     """Makes a report on records that librdkafka refused, or that it was not given."""
     memset(refused, 0, sizeof(Report))
     refused.slot = slot

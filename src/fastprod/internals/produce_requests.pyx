@@ -193,7 +193,7 @@ cdef class ProduceRequests:
             taken = self.transport.hand_over(<OpenTopic *>flight.open_topic, batch, first, count)
             first += taken
             count -= taken
-            while self.transport.next_refusal(&refused):
+            while self.transport.next_rejected(&refused):
                 self.on_report(&refused)
 
     cdef int32_t records_in_request(self, PartitionQueue *queue, ProducerBatch *batch,

@@ -69,7 +69,7 @@ cdef int32_t batch_records_within(ProducerBatch *batch, size_t limit) noexcept n
 cdef size_t batch_request_size(const char *start, const char *end, int32_t count) noexcept nogil
 cdef void batch_rewind(ProducerBatch *batch, int32_t index) noexcept nogil
 cdef int32_t batch_append(ProducerBatch *batch, const fp_record *record, size_t wire_size) noexcept nogil
-cdef int batch_append_bare(ProducerBatch *batch, const fp_record *record, int64_t limit) noexcept nogil
+cdef int batch_append_fast_path(ProducerBatch *batch, const fp_record *record, int64_t limit) noexcept nogil
 cdef Py_ssize_t batch_append_run(ProducerBatch *batch, const fp_record *records, const int32_t *partitions,
                                  Py_ssize_t count, int64_t limit) noexcept nogil
 cdef list batch_records(const char *arena, int32_t count, int64_t base_timestamp)

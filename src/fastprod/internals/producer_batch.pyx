@@ -92,7 +92,7 @@ cdef int32_t batch_append(ProducerBatch *batch, const fp_record *record, size_t 
     return index
 
 
-cdef int batch_append_bare(ProducerBatch *batch, const fp_record *record, int64_t limit) noexcept nogil:
+cdef int batch_append_fast_path(ProducerBatch *batch, const fp_record *record, int64_t limit) noexcept nogil:
     """batch_append_run() for one record without headers: 1 if it was copied in."""
     cdef int64_t delta = record.timestamp - batch.base_timestamp
     cdef int64_t wire_size = batch.wire_size + fp_wire_size(record, fp_ts_wire(delta), batch.count)

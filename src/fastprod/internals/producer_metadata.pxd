@@ -38,7 +38,7 @@ cdef class ProducerMetadata:
 
     cdef TopicMetadata topic(self, str name, double timeout)
     cdef TopicMetadata entry(self, str name)
-    cdef bint wait_news(self, int64_t seen, int64_t deadline) except -1
+    cdef bint wait_update(self, int64_t seen, int64_t deadline) except -1
     cdef void notify(self) noexcept
     cdef object failure(self, long failures_before)
     cdef object timeout_error(self, str what)

@@ -98,7 +98,7 @@ cdef class ProducerMetadata:
                 raise error
             self.awaited.add(name)
             self.update_request.request(AWAITED)
-            if not self.wait_news(seen, deadline):
+            if not self.wait_update(seen, deadline):
                 raise self.timeout_error(
                     f"the partitions of {name!r} were not known within {timeout:g} s (max.block.ms)")
         return entry
@@ -119,7 +119,7 @@ cdef class ProducerMetadata:
                 self.unopened.add(name)
             return entry
 
-    cdef bint wait_news(self, int64_t seen, int64_t deadline) except -1:
+    cdef bint wait_update(self, int64_t seen, int64_t deadline) except -1:
         """Waits for an answer, a failure or close() since `seen`; whether it came by the deadline."""
         cdef int64_t until, pause_ns = 0
         if current() == self.thread_id:    # in a finalizer, say, that the garbage collector runs here
@@ -158,7 +158,7 @@ cdef class ProducerMetadata:
             if error is not None:
                 raise error
             self.update_request.request(EVERYTHING)
-            if not self.wait_news(seen, deadline):
+            if not self.wait_update(seen, deadline):
                 raise self.timeout_error(f"no broker answered within {timeout:g} s")
 
     cdef object failure(self, long failures_before):

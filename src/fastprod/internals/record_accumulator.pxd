@@ -37,8 +37,8 @@ cdef class RecordAccumulator:
                     RecordAppendResult *appended) except -1
     cdef Py_ssize_t append_many(self, Topic *topic, const fp_record *records, const int32_t *partitions,
                                 Py_ssize_t count, int epoch, Placed *placed, Py_ssize_t *runs) noexcept nogil
-    cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record,
-                         RecordAppendResult *appended) noexcept nogil
+    cdef int append_fast_path(self, Topic *topic, int32_t partition, const fp_record *record,
+                              RecordAppendResult *appended) noexcept nogil
     cdef Topic *add_topic(self, const char *name) except NULL
     cdef int remove_topic(self, Topic *topic) noexcept nogil
     cdef int set_partitions(self, Topic *topic, const int32_t *brokers, int32_t count) except -1

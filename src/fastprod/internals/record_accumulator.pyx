@@ -16,7 +16,7 @@ from fastprod.internals.open_batches cimport (
 )
 from fastprod.internals.partition_queue cimport QUEUE_LIMIT_REACHED, PartitionQueue, Topic, uncount_queued
 from fastprod.internals.producer_batch cimport (
-    BATCH_CLOSED, BATCH_IN_TRANSIT, ProducerBatch, batch_append_bare, batch_append_run,
+    BATCH_CLOSED, BATCH_IN_TRANSIT, ProducerBatch, batch_append_fast_path, batch_append_run,
 )
 from fastprod.internals.record cimport fp_record
 from fastprod.internals.sync cimport (
@@ -244,8 +244,8 @@ cdef class RecordAccumulator:
             self.pool.deallocate(request.arena, request.arena_size)
         return done
 
-    cdef int append_bare(self, Topic *topic, int32_t partition, const fp_record *record,
-                         RecordAppendResult *appended) noexcept nogil:
+    cdef int append_fast_path(self, Topic *topic, int32_t partition, const fp_record *record,
+                              RecordAppendResult *appended) noexcept nogil:
         """append() for a record that an open batch has room for, as nearly always; 0: call append() for it."""
         cdef ProducerBatch *batch = NULL
         cdef int64_t limit, before
@@ -255,7 +255,7 @@ cdef class RecordAccumulator:
             batch = appendable_batch(self.open_batches, topic, partition, &limit, appended)
         if batch is not NULL:
             before = batch.wire_size
-            done = batch_append_bare(batch, record, limit)
+            done = batch_append_fast_path(batch, record, limit)
             self.unsettled += done
             if partition < 0:
                 topic.sticky.produced_bytes += batch.wire_size - before

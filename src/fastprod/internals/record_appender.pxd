@@ -28,7 +28,7 @@ cdef class RecordAppender:
     cdef fp_wall_clock clock
     cdef TopicMetadata last_topic            # of the last send(): mostly that of the next one too
 
-    cdef FutureRecordMetadata send_bare(self, object topic, object value, object key)
+    cdef FutureRecordMetadata send_fast_path(self, object topic, object value, object key)
     cdef FutureRecordMetadata send(self, object topic, object value, object key, object partition, object timestamp,
                                    object headers, object on_delivery)
     cdef FutureRecordMetadata send_through(self, object topic, object value, object key, object partition,

@@ -57,7 +57,7 @@ cdef class RecordAppender:
         self.size_limit = "buffer.memory" if buffer_memory < max_request_size else "max.request.size"
         self.max_block_ns = max_block_ms * 1_000_000
 
-    cdef FutureRecordMetadata send_bare(self, object topic, object value, object key):
+    cdef FutureRecordMetadata send_fast_path(self, object topic, object value, object key):
         """send() for the common case: bytes, for the topic of the last record and an open batch.
 
         Returns None in all other cases; then the record was not accepted. value is bytes, key is bytes or None, and
@@ -86,7 +86,7 @@ cdef class RecordAppender:
         if record.key is not NULL and not self.ignore_keys:
             partition = key_partition(record.key, record.key_len, entry.partitions)
         future = <FutureRecordMetadata>FutureRecordMetadata.__new__(FutureRecordMetadata)
-        if not self.accumulator.append_bare(entry.topic, partition, &record, &appended):
+        if not self.accumulator.append_fast_path(entry.topic, partition, &record, &appended):
             return None
         future.topic = entry.name
         future.timestamp = record.timestamp

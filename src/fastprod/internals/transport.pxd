@@ -34,10 +34,10 @@ cdef class Transport:
     cdef int without_acks                # acks=0
     # guarded by sender_lock
     cdef rd_kafka_message_t *messages    # for produce_batch; with their errors until the next hand_over()
-    cdef int32_t refused_slot            # next_refusal() reads messages[refusals_read:refusals_end] of this batch
-    cdef int32_t refused_from            # index of messages[0] in the batch
-    cdef int32_t refusals_read
-    cdef int32_t refusals_end
+    cdef int32_t rejected_slot            # next_rejected() reads messages[rejected_read:rejected_end] of this batch
+    cdef int32_t rejected_from            # index of messages[0] in the batch
+    cdef int32_t rejected_read
+    cdef int32_t rejected_end
     cdef rd_kafka_vu_t *arguments        # scratch for produceva
     cdef size_t arguments_size
     cdef int stamping_zero               # the record that is being handed over has the timestamp 0
@@ -55,8 +55,8 @@ cdef class Transport:
                                int64_t now_ms) noexcept nogil
     cdef int32_t produce_each(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
                               int64_t now_ms) noexcept nogil
-    cdef int next_refusal(self, Report *report) noexcept nogil
-    cdef void refuse(self, int code) noexcept nogil
+    cdef int next_rejected(self, Report *report) noexcept nogil
+    cdef void reject(self, int code) noexcept nogil
     cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index,
                               const fp_record *record) noexcept nogil
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil

@@ -12,7 +12,7 @@ from fastprod.internals.sync cimport fp_atomic_add, fp_atomic_load, fp_sleep_ns,
 
 from fastprod.internals.client_errors cimport ClientErrors
 from fastprod.internals.delivery_report cimport (
-    DeliveryReports, Report, acknowledgement_report, delivery_reports_init, record_tag, refusal_report, tag_is_single,
+    DeliveryReports, Report, acknowledgement_report, delivery_reports_init, record_tag, rejection_report, tag_is_single,
 )
 from fastprod.internals.handle cimport Handle, HandleFactory, OpenTopic, end_handle
 from fastprod.internals.recreated_topics cimport RecreatedTopics
@@ -192,7 +192,7 @@ cdef class Transport:
     cdef int32_t hand_over(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count) noexcept nogil:
         """Gives librdkafka records of a batch from `first` on, up to count of them; returns how many it was given.
 
-        next_refusal() then gives those that librdkafka refused. thread: any  lock: sender_lock, until the last refusal
+        next_rejected() then gives those that librdkafka rejected. thread: any  lock: sender_lock, until the last one
 
         rd_kafka_produce_batch() is the cheap call, but it stamps records with the time of the call and carries no
         headers. So it takes records that have none, came without a timestamp and were sent at most LATE_MS ago. The
@@ -201,7 +201,7 @@ cdef class Transport:
         cdef fp_record record
         cdef int64_t now_ms = fp_wall_ms()
         fp_record_read(batch.cursor, &record, batch.base_timestamp)
-        self.refused_slot, self.refused_from, self.refusals_read, self.refusals_end = batch.slot, first, 0, 0
+        self.rejected_slot, self.rejected_from, self.rejected_read, self.rejected_end = batch.slot, first, 0, 0
         if goes_by_batch(&record, now_ms):
             return self.produce_batch(topic, batch, first, min(count, <int32_t>MAX_MESSAGES_PER_CALL), now_ms)
         return self.produce_each(topic, batch, first, count, now_ms)
@@ -230,42 +230,42 @@ cdef class Transport:
             taken += 1
         batch.cursor = at
         if rd_kafka_produce_batch(topic.topic, batch.result.partition, 0, self.messages, taken) != taken:
-            self.refusals_end = taken
+            self.rejected_end = taken
         return taken
 
     cdef int32_t produce_each(self, OpenTopic *topic, ProducerBatch *batch, int32_t first, int32_t count,
                               int64_t now_ms) noexcept nogil:
-        """hand_over() for records that rd_kafka_produceva() must take, up to one that it refuses."""
+        """hand_over() for records that rd_kafka_produceva() must take, up to one that it rejects."""
         cdef fp_record record
         cdef const char *at = batch.cursor
         cdef const char *after
         cdef int32_t taken = 0
-        while taken < count and self.refusals_end == 0:
+        while taken < count and self.rejected_end == 0:
             after = fp_record_read(at, &record, batch.base_timestamp)
             if goes_by_batch(&record, now_ms):
                 break
             at = after
-            self.refused_from = first + taken
+            self.rejected_from = first + taken
             self.produce_stamped(topic, batch, first + taken, &record)
             taken += 1
         batch.cursor = at
         return taken
 
-    cdef int next_refusal(self, Report *report) noexcept nogil:
+    cdef int next_rejected(self, Report *report) noexcept nogil:
         """Reports the next record that the last hand_over() gave in vain; 0: there are no more."""
         cdef int32_t i
-        while self.refusals_read < self.refusals_end:
-            i = self.refusals_read
-            self.refusals_read += 1
+        while self.rejected_read < self.rejected_end:
+            i = self.rejected_read
+            self.rejected_read += 1
             if self.messages[i].err:
-                refusal_report(report, self.refused_slot, self.refused_from + i, 1, self.messages[i].err)
+                rejection_report(report, self.rejected_slot, self.rejected_from + i, 1, self.messages[i].err)
                 return 1
         return 0
 
-    cdef void refuse(self, int code) noexcept nogil:
-        """Makes next_refusal() report the record at refused_from."""
+    cdef void reject(self, int code) noexcept nogil:
+        """Makes next_rejected() report the record at rejected_from."""
         self.messages[0].err = code
-        self.refusals_end = 1
+        self.rejected_end = 1
 
     cdef void produce_stamped(self, OpenTopic *topic, ProducerBatch *batch, int32_t index,
                               const fp_record *record) noexcept nogil:
@@ -285,7 +285,7 @@ cdef class Transport:
             if n == self.arguments_size:
                 arguments = <rd_kafka_vu_t *>realloc(self.arguments, 2 * n * sizeof(rd_kafka_vu_t))
                 if arguments is NULL:
-                    self.refuse(CRIT_SYS_RESOURCE)
+                    self.reject(CRIT_SYS_RESOURCE)
                     return
                 self.arguments = arguments
                 self.arguments_size = 2 * n
@@ -298,7 +298,7 @@ cdef class Transport:
         error = rd_kafka_produceva(topic.rk, arguments, n)
         if error is not NULL:
             self.stamping_zero = 0         # it may not have got as far as that
-            self.refuse(rd_kafka_error_code(error))
+            self.reject(rd_kafka_error_code(error))
             rd_kafka_error_destroy(error)
 
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil:
