@@ -24,7 +24,10 @@ if not (Path(__file__).parents[1] / "src").exists():  # an installed package is 
         collect_ignore_glob += [
             name
             for name, text in tests
-            if any(module in text for module in ("fastprod_core_access", "tests.accumulators", "tests.transports"))
+            if any(
+                module in text
+                for module in ("fastprod_core_access", "tests.accumulators", "tests.senders", "tests.transports")
+            )
         ]
 
 # Options that change nothing but how soon a producer starts. librdkafka asks for an idempotent producer's id when

@@ -10,16 +10,17 @@ from libc.string cimport memset
 from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callback_check cimport check_delivery_callback
 from fastprod.internals.client_errors cimport ClientErrors
-from fastprod.internals.delivery_report cimport DeliveryReports, Report, next_report
+from fastprod.internals.client_renewal cimport ClientRenewal
+from fastprod.internals.delivery_report cimport DeliveryReports, Report, next_report, refusal_report
 from fastprod.internals.failed_records cimport FailedRecords
 from fastprod.internals.handle cimport Handle, OpenTopic
 from fastprod.internals.input cimport checked_timestamp, encode_headers, whole_number
 from fastprod.internals.pending_records cimport PendingRecords
 from fastprod.internals.produce_request_result cimport (
     CALLBACK_ADDED, DONE_CALLBACK, FASTPROD_SLAB, FORCED, IF_FREE, NOT_PERSISTED, ON_ACKNOWLEDGEMENT, ON_DELIVERY,
-    PERSISTED, ProduceRequestResult, Segment, notify_completed, result_add_callback, result_complete, result_mark_all_observed,
-    result_mark_observed, result_new, result_record, result_segment, result_unref, result_unref_batch, segment_error,
-    wait_completed,
+    PERSISTED, POSSIBLY_PERSISTED, ProduceRequestResult, Segment, notify_completed, result_add_callback,
+    result_complete, result_mark_all_observed, result_mark_observed, result_new, result_record, result_segment,
+    result_unref, result_unref_batch, segment_error, wait_completed,
 )
 from fastprod.internals.in_flight_partition cimport (
     FIRST_RECORD, FIRST_REQUEST, SPLITTING, STEADY, InFlightPartition, batch_is_reported, in_flight_add,
@@ -28,6 +29,7 @@ from fastprod.internals.in_flight_partition cimport (
 )
 from fastprod.internals.incomplete_batches cimport OVERDUE, FlushPoint
 from fastprod.internals.metadata_requests cimport MetadataRequests
+from fastprod.internals.metadata_updater cimport MetadataUpdater
 from fastprod.internals.open_batches cimport CallbackSlot, Placed, RecordAppendResult
 from fastprod.internals.partition_pause cimport pause_partition, resume_partition
 from fastprod.internals.partition_queue cimport PartitionQueue, Topic
@@ -38,10 +40,12 @@ from fastprod.internals.producer_batch cimport (
     BATCH_IN_TRANSIT, ProducerBatch, batch_append, batch_append_fast_path, batch_append_run, batch_fits_arena, batch_free,
     batch_grow, batch_move, batch_new, batch_records, batch_records_within, batch_request_size, batch_rewind,
 )
+from fastprod.internals.producer_metadata cimport ProducerMetadata
 from fastprod.internals.record cimport fp_record, fp_ts_wire, fp_wire_size
 from fastprod.internals.record_accumulator cimport RecordAccumulator
 from fastprod.internals.recreated_topics cimport RecreatedTopics
 from fastprod.internals.sender cimport Sender
+from fastprod.internals.topic_metadata cimport TopicMetadata
 from fastprod.internals.update_request cimport AWAITED, EVERYTHING, UpdateRequest
 from fastprod.internals.sync cimport (
     fp_atomic_add, fp_atomic_load, fp_atomic_store, fp_monotonic_ns, fp_mutex_lock, fp_mutex_unlock,
@@ -68,6 +72,7 @@ TRANSACTION_REQUESTS = {
     "abort": ABORT_TRANSACTION,
 }
 RESULTS_PER_SLAB = FASTPROD_SLAB
+PERSISTED_NAMES = {PERSISTED: "yes", NOT_PERSISTED: "no", POSSIBLY_PERSISTED: "possibly"}
 SENDER_STATES = ("WORKING", "POLLING", "WAKING", "YIELDING", "ENDED")   # as SenderState has them
 
 
@@ -235,6 +240,10 @@ cdef class ManualAccumulator(RecordAccumulator):
         """Batches waiting, per partition, of those that are gone too."""
         cdef Topic *topic = self.find(name)
         return [topic.partitions.queue_lengths[i] for i in range(topic.capacity)]
+
+    def outstanding(self, str name, int32_t partition):
+        """Records of a partition that librdkafka has."""
+        return self.find(name).queues[partition].in_flight.outstanding
 
     def random_draws(self, str name):
         """Random numbers drawn for a topic, with sequential_random."""
@@ -638,6 +647,28 @@ cdef class ManualSender(Sender):
     def delivered(self):
         return self.completion.records_sent
 
+    @property
+    def failed(self):
+        return self.completion.records_failed
+
+    @property
+    def in_transit(self):
+        return self.completion.transit_count
+
+    def persisted(self, int code, str said, *, int requests=0, int64_t latency_us=-1):
+        """Whether a record that failed is in the log, of which librdkafka says that; requests: sent since the drain."""
+        cdef ProducerBatch batch
+        cdef Report report
+        memset(&batch, 0, sizeof(batch))
+        batch.requests_before = fp_atomic_load(&self.transport.requests) - requests
+        refusal_report(&report, 0, 0, 1, code)
+        report.latency_us = latency_us
+        report.persisted = next(number for number, name in PERSISTED_NAMES.items() if name == said)
+        return PERSISTED_NAMES[self.completion.persisted(&batch, &report)]
+
+    def topics_older_than(self, double seconds):
+        return sorted(self.slow_topics(<int64_t>(seconds * 1e9)))
+
     def do_step(self, int64_t limit=1 << 20):
         """Whether there was anything to do."""
         with nogil:
@@ -864,12 +895,14 @@ cdef class ManualTransport(Transport):
     cdef BufferPool pool
     cdef list batches             # addresses
     cdef readonly list reports    # (batch's number, first, count, code, offset) each
+    cdef readonly list timestamps  # of those reports
     cdef int early                # reports of lone records, by librdkafka's threads
 
     def __cinit__(self, *arguments, **keywords):
         self.pool = BufferPool(1 << 30, 1 << 10)
         self.batches = []
         self.reports = []
+        self.timestamps = []
         self.acknowledged = count_acknowledgement
         self.receiver = <void *>self
 
@@ -907,6 +940,7 @@ cdef class ManualTransport(Transport):
 
     cdef int keep(self, const Report *report) except -1:
         self.reports.append((report.slot, report.first, report.count, report.code, report.offset))
+        self.timestamps.append(report.timestamp)
 
     cdef bint serve(self, rd_kafka_event_t *event) except -1:
         """Serves the event, if there is one; returns whether there is."""
@@ -944,6 +978,10 @@ cdef class ManualTransport(Transport):
 
     def do_switch_over(self):
         self.switch_over()
+
+    def read_log(self, bytes line):
+        """As if librdkafka had logged the line."""
+        self.recreated_topics.read_line(line)
 
     def serve_retired(self, int timeout_ms):
         """serve_one(), of the retired librdkafka producer."""
@@ -993,3 +1031,88 @@ cdef class ManualPendingRecords(PendingRecords):
     def wait(self, seconds):
         """Whether the records appended so far have settled within that time."""
         return bool(self.wait_settled(fp_monotonic_ns() + <int64_t>(seconds * 1_000_000_000)))
+
+
+cdef class ManualProducerMetadata(ProducerMetadata):
+    """ProducerMetadata that a test gives answers itself."""
+
+    def add(self, str name):
+        """The topic's TopicMetadata, which keeps the topic."""
+        return self.entry(name)
+
+    def learn(self, dict found):
+        """Takes an answer; returns the names of the topics whose partitions were not known before."""
+        return [(<TopicMetadata>entry).name for entry in self.update(found)]
+
+    def await_answer(self, str name):
+        """As a thread does that waits for the topic."""
+        self.awaited.add(name)
+
+    def set_unused(self, str name, seconds):
+        """The topic was used last so long ago."""
+        cdef TopicMetadata entry = self.topics[name]
+        entry.used_ns = entry.topic.used_ns = fp_monotonic_ns() - <int64_t>(seconds * 1e9)
+
+    def forget_unused(self, seconds):
+        """Names of the topics that were not used for so long, and are forgotten now."""
+        return self.sweep(fp_monotonic_ns() - <int64_t>(seconds * 1e9))
+
+    def expect_recreated(self, str name):
+        (<TopicMetadata>self.topics[name]).anew = True
+
+    def take_doubt(self):
+        """Whether the answers since the last call left anything open."""
+        doubtful, self.doubtful = self.doubtful, False
+        return bool(doubtful)
+
+    @property
+    def names(self):
+        return sorted(self.topics)
+
+    @property
+    def partitions(self):
+        """Of all topics."""
+        return self.known_partitions
+
+    @property
+    def without_leader(self):
+        return self.leaderless
+
+
+cdef class ManualMetadataUpdater(MetadataUpdater):
+    """A MetadataUpdater without a thread."""
+
+    def names(self, str requested=None, *, due=False, all_due=False):
+        """The topics that it would ask for; due, all_due: whether the time of the next request has come."""
+        now = fp_monotonic_ns()
+        self.next_ask_ns = now if due else INT64_MAX
+        self.next_full_ns = now if all_due else INT64_MAX
+        return sorted(self.names_to_ask({name: number for number, name in WANTED.items()}[requested]), key=str)
+
+    def do_ask(self, list names):
+        """Whether the brokers answered."""
+        return self.ask(names)
+
+    def next_request_s(self):
+        return self.timeout()
+
+
+cdef class ManualClientRenewal(ClientRenewal):
+    """A ClientRenewal that a test drives."""
+
+    def open(self, list names):
+        """The librdkafka producer learns of topics that the metadata knows."""
+        self.count_opened(names)
+        self.count_known([self.metadata.topics[name] for name in names])
+
+    def find_stranded(self):
+        """Names of the topics that were created again, and to which librdkafka cannot deliver."""
+        self.check_recreated()
+        return [(<TopicMetadata>entry).name for entry in self.stranded]
+
+    def due(self, *, after_s=0):
+        return self.is_due(fp_monotonic_ns() + after_s * 1_000_000_000)
+
+    def do_renew(self):
+        """Whether topics were created again."""
+        return self.renew()

@@ -5,16 +5,15 @@ import pytest
 from fastprod.internals.buffer_pool import BufferPool
 from fastprod.internals.callbacks import Callbacks
 from fastprod_core_access import ManualPendingRecords
-from tests.test_sender import Parts, Repeating
+from tests.senders import Parts, Repeating
 
 pytestmark = pytest.mark.mock
 
 
 @pytest.fixture
 def parts(mock_cluster, topic):
-    made = Parts(mock_cluster, topic)
-    yield made
-    made.transport.close()
+    with Parts(mock_cluster.bootstrap_servers, topic) as made:
+        yield made
 
 
 @pytest.fixture
@@ -38,10 +37,9 @@ def test_a_wait_ends_at_its_deadline_and_says_what_is_pending(parts, pending):
 
 
 def test_a_wait_makes_records_leave_that_linger(mock_cluster, topic):
-    parts = Parts(mock_cluster, topic, linger_ms=60_000)
-    pending = ManualPendingRecords(parts.accumulator, Callbacks(BufferPool(1 << 20, 1 << 14)), parts.sender)
-    parts.put(b"value")
-    with Repeating(parts.sender.do_step):
-        assert pending.wait(20)
-    assert parts.sender.delivered == 1
-    parts.transport.close()
+    with Parts(mock_cluster.bootstrap_servers, topic, linger_ms=60_000) as parts:
+        pending = ManualPendingRecords(parts.accumulator, Callbacks(BufferPool(1 << 20, 1 << 14)), parts.sender)
+        parts.put(b"value")
+        with Repeating(parts.sender.do_step):
+            assert pending.wait(20)
+        assert parts.sender.delivered == 1

@@ -1,65 +1,19 @@
 """The states of the sender thread, and the work step that application threads share with it."""
 
-import threading
 import time
 
 import pytest
 
-from fastprod.internals.buffer_pool import BufferPool
-from fastprod.internals.callbacks import Callbacks
-from fastprod.internals.completion import Completion
-from fastprod.internals.produce_requests import ProduceRequests
-from fastprod.internals.transport import Transport
-from fastprod_core_access import ManualAccumulator, ManualSender
 from tests.conftest import eventually
+from tests.senders import Parts, Repeating
 
 pytestmark = pytest.mark.mock
 
 
-class Parts:
-    """A sender and what it works with, on a mock broker; a test makes the thread's moves."""
-
-    def __init__(self, cluster, topic, **options):
-        pool = BufferPool(1 << 20, 1 << 14)
-        callbacks = Callbacks(pool)
-        self.topic = topic
-        self.accumulator = ManualAccumulator(pool, batch_size=1 << 14, **options)
-        self.accumulator.set_topic(topic, [1])
-        self.transport = Transport({"bootstrap.servers": cluster.bootstrap_servers}, callbacks)
-        completion = Completion(self.accumulator, pool, self.transport, callbacks)
-        requests = ProduceRequests(self.accumulator, self.transport, callbacks, completion, {})
-        self.sender = ManualSender(self.accumulator, self.transport, completion, requests)
-
-    def put(self, value):
-        self.accumulator.put(self.topic, value, partition=0, now_ms=time.monotonic() * 1000)
-
-
 @pytest.fixture
 def parts(mock_cluster, topic):
-    made = Parts(mock_cluster, topic)
-    yield made
-    made.transport.close()
-
-
-class Repeating:
-    """Calls a function on another thread until the block ends."""
-
-    def __init__(self, function):
-        self.function = function
-        self.ending = threading.Event()
-        self.thread = threading.Thread(target=self.run)
-
-    def run(self):
-        while not self.ending.is_set():
-            self.function()
-
-    def __enter__(self):
-        self.thread.start()
-
-    def __exit__(self, *exception):
-        self.ending.set()
-        self.thread.join(30)
-        assert not self.thread.is_alive()
+    with Parts(mock_cluster.bootstrap_servers, topic) as made:
+        yield made
 
 
 def test_it_polls_until_it_is_woken(parts):
