@@ -11,7 +11,9 @@ import pytest
 
 from fastprod import KafkaError, Producer, UnknownTopicOrPartitionError
 from fastprod.testing import MockCluster
+from fastprod_core_access import ManualClientRenewal, ManualMetadataRequests, ManualProducerMetadata
 from tests.conftest import QUICK, eventually
+from tests.senders import NOBODY, Parts
 
 
 def remake(cluster, name, partitions=1, leader=1):
@@ -122,3 +124,96 @@ def test_a_topic_that_stays_deleted_fails_its_records(brokers):
         assert isinstance(producer.send("t", b"lost").exception(30), KafkaError)
         error = producer.send("t", b"lost").exception(30)
         assert type(error) is UnknownTopicOrPartitionError
+
+
+# Counts and decisions, without a broker
+
+
+class Renewal:
+    """A ClientRenewal that a test drives, and its metadata."""
+
+    def __init__(self, parts, renewable=True):
+        self.parts = parts
+        self.metadata = ManualProducerMetadata(parts.transport, parts.accumulator, parts.sender)
+        requests = ManualMetadataRequests(parts.transport)
+        self.renewal = ManualClientRenewal(self.metadata, requests, parts.transport, parts.sender, renewable)
+
+    def open(self, names, partitions):
+        for name in names:
+            self.metadata.add(name)
+        self.metadata.learn({name: (0, [1] * partitions) for name in names})
+        self.renewal.open(names)
+
+
+@pytest.fixture
+def parts():
+    with Parts(NOBODY, "other", properties={"log_level": "0"}) as made:
+        yield made
+
+
+def test_a_renewal_is_due_when_there_are_many_topics_and_partitions(parts):
+    renewal = Renewal(parts)
+    renewal.open([f"a{i}" for i in range(99)], 1)
+    renewal.open(["large"], 1848)  # with 99 x 2, one less than 2048
+    assert not renewal.renewal.due()
+    renewal.metadata.add("b")
+    renewal.renewal.open(["b"])  # whose partitions are not known yet
+    assert renewal.renewal.due()
+
+
+def test_a_few_large_topics_are_not_worth_a_renewal(parts):
+    renewal = Renewal(parts)
+    renewal.open(["large"], 10_000)
+    assert not renewal.renewal.due()
+
+
+def test_a_transactional_producer_is_not_renewed_for_many_topics(parts):
+    renewal = Renewal(parts, renewable=False)
+    renewal.open([f"t{i}" for i in range(200)], 20)
+    assert not renewal.renewal.due()
+
+
+def recreate(parts, name):
+    parts.transport.read_log(b"[thrd:main]: Topic %s changed id from %s to %s" % (name, b"B" * 22, b"C" * 22))
+
+
+def test_a_topic_that_was_created_again_is_stranded_once_its_records_are_not_acknowledged(parts):
+    renewal = Renewal(parts)
+    renewal.open(["t", "quick"], 1)
+    recreate(parts, b"t")
+    recreate(parts, b"quick")
+    recreate(parts, b"gone")
+    assert renewal.renewal.find_stranded() == []
+    parts.submit(b"v", topic="t", seconds_ago=2)
+    assert renewal.renewal.find_stranded() == ["t"] and renewal.renewal.due()
+    assert renewal.renewal.find_stranded() == ["t"]  # once
+
+
+def test_a_transactional_producer_gives_a_stranded_topic_up(parts):
+    renewal = Renewal(parts, renewable=False)
+    renewal.open(["t"], 1)
+    recreate(parts, b"t")
+    parts.submit(b"v", topic="t", seconds_ago=2)
+    assert renewal.renewal.find_stranded() == ["t"] and renewal.renewal.due()
+    assert not renewal.renewal.do_renew() and not renewal.renewal.due()
+    assert parts.transport.number == 1
+
+
+@pytest.mark.mock
+def test_a_renewal_keeps_the_topics_in_use_and_waits_for_more_if_others_come_back(mock_cluster):
+    with Parts(mock_cluster.bootstrap_servers, "other") as parts:
+        renewal = Renewal(parts)
+        names = [f"t{i}" for i in range(100)]
+        renewal.open(names, 20)
+        assert renewal.renewal.due()
+        for name in names:
+            renewal.metadata.set_unused(name, 10)
+        renewal.metadata.set_unused("t0", 0)
+        assert not renewal.renewal.do_renew() and parts.transport.number == 2
+        assert renewal.metadata.names == ["t0"]
+        assert not renewal.renewal.due()
+        renewal.open(names[1:], 20)
+        assert not renewal.renewal.due(after_s=2)
+        renewal.open([f"new{i}" for i in range(220)], 20)
+        assert renewal.renewal.due(after_s=2)
+        assert not renewal.renewal.due()  # the last one is too fresh

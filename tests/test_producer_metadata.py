@@ -19,8 +19,10 @@ from fastprod import (
     UnknownTopicOrPartitionError,
     partition_for_key,
 )
+from fastprod_core_access import ManualProducerMetadata
 from tests.conftest import PARTITIONS, QUICK, TOPIC, eventually, pausing, signalled
 from tests.mock_failures.conftest import whole
+from tests.senders import NOBODY, Parts
 from tests.test_client_renewal import make_old
 
 pytestmark = pytest.mark.mock
@@ -269,3 +271,96 @@ def test_failed_records_that_are_kept_outlive_their_topic(brokers):
         with pytest.raises(DeliveryError) as caught:
             producer.flush(30)
         assert [(record.topic, record.value) for record in caught.value.records] == [("lost", b"kept")]
+
+
+# Answers that a test gives itself
+
+
+@pytest.fixture
+def parts():
+    with Parts(NOBODY, "other", properties={"log_level": "0"}) as made:
+        yield made
+
+
+@pytest.fixture
+def metadata(parts):
+    return ManualProducerMetadata(parts.transport, parts.accumulator, parts.sender)
+
+
+def test_an_answer_tells_which_topics_are_new(metadata):
+    topic = metadata.add("t")
+    assert metadata.learn({"t": (0, [1, 2]), "never asked for": (0, [1])}) == ["t"]
+    assert metadata.learn({"t": (0, [2, 2])}) == []
+    assert topic.leaders == (2, 2) and metadata.names == ["t"]
+    assert not metadata.take_doubt()
+
+
+def test_fewer_partitions_count_once_two_answers_in_a_row_have_them(metadata):
+    """One broker may lag behind the others."""
+    topic = metadata.add("t")
+    for leaders, expected, doubt in [
+        ([1] * 4, 4, False),
+        ([1] * 2, 4, True),
+        ([1] * 4, 4, False),
+        ([1] * 2, 4, True),
+        ([1] * 3, 4, True),
+        ([1] * 3, 3, False),
+    ]:
+        metadata.learn({"t": (0, leaders)})
+        assert (topic.partitions, metadata.partitions, metadata.take_doubt()) == (expected, expected, doubt)
+
+
+def test_the_first_answer_about_a_topic_that_was_created_again_may_have_fewer_partitions(metadata):
+    topic = metadata.add("t")
+    metadata.learn({"t": (0, [1] * 4)})
+    metadata.expect_recreated("t")
+    metadata.learn({"t": (0, [1] * 2)})
+    assert topic.partitions == 2 and not metadata.take_doubt()
+    metadata.learn({"t": (0, [1])})  # only the first
+    assert topic.partitions == 2 and metadata.take_doubt()
+
+
+def test_an_error_leaves_doubt_only_about_a_topic_that_is_not_known(metadata):
+    topic = metadata.add("t")
+    metadata.learn({"t": (3, [])})
+    assert metadata.take_doubt()
+    metadata.learn({"t": (0, [1, 2])})
+    metadata.learn({"t": (3, [])})
+    assert topic.leaders == (1, 2) and not metadata.take_doubt()
+
+
+def test_topics_with_a_partition_without_leader_are_known_by_name(metadata):
+    metadata.add("t")
+    metadata.learn({"t": (5, [1, -1])})
+    assert metadata.without_leader == {"t"}
+    metadata.learn({"t": (0, [1, 1])})
+    assert metadata.without_leader == set()
+
+
+def test_only_topics_that_nobody_uses_are_forgotten(metadata, parts):
+    held = metadata.add("held")
+    for name in ("pending", "recent", "unused"):
+        metadata.add(name)
+    metadata.learn({name: (0, [-1]) for name in metadata.names})
+    parts.put(b"v", topic="pending")
+    for name in ("held", "pending", "unused"):
+        metadata.set_unused(name, 10)
+    assert metadata.forget_unused(5) == {"unused"}
+    assert metadata.names == ["held", "pending", "recent"] and metadata.partitions == 3
+    assert metadata.without_leader == {"held", "pending", "recent"}
+    del held
+    assert metadata.forget_unused(5) == {"held"}
+
+
+def test_the_cluster_of_a_partitioner_is_the_same_until_something_changes(metadata):
+    metadata.add("t")
+    empty = metadata.cluster()
+    metadata.learn({"t": (0, [1, -1])})
+    known = metadata.cluster()
+    assert [info.leader for info in known.partitions_for_topic("t")] == [1, None]
+    assert empty.partitions_for_topic("t") == []
+    metadata.learn({"t": (0, [1, -1])})
+    assert metadata.cluster() is known
+    metadata.set_unused("t", 10)
+    metadata.forget_unused(5)
+    assert metadata.cluster().partitions_for_topic("t") == []

@@ -7,30 +7,11 @@ import pytest
 
 from fastprod_core_access import ManualMetadataRequests
 from tests.conftest import eventually, pausing
-from tests.transports import now_ms, serve
+from tests.transports import now_ms, outcomes, serve
 
 pytestmark = pytest.mark.mock
 TOO_LARGE, PURGED_QUEUE, PURGED_IN_FLIGHT = 10, -152, -151
 LONG_AGO = 1_600_000_000_000  # ms
-
-
-def outcomes(transport):
-    """{(batch, index): (code, offset)} of all records; each is reported once."""
-    found = {}
-    for number, first, count, code, offset in transport.reports:
-        for i in range(count):
-            assert (number, first + i) not in found
-            found[number, first + i] = (code, offset + i if offset >= 0 else -1)
-    return found
-
-
-def test_each_record_is_reported_once_with_its_offset(make_transport):
-    transport = make_transport()
-    for number in range(3):
-        assert transport.hand([b"%d" % i for i in range(1000)], now_ms()) == number
-    serve(transport, 3000)
-    assert outcomes(transport) == {(n, i): (0, 1000 * n + i) for n in range(3) for i in range(1000)}
-    assert len(transport.reports) < 100  # consecutive records together
 
 
 def test_both_calls_of_librdkafka_keep_the_order(make_transport, topic, read):
@@ -55,13 +36,6 @@ def test_a_record_that_librdkafka_refuses_is_reported_at_once(make_transport, ti
     assert transport.reports == [(0, 1, 1, TOO_LARGE, -1)]
     serve(transport, 3)
     assert outcomes(transport) == {(0, 0): (0, 0), (0, 1): (TOO_LARGE, -1), (0, 2): (0, 1)}
-
-
-def test_without_acknowledgements_there_are_no_offsets(make_transport):
-    transport = make_transport(acks="0")
-    transport.hand([b"a", b"b"], now_ms())
-    serve(transport, 2)
-    assert outcomes(transport) == {(0, 0): (0, -1), (0, 1): (0, -1)}
 
 
 def test_only_a_record_that_is_alone_in_its_batch_is_reported_early(make_transport):

@@ -38,3 +38,13 @@ def serve(transport, records):
     """Serves events until so many records are reported."""
     assert eventually(lambda: transport.serve_one(100) and transport.reported >= records)
     assert transport.reported == records
+
+
+def outcomes(transport):
+    """{(batch, index): (code, offset)} of all records; each is reported once."""
+    found = {}
+    for number, first, count, code, offset in transport.reports:
+        for i in range(count):
+            assert (number, first + i) not in found
+            found[number, first + i] = (code, offset + i if offset >= 0 else -1)
+    return found
