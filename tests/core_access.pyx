@@ -11,7 +11,7 @@ from fastprod.internals.buffer_pool cimport BufferPool
 from fastprod.internals.callback_check cimport check_delivery_callback
 from fastprod.internals.client_errors cimport ClientErrors
 from fastprod.internals.client_renewal cimport ClientRenewal
-from fastprod.internals.delivery_report cimport DeliveryReports, Report, next_report, refusal_report
+from fastprod.internals.delivery_report cimport DeliveryReports, Report, next_report, rejection_report
 from fastprod.internals.failed_records cimport FailedRecords
 from fastprod.internals.handle cimport Handle, OpenTopic
 from fastprod.internals.input cimport checked_timestamp, encode_headers, whole_number
@@ -37,8 +37,9 @@ from fastprod.internals.partitioner cimport (
     Partitions, StickyState, sticky_free, sticky_init, sticky_on_new_batch, sticky_partition, sticky_update,
 )
 from fastprod.internals.producer_batch cimport (
-    BATCH_IN_TRANSIT, ProducerBatch, batch_append, batch_append_fast_path, batch_append_run, batch_fits_arena, batch_free,
-    batch_grow, batch_move, batch_new, batch_records, batch_records_within, batch_request_size, batch_rewind,
+    BATCH_IN_TRANSIT, ProducerBatch, batch_append, batch_append_fast_path, batch_append_run, batch_fits_arena,
+    batch_free, batch_grow, batch_move, batch_new, batch_records, batch_records_within, batch_request_size,
+    batch_rewind,
 )
 from fastprod.internals.producer_metadata cimport ProducerMetadata
 from fastprod.internals.record cimport fp_record, fp_ts_wire, fp_wire_size
@@ -661,7 +662,7 @@ cdef class ManualSender(Sender):
         cdef Report report
         memset(&batch, 0, sizeof(batch))
         batch.requests_before = fp_atomic_load(&self.transport.requests) - requests
-        refusal_report(&report, 0, 0, 1, code)
+        rejection_report(&report, 0, 0, 1, code)
         report.latency_us = latency_us
         report.persisted = next(number for number, name in PERSISTED_NAMES.items() if name == said)
         return PERSISTED_NAMES[self.completion.persisted(&batch, &report)]
