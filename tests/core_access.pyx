@@ -949,7 +949,7 @@ cdef class ManualTransport(Transport):
         cdef Report report
         if event is NULL:
             return False
-        if self.open_event(event, &reports):
+        if self.open_event(event, &reports, 0):
             while next_report(&reports, &report):
                 self.keep(&report)
         self.close_event(&reports)

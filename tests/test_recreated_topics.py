@@ -55,9 +55,22 @@ def test_each_name_is_given_once(recreated):
 
 
 @pytest.mark.mock
-@pytest.mark.parametrize(("options", "shown"), [({}, False), ({"debug": "broker"}, True), ({"log_level": 7}, False)])
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({}, False),
+        ({"log_level": 7}, False),
+        ({"log_level": "6.0"}, False),
+        ({"debug": "broker"}, False),
+        ({"debug": "broker, metadata"}, True),
+        ({"debug": "all"}, True),
+    ],
+    ids=str,
+)
 def test_the_lines_that_only_fastprod_reads_are_not_logged(mock_cluster, topic, caplog, options, shown):
     caplog.set_level(logging.DEBUG, "fastprod")
     with Producer({**options, "bootstrap.servers": mock_cluster.bootstrap_servers}) as producer:
         producer.send(topic, b"v").result(30)
-    assert any(record.levelno == logging.DEBUG for record in caplog.records) == shown
+    debug = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+    assert any(line.startswith("METADATA") for line in debug) == shown
+    assert any(not line.startswith("METADATA") for line in debug) == ("debug" in options)

@@ -42,7 +42,7 @@ def librdkafka_properties(
         "socket.keepalive.enable": "true",
         "socket.timeout.ms": str(_socket_timeout_ms(values["request.timeout.ms"])),
         # librdkafka's recovery drops the brokers and their leader epochs. It then accepts metadata from a broker that
-        # does not know yet that it lost the leadership. ProducerMetadata recovers without this fault.
+        # does not know yet that it lost the leadership. MetadataUpdater recovers without this fault.
         "metadata.recovery.strategy": "none",
     }
     _translate(properties, values, given)

@@ -44,7 +44,7 @@ cdef class Callbacks:
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil
     cdef int end_log(self) except -1
     cdef int write_log(self, LogLine *line) except -1
-    cdef void take(self, TakenWork *work) noexcept nogil
+    cdef void take(self, TakenWork *work, int64_t until_ns) noexcept nogil
     cdef int64_t run_results(self, ProduceRequestResult *results) except -1
     cdef int await_as_greenlet(self) except -1
     cdef int refuse_wait(self, str name) except -1

@@ -7,7 +7,7 @@ the queue take all of buffer.memory. Under gevent and eventlet the thread is a g
 
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from cpython.ref cimport Py_DECREF
-from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from fastprod.internals.buffer_pool cimport BufferPool
@@ -27,6 +27,7 @@ from fastprod.internals.threads import current
 from fastprod.errors import ForkedProducerError
 from fastprod.internals.logs import LogLimit
 
+cdef int64_t IDLE_NS = 1_000_000_000
 cdef int64_t TURN_NS = 10_000_000              # how long a greenlet runs callbacks before it lets others run
 cdef int64_t FIRST_PAUSE_NS = 500_000          # of a greenlet that has nothing to do; each is twice the one before
 cdef int64_t LONGEST_PAUSE_NS = 20_000_000
@@ -105,7 +106,7 @@ cdef class Callbacks:
         fp_cond_signal(&self.something)   # outside the lock: the thread takes it first thing
 
     cdef void log(self, int level, const char *facility, const char *text) noexcept nogil:
-        """Queues a line for the logger. thread: any  lock: none, or sender_lock"""
+        """Queues a line for the logger. thread: any  lock: any but another leaf"""
         cdef LogLine *line = NULL
         fp_mutex_lock(&self.lock)
         if self.log_count < LOG_LIMIT:
@@ -125,8 +126,11 @@ cdef class Callbacks:
         fp_cond_signal(&self.something)
         fp_mutex_unlock(&self.lock)
 
-    def run(self):
-        """The thread's loop; returns after close() once the queue is empty."""
+    def run(self, on_idle):
+        """The thread's loop; returns after close() once the queue is empty.
+
+        on_idle: called once a second while there is nothing to do. This thread waits by a clock that is never set.
+        """
         cdef TakenWork work
         cdef int64_t count
         self.thread_id = self.pool.callback_thread = current()
@@ -134,7 +138,7 @@ cdef class Callbacks:
             if self.green_thread:
                 self.await_as_greenlet()
             with nogil:
-                self.take(&work)
+                self.take(&work, 0 if self.green_thread else fp_monotonic_ns() + IDLE_NS)
             count = self.run_results(work.results)
             self.write_log(work.lines)
             if count:
@@ -143,7 +147,10 @@ cdef class Callbacks:
                     self.finished += count
                     fp_mutex_unlock(&self.lock)
                     notify_completed()
-            elif work.closed:
+            elif not work.closed:
+                if work.lines is NULL:
+                    on_idle()
+            else:
                 self.end_log()
                 self.thread_id = None   # the system gives the number to another thread
                 self.pool.callback_thread = None
@@ -151,11 +158,12 @@ cdef class Callbacks:
         fp_atomic_store(&self.ended, 1)
         notify_completed()
 
-    cdef void take(self, TakenWork *work) noexcept nogil:
-        """Waits for work and takes all of it. lock: none"""
+    cdef void take(self, TakenWork *work, int64_t until_ns) noexcept nogil:
+        """Waits for work, and takes all of it. lock: none"""
         fp_mutex_lock(&self.lock)
         while not (self.first is not NULL or self.log_first is not NULL or self.closed):
-            fp_cond_wait_until(&self.something, &self.lock, INT64_MAX)
+            if fp_cond_wait_until(&self.something, &self.lock, until_ns):
+                break
         work.results = self.first
         self.first = self.last = NULL
         work.lines = self.log_first
@@ -182,10 +190,11 @@ cdef class Callbacks:
         return count
 
     cdef int await_as_greenlet(self) except -1:
-        """Lets other greenlets run, once at least and until there is something to do."""
+        """Lets other greenlets run, once at least and until there is something to do or IDLE_NS have passed."""
         cdef int64_t pause_ns = 0
+        cdef int64_t idle_until = fp_monotonic_ns() + IDLE_NS
         cdef bint idle = True
-        while idle:
+        while idle and fp_monotonic_ns() < idle_until:
             let_others_run(pause_ns)
             pause_ns = LONGEST_PAUSE_NS if pause_ns > LONGEST_PAUSE_NS // 2 else pause_ns * 2 or FIRST_PAUSE_NS
             fp_mutex_lock(&self.lock)

@@ -21,7 +21,7 @@ cdef class ClientErrors:
         fp_mutex_destroy(&self.lock)
 
     cdef void record(self, int code, const char *text, int fatal) noexcept nogil:
-        """Records an error event. thread: any  lock: none"""
+        """Records an error event. thread: any  lock: none, or sender_lock"""
         fp_mutex_lock(&self.lock)
         if code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
             self.all_down_ns = fp_monotonic_ns()   # the cause comes before it, and says more

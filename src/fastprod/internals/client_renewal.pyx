@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uintptr_t
 from fastprod.internals.producer_metadata cimport ProducerMetadata
-from fastprod.internals.sync cimport fp_monotonic_ns
+from fastprod.internals.sync cimport fp_atomic_load, fp_monotonic_ns
 from fastprod.internals.topic_metadata cimport TopicMetadata
 
 cdef int64_t SECOND = 1_000_000_000
@@ -70,7 +70,8 @@ cdef class ClientRenewal:
         return 0
 
     cdef bint is_due(self, int64_t now) noexcept:
-        if now < self.next_renewal_ns:
+        # Not during a purge: it may hold sender_lock for as long as a DNS query, and switch_over() holds the GIL.
+        if now < self.next_renewal_ns or fp_atomic_load(<const int *>&self.sender.requests.purging):
             return False
         return bool(self.stranded) or (
             self.renewable and self.opened_topics >= MANY_TOPICS
@@ -88,6 +89,7 @@ cdef class ClientRenewal:
             return False
         stranded, self.stranded, self.recreated = self.stranded, [], set()
         self.sender.switch_over([<uintptr_t>(<TopicMetadata>found).topic for found in stranded])
+        self.transport.recreated_topics.take()    # the former librdkafka producer's
         with self.metadata.lock:
             self.metadata.unopened = set(self.metadata.topics).difference(names)
             self.forgotten = forgotten

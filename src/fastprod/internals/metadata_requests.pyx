@@ -11,6 +11,7 @@ fp_librdkafka_use(functions())
 
 cdef enum:
     REQUEST_TIMEOUT_MS = 1000   # of one request, which nothing interrupts
+    FAILED = 1                  # an exception was raised instead of a code
 
 
 cdef int keep_topics(rd_kafka_t *rk, list names) except -1:
@@ -82,8 +83,11 @@ cdef class MetadataRequests:
         self.transport.make(&self.transport.coming)
         if polled is not NULL:
             rd_kafka_queue_yield(polled)   # the token thread waits at the queue of the coming one from here on
-        keep_topics(self.transport.coming.rk, names)
-        code = self.ask(self.transport.coming.rk, None, {})
-        if code:
-            self.transport.discard()
+        code = FAILED
+        try:
+            keep_topics(self.transport.coming.rk, names)
+            code = self.ask(self.transport.coming.rk, None, {})
+        finally:
+            if code:
+                self.transport.discard()
         return code

@@ -147,7 +147,6 @@ cdef class MetadataUpdater:
         cdef bint ended = self.sender.end_retired()
         if now >= self.next_check_ns:
             self.next_check_ns = now + SECOND
-            self.sender.wake_if_overslept()
             self.renewal.check_recreated()
         if now >= self.next_sweep_ns:
             self.next_sweep_ns = now + max(self.max_idle_ns // 10, <int64_t>SHORTEST_INTERVAL_NS)

@@ -1,5 +1,6 @@
 """PendingRecords: how application threads wait for records to settle, or fail them."""
 
+cimport cython
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport free, malloc
 from fastprod.internals.callbacks cimport Callbacks
@@ -15,6 +16,7 @@ import sys
 from fastprod.errors import ForkedProducerError
 
 
+@cython.no_gc_clear   # a producer that is freed may still end its parts
 cdef class PendingRecords:
     """The records of a producer that have not settled, and their callbacks, as flush(), close() and purge() see them.
 

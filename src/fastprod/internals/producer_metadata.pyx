@@ -42,8 +42,8 @@ cdef class ProducerMetadata:
     A topic lives from entry() to forget(): for metadata.max.idle.ms after it was used last, and in any case while
 
     * it has batches that have not settled, or that librdkafka reads;
-    * something but `topics` refers to its TopicMetadata: a call that is under way, or the producer, for the topic of
-      its last send().
+    * something but `topics` refers to its TopicMetadata: a call that is under way, or the RecordAppender, for the topic
+      of the last send().
 
     So a thread that has a TopicMetadata may append to its Topic. forget() checks both and removes the entry from
     `topics` while it holds the GIL, so no thread gets the entry in between. All other users of a topic's name have a

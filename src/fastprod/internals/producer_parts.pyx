@@ -67,7 +67,8 @@ cdef class ProducerParts:
         self.appender = self.make_appender(settings, interceptors)
         self.metrics = ProducerMetrics(self.pool, self.accumulator, self.completion, self.transport, self.callbacks)
         self.deferred_cleanup = DeferredCleanup(self.transport, self.sender, self.transactions)
-        self.callback_thread = make_thread(self.callbacks.run, "fastprod-callbacks", green=green)
+        self.callback_thread = make_thread(
+            self.callbacks.run, "fastprod-callbacks", (self.sender.wake_if_overslept,), green=green)
         self.metadata_thread = make_thread(self.updater.run, "fastprod-metadata", (self.deferred_cleanup.clear,))
         if has_token_provider:
             self.tokens = TokenRefresher(TokenRequests(self.transport), settings.sasl_oauthbearer_token_provider)

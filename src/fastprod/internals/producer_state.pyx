@@ -1,5 +1,6 @@
 """ProducerState: whether a producer takes calls, and what they raise if not."""
 
+cimport cython
 from fastprod.internals.client_errors cimport ClientErrors
 from fastprod.internals.produce_request_result cimport process_generation
 from fastprod.internals.sync cimport fp_atomic_load
@@ -8,6 +9,7 @@ from fastprod.internals.transaction_manager cimport TransactionManager
 from fastprod.errors import ForkedProducerError, KafkaError, ProducerClosedError
 
 
+@cython.no_gc_clear   # a producer that is freed may still end its parts
 cdef class ProducerState:
     """The state of a producer from the start of its threads on.
 

@@ -1,6 +1,7 @@
 """RecordAppender: takes a record from send() to the accumulator.
 
-Source: org.apache.kafka.clients.producer.KafkaProducer.doSend(), whose order of steps this is.
+Source: org.apache.kafka.clients.producer.KafkaProducer.doSend(). Unlike that, it serializes before it waits for the
+topic's metadata.
 """
 
 cimport cython

@@ -38,7 +38,7 @@ cdef class Sender:
     cdef int purged_once            # since raise_flag()
     # the sender thread  lock: sender_lock, which poll() and yield_to_app() release meanwhile
     cdef void run(self) noexcept nogil
-    cdef void serve(self, rd_kafka_event_t *event) noexcept nogil
+    cdef void serve(self, rd_kafka_event_t *event, int retired) noexcept nogil
     cdef void poll(self) noexcept nogil
     cdef void yield_to_app(self) noexcept nogil
     # any thread  lock: sender_lock
@@ -51,7 +51,6 @@ cdef class Sender:
     # any thread; no lock is needed
     cdef void wakeup(self) noexcept nogil
     cdef void assist(self) noexcept nogil
-    cdef void wake_if_overslept(self) noexcept nogil
     cdef void complete_early(self, const Report *report) noexcept nogil
     cdef void forget_failure(self) noexcept nogil
     cdef void drop(self) noexcept nogil

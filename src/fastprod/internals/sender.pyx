@@ -129,16 +129,16 @@ cdef class Sender:
         """Serves an event and those behind it, up to EVENT_LIMIT; how many. event: NULL if there is none"""
         cdef int served = 0
         while event is not NULL:
-            self.serve(event)
+            self.serve(event, 0)
             served += 1
             event = self.transport.next_event(0) if served < EVENT_LIMIT else NULL
         return served
 
-    cdef void serve(self, rd_kafka_event_t *event) noexcept nogil:
-        """Acts on an event, and ends it. lock: sender_lock"""
+    cdef void serve(self, rd_kafka_event_t *event, int retired) noexcept nogil:
+        """Acts on an event, and ends it. retired: it is the retired librdkafka producer's. lock: sender_lock"""
         cdef DeliveryReports reports
         cdef Report report
-        if self.transport.open_event(event, &reports):
+        if self.transport.open_event(event, &reports, retired):
             while next_report(&reports, &report):
                 self.requests.on_report(&report)
         self.transport.close_event(&reports)
@@ -276,8 +276,8 @@ cdef class Sender:
         self.wake_thread()                     # unless it has ended: close() may have overtaken a flush()
         fp_mutex_unlock(&self.sender_lock)
 
-    cdef void wake_if_overslept(self) noexcept nogil:
-        """Wakes the thread if it has overslept. thread: metadata, about once a second  lock: none
+    def wake_if_overslept(self):
+        """Wakes the thread if it has overslept. thread: callbacks, about once a second  lock: none
 
         librdkafka's queues wait until a time of the wall clock (cnd_timedwait). If that is set back by an hour, they
         wait an hour longer.
@@ -356,7 +356,7 @@ cdef class Sender:
         """All events there are: another one wakes the thread only if it is the first."""
         cdef rd_kafka_event_t *event = self.transport.next_of(self.transport.retired.queue, 0)
         while event is not NULL:
-            self.serve(event)
+            self.serve(event, 1)
             event = self.transport.next_of(self.transport.retired.queue, 0)
 
     cdef bint end_retired(self) except -1:

@@ -2,7 +2,10 @@
 
 
 cdef class TopicMetadata:
-    """A topic's partitions and leaders, as last heard. Written by the metadata thread, read by anyone with the GIL."""
+    """A topic's partitions and leaders, as last heard.
+
+    The metadata thread writes it, with the GIL; partitions_of() writes used_ns. Any thread with the GIL reads it.
+    """
 
     @property
     def leaderless(self):

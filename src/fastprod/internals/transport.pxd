@@ -26,7 +26,8 @@ cdef class Transport:
     cdef rd_kafka_queue_t *polled_for_tokens   # TokenRequests.wanted() waits there; guarded by the GIL
     cdef RecreatedTopics recreated_topics
     cdef UpdateRequest update_request    # an error may mean that the metadata is out of date
-    cdef int log_level                   # the user's: what librdkafka logs beyond it, it logs for RecreatedTopics
+    cdef int log_level                   # the user's; syslog's levels
+    cdef bint shows_metadata             # the user wants the debug lines that RecreatedTopics reads, too
     cdef Callbacks callbacks
     cdef acknowledged_function acknowledged
     cdef void *receiver                  # what it is called with
@@ -61,9 +62,9 @@ cdef class Transport:
                               const fp_record *record) noexcept nogil
     cdef rd_kafka_event_t *next_event(self, int timeout_ms) noexcept nogil
     cdef rd_kafka_event_t *next_of(self, rd_kafka_queue_t *queue, int timeout_ms) noexcept nogil
-    cdef int open_event(self, rd_kafka_event_t *event, DeliveryReports *reports) noexcept nogil
+    cdef int open_event(self, rd_kafka_event_t *event, DeliveryReports *reports, int retired) noexcept nogil
     cdef void close_event(self, DeliveryReports *reports) noexcept nogil
-    cdef void log(self, int level, const char *facility, const char *text) noexcept nogil
+    cdef void log(self, int level, const char *facility, const char *text, int retired) noexcept nogil
     cdef void record_acknowledgement(self, const rd_kafka_message_t *message) noexcept nogil
     cdef void wake(self) noexcept nogil
     cdef void purge(self, int wait) noexcept nogil

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memset, strstr
+from libc.string cimport memset, strcmp, strncmp, strstr
 from fastprod.internals.producer_batch cimport ProducerBatch
 from fastprod.internals.produce_request_result cimport PERSISTED
 from fastprod.librdkafka.declarations cimport *
@@ -60,6 +60,17 @@ cdef int on_request_sent(rd_kafka_t *rk, int socket, const char *broker_name, in
     return 0
 
 
+cdef bint has_metadata(str debug):
+    """Whether the lines of debug=metadata are among those that the user asked for."""
+    return bool({"all", "metadata", "topic"} & {context.strip() for context in debug.split(",")})
+
+
+cdef inline int is_of_metadata(const char *facility) noexcept nogil:
+    """Whether librdkafka logs such a line for debug=metadata."""
+    return strncmp(facility, b"METADATA", 8) == 0 or strcmp(facility, b"TOPICPROP") == 0 or (
+        strcmp(facility, b"FASTQUERY") == 0)
+
+
 cdef inline int goes_by_batch(const fp_record *record, int64_t now_ms) noexcept nogil:
     """Whether rd_kafka_produce_batch() may take the record, which then gets the time of the call as its timestamp."""
     return record.headers is NULL and not record.timed and 0 <= now_ms - record.timestamp <= LATE_MS
@@ -89,7 +100,8 @@ cdef class Transport:
         self.factory = HandleFactory(properties, has_token_provider)
         self.recreated_topics = RecreatedTopics()
         self.update_request = UpdateRequest()
-        self.log_level = DEBUG if properties.get("debug") else min(INFO, int(properties.get("log_level", INFO)))
+        self.log_level = DEBUG if properties.get("debug") else min(INFO, int(float(properties.get("log_level", INFO))))
+        self.shows_metadata = has_metadata(properties.get("debug", ""))
         self.callbacks = callbacks
         self.without_acks = properties.get("acks") == "0"
         self.messages = <rd_kafka_message_t *>malloc(MAX_MESSAGES_PER_CALL * sizeof(rd_kafka_message_t))
@@ -312,8 +324,10 @@ cdef class Transport:
         """next_event() of a queue that was read under sender_lock: another may be the current one meanwhile."""
         return rd_kafka_queue_poll(queue, timeout_ms)
 
-    cdef int open_event(self, rd_kafka_event_t *event, DeliveryReports *reports) noexcept nogil:
+    cdef int open_event(self, rd_kafka_event_t *event, DeliveryReports *reports, int retired) noexcept nogil:
         """Begins to serve an event; returns whether next_report() has to read its reports before close_event().
+
+        retired: the event is the retired librdkafka producer's.
 
         thread: any  lock: sender_lock
         """
@@ -330,7 +344,7 @@ cdef class Transport:
             reports.failed = 1
         elif kind == RD_KAFKA_EVENT_LOG:
             if rd_kafka_event_log(event, &facility, &text, &level) == 0:
-                self.log(level, facility, text)
+                self.log(level, facility, text, retired)
         return 0
 
     cdef void close_event(self, DeliveryReports *reports) noexcept nogil:
@@ -339,9 +353,13 @@ cdef class Transport:
             self.update_request.request(EVERYTHING)
         rd_kafka_event_destroy(reports.event)
 
-    cdef void log(self, int level, const char *facility, const char *text) noexcept nogil:
+    cdef void log(self, int level, const char *facility, const char *text, int retired) noexcept nogil:
         """Reads a line of librdkafka's log, and passes it on unless only fastprod has asked for it."""
-        self.recreated_topics.read_line(text)
+        if level == DEBUG and is_of_metadata(facility):
+            if not retired:
+                self.recreated_topics.read_line(text)
+            if not self.shows_metadata:
+                return
         if level <= self.log_level and strstr(text, b"No `bootstrap.servers` configured") is NULL:
             self.callbacks.log(level, facility, text)    # HandleFactory gives it the servers after the login
 
