@@ -11,6 +11,7 @@ cdef struct Span:
 cdef int span_of(object value, Span *span, str what) except -1
 cdef void span_release(Span *span) noexcept
 cdef str shorten(object value)
+cdef bint is_boolean(object given) except -1
 cdef object whole_number(object given, str wanted)
 cdef bytes encode_headers(object headers, size_t limit, int32_t *count, size_t *wire)
 cdef bytes set_headers(fp_record *record, object headers, size_t limit)

@@ -115,9 +115,14 @@ cdef bytes set_headers(fp_record *record, object headers, size_t limit):
     return encoded
 
 
+cdef bint is_boolean(object given) except -1:
+    """Whether it is a bool, or NumPy's: that one has __index__() before NumPy 2.3."""
+    return type(given).__name__ in ("bool", "bool_")
+
+
 cdef object whole_number(object given, str wanted):
     """The int that an int or an integer of NumPy's is."""
-    if not isinstance(given, bool):
+    if not is_boolean(given):
         try:
             return PyNumber_Index(given)
         except TypeError:

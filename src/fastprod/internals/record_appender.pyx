@@ -12,7 +12,7 @@ from libc.stdint cimport int32_t, int64_t
 from fastprod.internals.callback_check cimport check_delivery_callback
 from fastprod.internals.future cimport FutureRecordMetadata
 from fastprod.internals.input cimport (
-    Span, check_topic, checked_timestamp, refuse_size, set_headers, shorten, span_of, span_release,
+    Span, check_topic, checked_timestamp, is_boolean, refuse_size, set_headers, shorten, span_of, span_release,
 )
 from fastprod.internals.interceptors cimport ProducerInterceptors, callback_kind
 from fastprod.internals.open_batches cimport CallbackSlot, RecordAppendResult
@@ -197,7 +197,7 @@ cdef class RecordAppender:
                                  object cluster) except -1:
         key, value = original
         chosen = self.partitioner.partition(entry.name, key, key_bytes, value, value_bytes, cluster)
-        if isinstance(chosen, bool) or not hasattr(chosen, "__index__") or not 0 <= chosen < entry.partitions:
+        if is_boolean(chosen) or not hasattr(chosen, "__index__") or not 0 <= chosen < entry.partitions:
             raise ValueError(f"the partitioner chose {shorten(chosen)} for {entry.name!r}, which has the partitions "
                              f"0 to {entry.partitions - 1}")
         return chosen
