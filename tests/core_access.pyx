@@ -678,6 +678,18 @@ cdef class ManualSender(Sender):
             fp_mutex_unlock(&self.sender_lock)
         return bool(done)
 
+    def check_sleep(self, bint overslept):
+        """Lets a poll that is under way be too late, or not, and looks after it. Returns the thread's state."""
+        cdef int64_t until_ns = 0
+        if not overslept:
+            until_ns = fp_monotonic_ns() + 3_600_000_000_000
+        with nogil:
+            fp_mutex_lock(&self.sender_lock)
+            self.polls_until_ns = until_ns
+            fp_mutex_unlock(&self.sender_lock)
+        self.wake_if_overslept()
+        return SENDER_STATES[fp_atomic_load(<const int *>&self.state)]
+
     def do_poll(self):
         with nogil:
             fp_mutex_lock(&self.sender_lock)

@@ -10,6 +10,8 @@ import time
 import pytest
 
 from fastprod import BufferExhaustedError, DeliveryError, MetadataTimeoutError
+from fastprod.internals.buffer_pool import BufferPool
+from fastprod.internals.callbacks import Callbacks
 from tests.conftest import QUICK, TOPIC, eventually
 
 pytestmark = pytest.mark.mock
@@ -289,3 +291,13 @@ def test_a_record_refused_for_want_of_memory_leaves_nothing_reserved(make, topic
     gate.set()
     producer.flush(30)
     assert idle(producer)
+
+
+def test_the_thread_reports_that_it_is_idle_about_once_a_second():
+    callbacks, idle = Callbacks(BufferPool(MEMORY, 1 << 14), False), threading.Semaphore(0)
+    thread = threading.Thread(target=callbacks.run, args=(idle.release,))
+    thread.start()
+    assert idle.acquire(timeout=60) and idle.acquire(timeout=60)
+    callbacks.close()
+    thread.join(60)
+    assert not thread.is_alive()

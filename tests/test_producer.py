@@ -3,7 +3,6 @@ import pickle
 import time
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import (
     PartitionInfo,
@@ -11,7 +10,7 @@ from fastprod import (
     ProducerRecord,
     RecordMetadata,
 )
-from tests.conftest import READER, eventually
+from tests.conftest import eventually
 
 pytestmark = pytest.mark.mock
 PARTITIONS = 4  # of the `topic` fixture
@@ -20,21 +19,6 @@ PARTITIONS = 4  # of the `topic` fixture
 @pytest.fixture
 def producer(make):
     return make()
-
-
-@pytest.fixture
-def read(mock_cluster):
-    """read(topic, count): the records that another client finds there."""
-
-    def read(topic, count):
-        consumer = Consumer({"bootstrap.servers": mock_cluster.bootstrap_servers, **READER})
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
-        messages = consumer.consume(count, 20)
-        consumer.close()
-        assert len(messages) == count
-        return messages
-
-    return read
 
 
 # The two forms of send() and what they give back

@@ -6,10 +6,9 @@ import time
 
 import numpy
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from fastprod import PartitionInfo, ProducerRecord, partition_for_key
-from tests.conftest import PARTITIONS, READER, eventually
+from tests.conftest import PARTITIONS, eventually
 
 pytestmark = pytest.mark.mock
 
@@ -17,21 +16,6 @@ pytestmark = pytest.mark.mock
 @pytest.fixture
 def producer(make):
     return make()
-
-
-@pytest.fixture
-def read(mock_cluster):
-    """read(topic, count): the records that another client finds there."""
-
-    def read(topic, count):
-        consumer = Consumer({"bootstrap.servers": mock_cluster.bootstrap_servers, **READER})
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
-        messages = consumer.consume(count, 20)
-        consumer.close()
-        assert len(messages) == count
-        return messages
-
-    return read
 
 
 # What arrives

@@ -29,6 +29,13 @@ def test_only_a_thread_that_polls_is_woken(parts):
     assert parts.sender.wake() == "WORKING"
 
 
+def test_only_a_thread_that_has_overslept_is_woken_by_the_check(parts):
+    with Repeating(parts.sender.do_poll):
+        assert eventually(lambda: parts.sender.thread_state == "POLLING")
+        assert all(parts.sender.check_sleep(False) != "WAKING" for _ in range(100))
+        assert eventually(lambda: parts.sender.check_sleep(True) == "WAKING")
+
+
 def test_it_yields_while_an_application_assists(parts):
     def assisted():
         parts.sender.do_assist()
